@@ -1,0 +1,198 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Architecture of ITIT."""
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+from .masking import ENCODER_DROPS
+
+
+INITIALIZERS = ("normal", "xavier")
+
+# Totals without T5 and VQ tokenizer: 221M, 487M and 868M in Table 3. The paper does not give the decoder widths of L
+# and H; these are the multiples of a 64-wide head whose totals come nearest (asserted by a test to be within 5%).
+PRESETS = {
+    "tiny": {
+        "codebook_size": 512,
+        "num_image_tokens": 64,
+        "vocab_size": 512,
+        "num_text_tokens": 500,
+        "text_hidden_size": 128,
+        "hidden_size": 192,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 6,
+        "intermediate_size": 768,
+        "decoder_hidden_size": 192,
+        "decoder_num_attention_heads": 6,
+        "decoder_intermediate_size": 768,
+        "image_decoder_num_hidden_layers": 3,
+        "text_decoder_num_hidden_layers": 2,
+        "initializer": "xavier",
+    },
+    "base": {},
+    "large": {
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+        "decoder_hidden_size": 896,
+        "decoder_num_attention_heads": 14,
+        "decoder_intermediate_size": 3584,
+    },
+    "huge": {
+        "hidden_size": 1280,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 16,
+        "intermediate_size": 5120,
+        "decoder_hidden_size": 1024,
+        "decoder_num_attention_heads": 16,
+        "decoder_intermediate_size": 4096,
+    },
+}
+
+
+@strict
+class ITITConfig(PreTrainedConfig):
+    r"""Architecture of ITIT's trainable network; training settings live in [`ITITTrainingArguments`], sampling ones in
+    [`ITITScheduler`] and the generation config. The frozen text encoder and image tokenizer are not part of it.
+
+    Defaults are ITIT-B. "B" below is appendix B of the paper (https://huggingface.co/papers/2310.03734).
+
+    Args:
+        codebook_size (`int`, defaults to 8192):
+            Codes of the image tokenizer (B, "Image Tokenizer"). The embedding has one row more, for `mask_token_id`.
+        num_image_tokens (`int`, defaults to 256): Tokens per image: 16 x 16 for 256 x 256 pixels. Must be a square.
+        vocab_size (`int`, defaults to 32128): Rows of the text embedding; T5's number.
+        num_text_tokens (`int`, defaults to 32100):
+            Ids below this are the tokenizer's and may be said. At least two rows must be spare: the first is
+            `bos_token_id`, the last is `image_token_id`, the placeholder of an image feature in `input_ids`.
+        max_text_length (`int`, defaults to 64): Text tokens at most, end of sequence included (B, "Text Tokenizer").
+        text_hidden_size (`int`, defaults to 4096): Width of the text encoder's features; T5-XXL's number.
+        hidden_size (`int`, defaults to 768): Width of the joint image-text encoder; ViT-B.
+        num_hidden_layers (`int`, defaults to 12): Its blocks.
+        num_attention_heads (`int`, defaults to 12): Its heads.
+        intermediate_size (`int`, defaults to 3072): Its MLP width.
+        decoder_hidden_size (`int`, defaults to 768): Width of both decoders.
+        decoder_num_attention_heads (`int`, defaults to 12): Heads of both decoders.
+        decoder_intermediate_size (`int`, defaults to 3072): MLP width of both decoders.
+        image_decoder_num_hidden_layers (`int`, defaults to 8): Blocks of the image decoder (B, "ViT architecture").
+        text_decoder_num_hidden_layers (`int`, defaults to 6): Blocks of the text decoder.
+        hidden_act (`str`, defaults to `"gelu"`): Activation; the exact form is faster than tanh's on a CPU.
+        hidden_dropout_prob (`float`, defaults to 0.1): Dropout on embeddings and residual branches (Table 3).
+        attention_probs_dropout_prob (`float`, defaults to 0.1): Dropout on attention weights (Table 3).
+        layer_norm_eps (`float`, defaults to 1e-6): Epsilon of the layer norms.
+        initializer (`str`, defaults to `"normal"`):
+            `"normal"` draws linear weights from N(0, initializer_range); `"xavier"` uniformly by fan-in and fan-out
+            (what MAGE does, and what small runs need: see docs/experiments.md).
+        initializer_range (`float`, defaults to 0.02): Standard deviation of `"normal"`, and of all embeddings.
+        encoder_drop (`str`, defaults to `"half"`):
+            Which hidden image positions the encoder is not given: `"half"` drops exactly half of all positions, the
+            rest of the hidden ones stay as mask embeddings (B; MAGE's rule); `"all"` drops every hidden one; `"none"`
+            drops none.
+        pad_token_id (`int`, defaults to 0): Padding id of the text tokenizer.
+        eos_token_id (`int`, defaults to 1): End of text.
+        use_cache (`bool`, defaults to `True`): Keep keys and values while generating captions.
+        text_encoder (`str`, *optional*): Hub id or path of the frozen text encoder the weights were trained with.
+        image_tokenizer (`str`, *optional*): Hub id or path of the frozen image tokenizer.
+
+    Raises:
+        StrictDataclassError: If a field has the wrong type, or sizes do not fit each other.
+    """
+
+    model_type = "itit"
+    keys_to_ignore_at_inference = ["past_key_values"]
+
+    codebook_size: int = 8192
+    num_image_tokens: int = 256
+    vocab_size: int = 32128
+    num_text_tokens: int = 32100
+    max_text_length: int = 64
+    text_hidden_size: int = 4096
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    decoder_hidden_size: int = 768
+    decoder_num_attention_heads: int = 12
+    decoder_intermediate_size: int = 3072
+    image_decoder_num_hidden_layers: int = 8
+    text_decoder_num_hidden_layers: int = 6
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float | int = 0.1
+    attention_probs_dropout_prob: float | int = 0.1
+    layer_norm_eps: float = 1e-6
+    initializer: str = "normal"
+    initializer_range: float = 0.02
+    encoder_drop: str = "half"
+    pad_token_id: int | None = 0
+    eos_token_id: int | list[int] | None = 1
+    use_cache: bool = True
+    text_encoder: str | None = None
+    image_tokenizer: str | None = None
+
+    @classmethod
+    def preset(cls, name: str) -> "ITITConfig":
+        """The configuration of a named size.
+
+        Args:
+            name (`str`): `"tiny"` (4.6M parameters, for two CPU cores), `"base"`, `"large"` or `"huge"` (Table 3).
+
+        Raises:
+            ValueError: If the name is unknown.
+        """
+        if name not in PRESETS:
+            raise ValueError(f"`name` must be one of {sorted(PRESETS)}, got {name!r}")
+        return cls(**PRESETS[name])
+
+    @property
+    def mask_token_id(self) -> int:
+        """Id of a hidden image token: the embedding row after the last code."""
+        return self.codebook_size
+
+    @property
+    def bos_token_id(self) -> int:
+        """Id that starts a caption, `t_0` of equation (1): the first spare row, as T5 has no such token."""
+        return self.num_text_tokens
+
+    @property
+    def image_token_id(self) -> int:
+        """Placeholder of one encoder feature in the captioner's `input_ids`: the last spare row."""
+        return self.vocab_size - 1
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """Encoder features of a whole image: its tokens and one null text token."""
+        return self.num_image_tokens + 1
+
+    def validate_image_tokens(self):
+        """Called by `@strict`."""
+        if self.num_image_tokens < 1 or int(self.num_image_tokens**0.5) ** 2 != self.num_image_tokens:
+            raise ValueError(f"`num_image_tokens` must be a square of at least 1, got {self.num_image_tokens}")
+        if self.codebook_size < 1:
+            raise ValueError(f"`codebook_size` must be at least 1, got {self.codebook_size}")
+
+    def validate_text_tokens(self):
+        """Called by `@strict`."""
+        if not 0 < self.num_text_tokens <= self.vocab_size - 2:
+            raise ValueError(
+                f"`num_text_tokens` must be in 1..vocab_size - 2 = {self.vocab_size - 2}, got {self.num_text_tokens}"
+            )
+
+    def validate_widths(self):
+        """Called by `@strict`."""
+        for width, heads in (
+            ("hidden_size", "num_attention_heads"),
+            ("decoder_hidden_size", "decoder_num_attention_heads"),
+        ):
+            if getattr(self, heads) < 1 or getattr(self, width) % getattr(self, heads):
+                raise ValueError(
+                    f"`{width}` must be a multiple of `{heads}`, got {getattr(self, width)} and {getattr(self, heads)}"
+                )
+
+    def validate_names(self):
+        """Called by `@strict`."""
+        if self.encoder_drop not in ENCODER_DROPS:
+            raise ValueError(f"`encoder_drop` must be one of {ENCODER_DROPS}, got {self.encoder_drop!r}")
+        if self.initializer not in INITIALIZERS:
+            raise ValueError(f"`initializer` must be one of {INITIALIZERS}, got {self.initializer!r}")

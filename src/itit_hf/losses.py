@@ -1,0 +1,89 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The two cross entropies of the paper, equations (1) and (2). A sample's loss never depends on its batch neighbours."""
+
+import torch
+from torch.nn import functional as F
+
+
+def _mean_per_sample(token_loss: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+    """Mean over a sample's counted tokens, then over the samples; a sample without any counts as zero.
+
+    A mean over all tokens of the batch would weigh a sample by its neighbours' lengths, and accumulating small
+    batches would no longer equal one large batch.
+    """
+    count = counted.sum(dim=-1).clamp(min=1)
+    return (token_loss.sum(dim=-1) / count).mean()
+
+
+def caption_loss(text_logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.1) -> torch.Tensor:
+    r"""Image to text, equation (1): $-\log p(t_l | I_M, t_0 ... t_{l-1})$, a mean over l and over the samples.
+
+    Nothing is shifted here: `text_logits[:, l]` is what predicts `labels[:, l]`.
+
+    Args:
+        text_logits (`torch.FloatTensor` of shape `(batch_size, text_length, num_text_tokens)`):
+            Logits of the tokens that may be said; spare rows of the vocabulary are left out by the caller.
+        labels (`torch.LongTensor` of shape `(batch_size, text_length)`): Text ids; -100 is ignored.
+        label_smoothing (`float`, *optional*, defaults to 0.1): Share of the target spread over all tokens (Table 3).
+
+    Returns:
+        `torch.FloatTensor` of shape `()`, in nats.
+    """
+    token_loss = F.cross_entropy(
+        text_logits.float().transpose(1, 2), labels, reduction="none", label_smoothing=label_smoothing
+    )  # (batch_size, text_length), 0 where ignored
+    return _mean_per_sample(token_loss, labels != -100)
+
+
+def masked_image_loss(image_logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.1) -> torch.Tensor:
+    r"""Text to image, equation (2): $-\log p(i_k | I_M, T)$, a mean over the hidden k and over the samples.
+
+    Args:
+        image_logits (`torch.FloatTensor` of shape `(batch_size, num_positions, codebook_size)`):
+            Logits at the positions that count; visible tokens need none.
+        labels (`torch.LongTensor` of shape `(batch_size, num_positions)`): Image token ids; -100 is ignored.
+        label_smoothing (`float`, *optional*, defaults to 0.1): Share of the target spread over all codes (Table 3).
+
+    Returns:
+        `torch.FloatTensor` of shape `()`, in nats.
+    """
+    return caption_loss(image_logits, labels, label_smoothing)  # the same cross entropy, over codes
+
+
+def masked_labels(image_token_ids: torch.Tensor, positions: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """The hidden ids at `positions`, -100 where a row was filled up; see [`~masking.masked_positions`].
+
+    Args:
+        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_tokens)`): The whole pictures.
+        positions (`torch.LongTensor` of shape `(batch_size, num_masked)`): Where logits were asked for.
+        valid (`torch.BoolTensor` of shape `(batch_size, num_masked)`): `False` where `positions` is filling.
+
+    Returns:
+        `torch.LongTensor` of shape `(batch_size, num_masked)`.
+    """
+    return image_token_ids.gather(1, positions).masked_fill(~valid, -100)
+
+
+def caption_inputs(
+    input_ids: torch.Tensor, attention_mask: torch.Tensor, prefix_length: int, bos_token_id: int, image_token_id: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Teacher forcing: what the text decoder reads, `[image prefix] t_0 ... t_{L-1}`, and what it is to say,
+    `t_1 ... t_L`.
+
+    Args:
+        input_ids (`torch.LongTensor` of shape `(batch_size, text_length)`): `t_1 ... t_L` and padding.
+        attention_mask (`torch.Tensor` of shape `(batch_size, text_length)`): 1 for text, 0 for padding.
+        prefix_length (`int`): Encoder features in front of the text.
+        bos_token_id (`int`): `t_0`.
+        image_token_id (`int`): Placeholder of an encoder feature.
+
+    Returns:
+        `(decoder_input_ids, labels)` of shapes `(batch_size, prefix_length + text_length)` and
+        `(batch_size, text_length)`; labels are -100 at padding.
+    """
+    batch_size = len(input_ids)
+    prefix = input_ids.new_full((batch_size, prefix_length + 1), image_token_id)
+    prefix[:, -1] = bos_token_id
+    decoder_input_ids = torch.cat([prefix, input_ids[:, :-1]], dim=1)
+    return decoder_input_ids, input_ids.masked_fill(attention_mask == 0, -100)

@@ -1,0 +1,213 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Which image tokens are hidden, and which of them the encoder is given: the corruption that training and decoding share.
+
+Randomness comes from a `torch.Generator`, or from a list with one generator per sample: then a sample's draw depends
+neither on its batch neighbours nor on the batch size.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+
+Generators = torch.Generator | Sequence[torch.Generator] | None
+
+ENCODER_DROPS = ("half", "all", "none")
+
+
+def keyed_integer(seed: int, purpose: str, key: int) -> int:
+    """A 63-bit integer that is a pure function of `(seed, purpose, key)`: a seed, or a choice by remainder.
+
+    Args:
+        seed (`int`): Seed of the run.
+        purpose (`str`): What it is for, such as `"paired/t2i"`; two purposes never share their noise.
+        key (`int`): Which sample, such as its position in its stream.
+    """
+    digest = hashlib.blake2b(f"{seed}/{purpose}/{int(key)}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def keyed_generators(seed: int, purpose: str, keys: Sequence[int]) -> list[torch.Generator]:
+    """One CPU generator per sample, each a pure function of `(seed, purpose, key)`.
+
+    Args:
+        seed (`int`): Seed of the run.
+        purpose (`str`): See [`keyed_integer`].
+        keys (`Sequence[int]`): One integer per sample, such as its position in its stream.
+
+    Returns:
+        `list[torch.Generator]` of length `len(keys)`.
+    """
+    return [torch.Generator().manual_seed(keyed_integer(seed, purpose, key)) for key in keys]
+
+
+def rand(
+    batch_size: int, shape: Sequence[int] = (), generator: Generators = None, device: torch.device | str | None = None
+) -> torch.Tensor:
+    """Uniform float32 noise in [0, 1), drawn sample by sample when there is one generator per sample.
+
+    Args:
+        batch_size (`int`): Number of samples.
+        shape (`Sequence[int]`, *optional*): Shape of one sample's noise.
+        generator (`torch.Generator` or a sequence of them, *optional*):
+            Noise is drawn on the generator's own device, then moved.
+        device (`torch.device` or `str`, *optional*): Where the result lies.
+
+    Returns:
+        `torch.FloatTensor` of shape `(batch_size, *shape)`.
+
+    Raises:
+        ValueError: If the number of generators is not the batch size.
+    """
+    shape = tuple(shape)
+    if generator is None or isinstance(generator, torch.Generator):
+        source = device if generator is None else generator.device
+        return torch.rand((batch_size, *shape), generator=generator, device=source).to(device)
+    if len(generator) != batch_size:
+        raise ValueError(f"`generator` is a list of {len(generator)}; wanted one for each of the {batch_size} samples")
+    if batch_size == 0:
+        return torch.empty((0, *shape), device=device)
+    return torch.stack([torch.rand(shape, generator=g, device=g.device) for g in generator]).to(device)
+
+
+def gumbel(uniform: torch.Tensor) -> torch.Tensor:
+    """Standard Gumbel noise from uniform noise in [0, 1): `-log(-log(u))`, kept finite at both ends. Any shape."""
+    # The largest float32 below 1 gives a finite -log(u); the smallest positive one a finite log.
+    uniform = uniform.clamp(min=torch.finfo(uniform.dtype).tiny, max=1 - torch.finfo(uniform.dtype).eps / 2)
+    return -(-uniform.log()).log()
+
+
+@dataclass(frozen=True)
+class MaskRatio:
+    """Law of the share of hidden tokens: a normal distribution truncated to `[low, high]` (section 3.2, Table 3).
+
+    Args:
+        mean (`float`): Mean of the normal before truncation; 0.75 in the paper.
+        std (`float`): Its standard deviation; 0.25 in the paper. 0.0 gives `mean`, cut to the range, each time.
+        low (`float`): Smallest ratio, in [0, 1].
+        high (`float`): Largest ratio, in [low, 1]; 1.0 for text to image and 0.75 for image to text in the paper.
+    """
+
+    mean: float = 0.75
+    std: float = 0.25
+    low: float = 0.5
+    high: float = 1.0
+
+    def __post_init__(self):
+        if not 0.0 <= self.low <= self.high <= 1.0:
+            raise ValueError(f"`low` and `high` must satisfy 0 <= low <= high <= 1, got {self.low} and {self.high}")
+        if not self.std >= 0.0:
+            raise ValueError(f"`std` must be at least 0, got {self.std}")
+
+    def sample(self, batch_size: int, generator: Generators = None) -> torch.Tensor:
+        """Draw one ratio per sample by the inverse of the distribution function.
+
+        Args:
+            batch_size (`int`): Number of samples.
+            generator (`torch.Generator` or a sequence of them, *optional*): Source of randomness.
+
+        Returns:
+            `torch.DoubleTensor` of shape `(batch_size,)`, on the CPU: the counts that follow from it shape tensors.
+        """
+        uniform = rand(batch_size, generator=generator, device="cpu").double()
+        if self.std == 0.0 or self.low == self.high:
+            return torch.full_like(uniform, min(max(self.mean, self.low), self.high))
+        bounds = torch.tensor([self.low, self.high], dtype=torch.float64)
+        lower, upper = torch.special.ndtr((bounds - self.mean) / self.std)
+        draw = self.mean + self.std * torch.special.ndtri(lower + uniform * (upper - lower))
+        return draw.clamp(self.low, self.high)
+
+
+def random_mask(mask_ratio: torch.Tensor, num_tokens: int, generator: Generators = None) -> torch.Tensor:
+    """Hide a random subset of exactly `ceil(mask_ratio * num_tokens)` tokens in each row.
+
+    Ranks are unique, so the count is exact by construction; a threshold on the noise could tie.
+
+    Args:
+        mask_ratio (`torch.Tensor` of shape `(batch_size,)`): Share of tokens to hide, in [0, 1].
+        num_tokens (`int`): Tokens per image.
+        generator (`torch.Generator` or a sequence of them, *optional*): Source of randomness.
+
+    Returns:
+        `torch.BoolTensor` of shape `(batch_size, num_tokens)`: `bool_masked_pos`, `True` where hidden.
+    """
+    noise = rand(len(mask_ratio), (num_tokens,), generator, mask_ratio.device)
+    rank = noise.argsort(dim=-1).argsort(dim=-1)
+    return rank < (mask_ratio * num_tokens).ceil()[:, None]
+
+
+def masked_positions(
+    bool_masked_pos: torch.Tensor, num_masked: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where the hidden tokens are, as indices: the only places at which image logits are needed.
+
+    Args:
+        bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_tokens)`): `True` where hidden.
+        num_masked (`int`, *optional*):
+            The largest count over the rows if the caller knows it: it spares a synchronisation with the device.
+
+    Returns:
+        `(positions, valid)`, both of shape `(batch_size, num_masked)`: indices in ascending order, and a mask that is
+        `False` where a row with fewer hidden tokens was filled up with visible ones.
+    """
+    counts = bool_masked_pos.sum(dim=-1)
+    if num_masked is None:
+        num_masked = int(counts.max()) if len(counts) else 0
+    order = (~bool_masked_pos).to(torch.uint8).argsort(dim=-1, stable=True)
+    valid = torch.arange(num_masked, device=counts.device) < counts[:, None]
+    return order[:, :num_masked], valid
+
+
+def kept_positions(
+    bool_masked_pos: torch.Tensor,
+    encoder_drop: str = "half",
+    generator: Generators = None,
+    num_masked: int | None = None,
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Which image positions the encoder is given (appendix B, "ViT architecture"; the rule is MAGE's).
+
+    `"half"` drops exactly half of the positions, all of them hidden ones, from each row in which at least half are
+    hidden; the hidden positions that stay carry the mask embedding. `"all"` drops every hidden position. `"none"`
+    drops nothing. Each row is treated on its own, so a row's result does not depend on its neighbours.
+
+    Args:
+        bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_tokens)`): `True` where hidden.
+        encoder_drop (`str`, *optional*, defaults to `"half"`): `"half"`, `"all"` or `"none"`.
+        generator (`torch.Generator` or a sequence of them, *optional*): Chooses which of the hidden ones are dropped.
+        num_masked (`int`, *optional*): The count of *each* row if all are equal and known to the caller.
+
+    Returns:
+        `(positions, attention_mask)`, both of shape `(batch_size, num_kept)`: ascending indices, and a mask that is
+        `False` where a row keeps fewer. `positions` is `None` when everything is kept, `attention_mask` when all rows
+        keep equally many.
+
+    Raises:
+        ValueError: If `encoder_drop` is not one of the three names.
+    """
+    if encoder_drop not in ENCODER_DROPS:
+        raise ValueError(f"`encoder_drop` must be one of {ENCODER_DROPS}, got {encoder_drop!r}")
+    batch_size, num_tokens = bool_masked_pos.shape
+    if encoder_drop == "none" or batch_size == 0:
+        return None, None
+    counts = [num_masked] * batch_size if num_masked is not None else bool_masked_pos.sum(dim=-1).tolist()
+    half = num_tokens // 2
+    device = bool_masked_pos.device
+    if encoder_drop == "all":
+        dropped, is_dropped = counts, bool_masked_pos
+    else:
+        dropped = [half if count >= half else 0 for count in counts]
+        # Drawn even when nothing is dropped: a generator's state must not depend on the neighbours' counts.
+        noise = rand(batch_size, (num_tokens,), generator, device)
+        rank = noise.masked_fill(~bool_masked_pos, 2.0).argsort(dim=-1).argsort(dim=-1)  # hidden ones come first
+        is_dropped = rank < torch.tensor(dropped, device=device)[:, None]
+    if max(dropped) == 0:
+        return None, None
+    num_kept = num_tokens - min(dropped)
+    positions = is_dropped.to(torch.uint8).argsort(dim=-1, stable=True)[:, :num_kept]
+    if min(dropped) == max(dropped):
+        return positions, None
+    kept = num_tokens - torch.tensor(dropped, device=device)
+    return positions, torch.arange(num_kept, device=device) < kept[:, None]

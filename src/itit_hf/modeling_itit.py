@@ -1,0 +1,812 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The trainable network of ITIT: one joint image-text encoder, one text decoder, one image decoder (Figure 2)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.cache_utils import Cache, DynamicCache
+from transformers.generation import GenerationMixin
+from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+from transformers.utils import ModelOutput
+from transformers.utils.generic import can_return_tuple
+from transformers.utils.output_capturing import capture_outputs
+
+from .configuration_itit import ITITConfig
+from .losses import caption_loss, masked_image_loss
+
+
+def scale_gradient(hidden_states: torch.Tensor, scale: float) -> torch.Tensor:
+    """Identity whose gradient is multiplied by `scale`: `scale * z + stopgrad((1 - scale) * z)` (section 3.4).
+
+    Args:
+        hidden_states (`torch.FloatTensor`): z, of any shape.
+        scale (`float`): 1.0 leaves the gradient as it is, 0.0 stops it.
+
+    Returns:
+        `torch.FloatTensor` of the same shape, equal to z.
+    """
+    if scale == 1.0:
+        return hidden_states
+    if scale == 0.0:
+        return hidden_states.detach()
+    return scale * hidden_states + (1.0 - scale) * hidden_states.detach()
+
+
+def gather_tokens(hidden_states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Rows of each sample by index.
+
+    Args:
+        hidden_states (`torch.FloatTensor` of shape `(batch_size, length, hidden_size)`)
+        positions (`torch.LongTensor` of shape `(batch_size, num_positions)`)
+
+    Returns:
+        `torch.FloatTensor` of shape `(batch_size, num_positions, hidden_size)`.
+    """
+    return hidden_states.gather(1, positions[..., None].expand(-1, -1, hidden_states.size(-1)))
+
+
+@dataclass
+class ITITModelOutput(ModelOutput):
+    """Output of [`ITITModel`].
+
+    Args:
+        last_hidden_state (`torch.FloatTensor` of shape `(batch_size, num_kept + text_length, hidden_size)`):
+            Image features of the kept positions, then text features.
+        attention_mask (`torch.BoolTensor` of shape `(batch_size, num_kept + text_length)`, *optional*):
+            `False` at padding; `None` when there is none.
+        hidden_states (`tuple(torch.FloatTensor)`, *optional*): Output of each block, on `output_hidden_states=True`.
+        attentions (`tuple(torch.FloatTensor)`, *optional*): Attention weights, on `output_attentions=True`.
+    """
+
+    last_hidden_state: torch.FloatTensor | None = None
+    attention_mask: torch.BoolTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+@dataclass
+class ITITImageGenerationOutput(ModelOutput):
+    """Output of [`ITITForImageGeneration`].
+
+    Args:
+        loss (`torch.FloatTensor` of shape `()`, *optional*): Equation (2), when `labels` are given.
+        image_logits (`torch.FloatTensor` of shape `(batch_size, num_positions, codebook_size)`):
+            Logits at `logit_positions`, or at all image positions.
+    """
+
+    loss: torch.FloatTensor | None = None
+    image_logits: torch.FloatTensor | None = None
+
+
+@dataclass
+class ITITForPreTrainingOutput(CausalLMOutputWithPast):
+    """Output of [`ITITForPreTraining`]: a caption model's, and the image logits beside it.
+
+    Args:
+        loss (`torch.FloatTensor` of shape `()`, *optional*): Equation (1), when `labels` are given.
+        logits (`torch.FloatTensor` of shape `(batch_size, text_length, vocab_size)`, *optional*):
+            Text logits, when `input_ids` are given; spare rows of the vocabulary are at the lowest number.
+        image_logits (`torch.FloatTensor` of shape `(batch_size, num_positions, codebook_size)`, *optional*):
+            Image logits, when `logit_positions` are given.
+    """
+
+    image_logits: torch.FloatTensor | None = None
+
+    @property
+    def text_logits(self) -> torch.FloatTensor | None:
+        """`logits` by the project's name, of shape `(batch_size, text_length, vocab_size)`."""
+        return self.logits
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Plain attention in the form of transformers' attention functions; shapes `(batch_size, heads, length, dim)`."""
+    weights = query @ key.transpose(2, 3) * scaling  # (B, heads, Q, S)
+    if attention_mask is not None:
+        weights = weights + attention_mask
+    weights = weights.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = F.dropout(weights, p=dropout, training=module.training)
+    return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+class ITITAttention(nn.Module):
+    """Multi-head self-attention; causal in the text decoder only."""
+
+    def __init__(self, config: ITITConfig, hidden_size: int, num_heads: int, layer_idx: int, is_causal: bool):
+        super().__init__()
+        self.config = config
+        self.head_dim = hidden_size // num_heads
+        self.scaling = self.head_dim**-0.5
+        self.layer_idx = layer_idx
+        self.is_causal = is_causal
+        self.q_proj = nn.Linear(hidden_size, hidden_size)
+        self.k_proj = nn.Linear(hidden_size, hidden_size)
+        self.v_proj = nn.Linear(hidden_size, hidden_size)
+        self.out_proj = nn.Linear(hidden_size, hidden_size)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        query_positions: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        queries = hidden_states if query_positions is None else gather_tokens(hidden_states, query_positions)
+        query, key, value = (
+            proj(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            for proj, x in ((self.q_proj, queries), (self.k_proj, hidden_states), (self.v_proj, hidden_states))
+        )  # (B, heads, Q or S, head_dim)
+        if past_key_values is not None:
+            key, value = past_key_values.update(key, value, self.layer_idx)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
+        dropout = self.config.attention_probs_dropout_prob if self.training else 0.0
+        out, weights = attend(self, query, key, value, attention_mask, scaling=self.scaling, dropout=dropout)
+        return self.out_proj(out.flatten(2)), weights  # (B, Q, D)
+
+
+class ITITLayer(GradientCheckpointingLayer):
+    """Pre-norm Transformer block of ViT: attention, then MLP."""
+
+    def __init__(
+        self,
+        config: ITITConfig,
+        hidden_size: int,
+        num_heads: int,
+        intermediate_size: int,
+        layer_idx: int,
+        is_causal: bool = False,
+    ):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.self_attn = ITITAttention(config, hidden_size, num_heads, layer_idx, is_causal)
+        self.norm2 = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.fc1 = nn.Linear(hidden_size, intermediate_size)
+        self.activation = ACT2FN[config.hidden_act]
+        self.fc2 = nn.Linear(intermediate_size, hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        query_positions: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        attended, _ = self.self_attn(self.norm1(hidden_states), attention_mask, past_key_values, query_positions)
+        if query_positions is not None:  # last block: only these rows are read afterwards
+            hidden_states = gather_tokens(hidden_states, query_positions)
+        hidden_states = hidden_states + self.dropout(attended)  # (B, Q, D)
+        return hidden_states + self.dropout(self.fc2(self.activation(self.fc1(self.norm2(hidden_states)))))
+
+
+class ITITTextDecoder(nn.Module):
+    """GIT-form text decoder: text is causal, sees all image features, and image features see each other (Figure 2).
+
+    The features stand in front of the text as a prefix, at the places that `input_ids` mark with `image_token_id`.
+    """
+
+    def __init__(self, config: ITITConfig):
+        super().__init__()
+        self.config = config
+        width = config.decoder_hidden_size
+        self.project_features = nn.Linear(config.hidden_size, width)
+        self.embed_tokens = nn.Embedding(config.vocab_size, width)
+        self.embed_positions = nn.Embedding(config.max_text_length + 1, width)
+        self.norm_embeddings = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        heads, mlp = config.decoder_num_attention_heads, config.decoder_intermediate_size
+        depth = config.text_decoder_num_hidden_layers
+        self.layers = nn.ModuleList([ITITLayer(config, width, heads, mlp, i, is_causal=True) for i in range(depth)])
+        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        image_features: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+    ) -> torch.Tensor:
+        """Hidden states of shape `(batch_size, length, decoder_hidden_size)` for `input_ids` `(batch_size, length)`."""
+        is_feature = input_ids == self.config.image_token_id  # (B, S)
+        hidden = self.embed_tokens(input_ids)  # (B, S, D)
+        hidden = self.norm_embeddings(hidden + self.embed_positions(self._text_positions(is_feature, position_ids)))
+        if image_features is not None:
+            features = self.project_features(image_features).to(hidden.dtype)  # (B, P, D)
+            hidden = hidden.masked_scatter(is_feature[..., None], features)
+        hidden = self.dropout(hidden)
+        block_ids = torch.where(is_feature, 0, -1)  # block 0 attends in both directions, -1 is causal
+        mask = create_causal_mask(
+            config=self.config,
+            inputs_embeds=hidden,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            block_sequence_ids=block_ids,
+        )
+        for layer in self.layers:
+            hidden = layer(hidden, mask, past_key_values)
+        return self.norm(hidden)
+
+    def _text_positions(self, is_feature: torch.Tensor, position_ids: torch.Tensor | None) -> torch.Tensor:
+        """Position of each token in the text, 0 for [BOS]; whatever `position_ids` count in front of the text."""
+        if position_ids is None:
+            text_positions = (~is_feature).long().cumsum(dim=-1) - 1
+        else:
+            text_positions = position_ids
+        return text_positions.clamp(min=0)
+
+    def logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Head tied to the embedding: `(..., decoder_hidden_size)` -> `(..., vocab_size)`, never a spare row."""
+        num_text_tokens = self.config.num_text_tokens
+        logits = F.linear(hidden_states, self.embed_tokens.weight[:num_text_tokens])
+        spare = self.config.vocab_size - num_text_tokens
+        return F.pad(logits, (0, spare), value=torch.finfo(logits.dtype).min)
+
+
+class ITITImageDecoder(nn.Module):
+    """MAGE-form image decoder: mask embeddings stand in for hidden positions, all positions attend to each other.
+
+    Logits are computed where they are asked for, and so are the queries of the last block.
+    """
+
+    def __init__(self, config: ITITConfig):
+        super().__init__()
+        self.config = config
+        width = config.decoder_hidden_size
+        self.project_features = nn.Linear(config.hidden_size, width)
+        self.mask_embedding = nn.Parameter(torch.zeros(width))
+        self.embed_positions = nn.Embedding(config.num_image_tokens, width)
+        heads, mlp = config.decoder_num_attention_heads, config.decoder_intermediate_size
+        depth = config.image_decoder_num_hidden_layers
+        self.layers = nn.ModuleList([ITITLayer(config, width, heads, mlp, i) for i in range(depth)])
+        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.head_dense = nn.Linear(width, config.hidden_size)
+        self.head_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.head_bias = nn.Parameter(torch.zeros(config.codebook_size))
+
+    def forward(
+        self,
+        features: torch.Tensor,
+        code_embeddings: torch.Tensor,
+        bool_masked_pos: torch.Tensor | None,
+        kept_positions: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        kept_attention_mask: torch.Tensor | None,
+        logit_positions: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Encoder features `(batch_size, num_kept + text_length, hidden_size)` -> image logits
+        `(batch_size, num_positions, codebook_size)`; the head is tied to `code_embeddings`
+        `(codebook_size, hidden_size)`."""
+        config = self.config
+        num_kept = config.num_image_tokens if kept_positions is None else kept_positions.size(1)
+        features = self.project_features(features)  # (B, Kept + L, D)
+        image = self._restore(features[:, :num_kept], bool_masked_pos, kept_positions, kept_attention_mask)
+        image = image + self.embed_positions.weight  # (B, K, D)
+        hidden = torch.cat([image, features[:, num_kept:]], dim=1)  # (B, K + L, D)
+        if attention_mask is not None:  # every image position is there again; the text keeps its padding
+            attention_mask = F.pad(attention_mask[:, num_kept:], (config.num_image_tokens, 0), value=True)
+        mask = create_bidirectional_mask(config=config, inputs_embeds=hidden, attention_mask=attention_mask)
+        for layer in self.layers[:-1]:
+            hidden = layer(hidden, mask)
+        positions = logit_positions
+        if positions is None:
+            positions = torch.arange(config.num_image_tokens, device=hidden.device).expand(len(hidden), -1)
+        # A mask is needed only where text is padded, and then it is the same for each query.
+        mask = mask if mask is None else mask[:, :, : positions.size(1)]
+        hidden = self.norm(self.layers[-1](hidden, mask, None, positions))  # (B, M, D)
+        hidden = self.head_norm(ACT2FN[config.hidden_act](self.head_dense(hidden)))  # (B, M, hidden_size)
+        return F.linear(hidden, code_embeddings, self.head_bias)  # (B, M, V)
+
+    def _restore(self, image, bool_masked_pos, kept_positions, kept_attention_mask) -> torch.Tensor:
+        """Kept features back at their places, the mask embedding at every hidden one; `(B, K, D)`."""
+        mask_embedding = self.mask_embedding.to(image.dtype)
+        if kept_positions is not None:
+            full = mask_embedding.expand(len(image), self.config.num_image_tokens, -1)
+            index = kept_positions[..., None].expand_as(image)
+            if kept_attention_mask is not None:  # filling must not overwrite: its positions are hidden ones anyway
+                image = torch.where(kept_attention_mask[..., None], image, mask_embedding)
+            image = full.scatter(1, index, image)
+        if bool_masked_pos is None:
+            return image
+        return torch.where(bool_masked_pos[..., None], mask_embedding, image)
+
+
+class ITITPreTrainedModel(PreTrainedModel):
+    """Weight initialisation and the contract with transformers."""
+
+    config: ITITConfig
+    base_model_prefix = "model"
+    main_input_name = "image_token_ids"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["ITITLayer"]
+    _supports_sdpa = True
+    _supports_attention_backend = True
+    _can_record_outputs = {"hidden_states": ITITLayer, "attentions": ITITAttention}
+    _keys_to_ignore_on_load_unexpected = [r"^text_decoder\.", r"^image_decoder\."]
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        std = self.config.initializer_range
+        if isinstance(module, nn.Linear):
+            if self.config.initializer == "xavier":
+                init.xavier_uniform_(module.weight)
+            else:
+                init.normal_(module.weight, std=std)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight, std=std)
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, ITITImageDecoder):
+            init.normal_(module.mask_embedding, std=std)
+            init.zeros_(module.head_bias)
+        elif isinstance(module, ITITModel):
+            init.zeros_(module.null_text_embeds)
+
+
+class ITITModel(ITITPreTrainedModel):
+    """Joint image-text encoder: ViT blocks over [image token embeddings ; projected text features] (section 3.1).
+
+    `null_text_embeds`, a saved buffer of shape `(1, 1, text_hidden_size)`, holds the text encoder's features of the
+    empty text; it is what an image is encoded with when no text is given, so captioning needs no text encoder.
+    """
+
+    def __init__(self, config: ITITConfig):
+        super().__init__(config)
+        width = config.hidden_size
+        self.embed_image_tokens = nn.Embedding(config.codebook_size + 1, width)  # the last row hides a token
+        self.embed_image_positions = nn.Embedding(config.num_image_tokens, width)
+        self.project_text = nn.Linear(config.text_hidden_size, width)
+        self.embed_text_positions = nn.Embedding(config.max_text_length, width)
+        self.norm_embeddings = nn.LayerNorm(width, eps=config.layer_norm_eps)  # MAGE has it; see docs/experiments.md
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        heads, mlp = config.num_attention_heads, config.intermediate_size
+        self.layers = nn.ModuleList([ITITLayer(config, width, heads, mlp, i) for i in range(config.num_hidden_layers)])
+        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.register_buffer("null_text_embeds", torch.zeros(1, 1, config.text_hidden_size))
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The image token embedding, of shape `(codebook_size + 1, hidden_size)`."""
+        return self.embed_image_tokens
+
+    def set_input_embeddings(self, value: nn.Embedding):
+        """Replace the image token embedding; shape `(codebook_size + 1, hidden_size)`."""
+        self.embed_image_tokens = value
+
+    @property
+    def code_embeddings(self) -> torch.Tensor:
+        """Embedding of the codes alone, of shape `(codebook_size, hidden_size)`: what the image head is tied to."""
+        return self.embed_image_tokens.weight[: self.config.codebook_size]
+
+    @can_return_tuple
+    @capture_outputs
+    def forward(
+        self,
+        image_token_ids: torch.LongTensor | None = None,
+        bool_masked_pos: torch.BoolTensor | None = None,
+        text_embeds: torch.FloatTensor | None = None,
+        text_attention_mask: torch.Tensor | None = None,
+        kept_positions: torch.LongTensor | None = None,
+        kept_attention_mask: torch.BoolTensor | None = None,
+        image_token_embeds: torch.FloatTensor | None = None,
+        **kwargs,
+    ) -> ITITModelOutput:
+        r"""Encode an image, hidden in part, together with a text.
+
+        Args:
+            image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): Codes; at hidden
+                positions the id does not matter.
+            bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_image_tokens)`, *optional*):
+                `True` where hidden; nothing is hidden by default.
+            text_embeds (`torch.FloatTensor` of shape `(batch_size, text_length, text_hidden_size)`, *optional*):
+                Text features; the null text by default.
+            text_attention_mask (`torch.Tensor` of shape `(batch_size, text_length)`, *optional*):
+                1 for text, 0 for padding.
+            kept_positions (`torch.LongTensor` of shape `(batch_size, num_kept)`, *optional*):
+                Image positions the encoder is given; see [`~masking.kept_positions`]. All by default.
+            kept_attention_mask (`torch.BoolTensor` of shape `(batch_size, num_kept)`, *optional*):
+                `False` where `kept_positions` is filling.
+            image_token_embeds (`torch.FloatTensor` of shape `(batch_size, num_image_tokens, hidden_size)`,
+                *optional*): In place of `image_token_ids`, such as embeddings of straight-through samples.
+            kwargs: `output_hidden_states` and `output_attentions`, read by transformers' `capture_outputs`.
+
+        Returns:
+            [`ITITModelOutput`].
+
+        Raises:
+            ValueError: If neither or both of `image_token_ids` and `image_token_embeds` are given, or shapes differ
+                from the configuration's.
+        """
+        image = self._embed_image(image_token_ids, image_token_embeds, bool_masked_pos)  # (B, K, H)
+        if kept_positions is not None:
+            image = gather_tokens(image, kept_positions)  # (B, Kept, H)
+        if text_embeds is None:
+            text_embeds = self.null_text_embeds.expand(len(image), -1, -1)  # (B, 1, E)
+        text_length = text_embeds.size(1)
+        if text_length > self.config.max_text_length:
+            raise ValueError(
+                f"`text_embeds` has {text_length} positions, more than `max_text_length` {self.config.max_text_length}"
+            )
+        text = self.project_text(text_embeds.to(image.dtype))  # (B, L, H)
+        text = text + self.embed_text_positions.weight[:text_length]
+        hidden = self.dropout(self.norm_embeddings(torch.cat([image, text], dim=1)))  # (B, Kept + L, H)
+        attention_mask = self._joint_attention_mask(image, text, text_attention_mask, kept_attention_mask)
+        mask = create_bidirectional_mask(config=self.config, inputs_embeds=hidden, attention_mask=attention_mask)
+        for layer in self.layers:
+            hidden = layer(hidden, mask)
+        return ITITModelOutput(last_hidden_state=self.norm(hidden), attention_mask=attention_mask)
+
+    def _embed_image(self, image_token_ids, image_token_embeds, bool_masked_pos) -> torch.Tensor:
+        if (image_token_ids is None) == (image_token_embeds is None):
+            raise ValueError("give exactly one of `image_token_ids` and `image_token_embeds`")
+        given = image_token_embeds if image_token_ids is None else image_token_ids
+        if given.size(1) != self.config.num_image_tokens:
+            raise ValueError(f"wanted {self.config.num_image_tokens} image tokens per sample, got {given.size(1)}")
+        embeds = self.embed_image_tokens(image_token_ids) if image_token_embeds is None else image_token_embeds
+        if bool_masked_pos is not None:
+            embeds = torch.where(bool_masked_pos[..., None], self.embed_image_tokens.weight[-1], embeds)
+        return embeds + self.embed_image_positions.weight  # (B, K, H)
+
+    @staticmethod
+    def _joint_attention_mask(image, text, text_attention_mask, kept_attention_mask) -> torch.Tensor | None:
+        if text_attention_mask is None and kept_attention_mask is None:
+            return None
+        if kept_attention_mask is None:
+            kept_attention_mask = torch.ones(image.shape[:2], dtype=torch.bool, device=image.device)
+        if text_attention_mask is None:
+            text_attention_mask = torch.ones(text.shape[:2], dtype=torch.bool, device=text.device)
+        return torch.cat([kept_attention_mask, text_attention_mask.bool()], dim=1)  # (B, Kept + L)
+
+
+class ITITForImageGeneration(ITITPreTrainedModel):
+    """Encoder + image decoder: predicts hidden image tokens in parallel, given a text (equation 2)."""
+
+    _keys_to_ignore_on_load_unexpected = [r"^text_decoder\."]
+
+    def __init__(self, config: ITITConfig):
+        super().__init__(config)
+        self.model = ITITModel(config)
+        self.image_decoder = ITITImageDecoder(config)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        image_token_ids: torch.LongTensor | None = None,
+        bool_masked_pos: torch.BoolTensor | None = None,
+        text_embeds: torch.FloatTensor | None = None,
+        text_attention_mask: torch.Tensor | None = None,
+        kept_positions: torch.LongTensor | None = None,
+        kept_attention_mask: torch.BoolTensor | None = None,
+        logit_positions: torch.LongTensor | None = None,
+        labels: torch.LongTensor | None = None,
+    ) -> ITITImageGenerationOutput:
+        r"""Predict image tokens.
+
+        Args:
+            image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): See [`ITITModel`].
+            bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_image_tokens)`, *optional*): As there.
+            text_embeds (`torch.FloatTensor` of shape `(batch_size, text_length, text_hidden_size)`, *optional*):
+                As there.
+            text_attention_mask (`torch.Tensor` of shape `(batch_size, text_length)`, *optional*): As there.
+            kept_positions (`torch.LongTensor` of shape `(batch_size, num_kept)`, *optional*): As there.
+            kept_attention_mask (`torch.BoolTensor` of shape `(batch_size, num_kept)`, *optional*): As there.
+            logit_positions (`torch.LongTensor` of shape `(batch_size, num_positions)`, *optional*):
+                Where logits are wanted; all image positions by default.
+            labels (`torch.LongTensor` of shape `(batch_size, num_positions)`, *optional*):
+                Ids at `logit_positions`, -100 ignored: gives the loss, without label smoothing.
+
+        Returns:
+            [`ITITImageGenerationOutput`].
+        """
+        encoded = self.model(
+            image_token_ids=image_token_ids,
+            bool_masked_pos=bool_masked_pos,
+            text_embeds=text_embeds,
+            text_attention_mask=text_attention_mask,
+            kept_positions=kept_positions,
+            kept_attention_mask=kept_attention_mask,
+        )
+        logits = self.image_decoder(
+            encoded.last_hidden_state,
+            self.model.code_embeddings,
+            bool_masked_pos,
+            kept_positions,
+            encoded.attention_mask,
+            kept_attention_mask,
+            logit_positions,
+        )
+        loss = None if labels is None else masked_image_loss(logits, labels, label_smoothing=0.0)
+        return ITITImageGenerationOutput(loss=loss, image_logits=logits)
+
+
+class ITITForCaptioning(ITITPreTrainedModel, GenerationMixin):
+    """Encoder + text decoder: describes an image (equation 1). `generate` takes `image_token_ids` alone.
+
+    In `input_ids` the image is a prefix of `image_token_id` placeholders, one for each encoder feature, then comes
+    `bos_token_id`, then text. `generate` writes prefix and [BOS] itself when they are missing, and runs the encoder
+    once per image, however many beams there are.
+    """
+
+    main_input_name = "input_ids"
+    _keys_to_ignore_on_load_unexpected = [r"^image_decoder\."]
+
+    def __init__(self, config: ITITConfig):
+        super().__init__(config)
+        self.model = ITITModel(config)
+        self.text_decoder = ITITTextDecoder(config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The text embedding, of shape `(vocab_size, decoder_hidden_size)`: `generate` works on text ids."""
+        return self.text_decoder.embed_tokens
+
+    def set_input_embeddings(self, value: nn.Embedding):
+        """Replace the text embedding; shape `(vocab_size, decoder_hidden_size)`."""
+        self.text_decoder.embed_tokens = value
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        image_token_ids: torch.LongTensor | None = None,
+        bool_masked_pos: torch.BoolTensor | None = None,
+        encoder_hidden_states: torch.FloatTensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int = 0,
+    ) -> CausalLMOutputWithPast:
+        r"""Predict the next text token at each place.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch_size, length)`):
+                Placeholders, [BOS], text; with `past_key_values` only what is new.
+            attention_mask (`torch.Tensor` of shape `(batch_size, length)`, *optional*): 0 at padding.
+            image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`, *optional*):
+                The image, encoded with the null text.
+            bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_image_tokens)`, *optional*):
+                `True` where hidden.
+            encoder_hidden_states (`torch.FloatTensor` of shape `(batch_size, prefix_length, hidden_size)`,
+                *optional*): The encoded image, in place of `image_token_ids`.
+            position_ids (`torch.LongTensor` of shape `(batch_size, length)`, *optional*):
+                Positions in the whole sequence, placeholders counted, as `generate` counts them.
+            past_key_values (`Cache`, *optional*): Keys and values of what came before.
+            labels (`torch.LongTensor` of shape `(batch_size, length)`, *optional*):
+                Like `input_ids`, -100 ignored; shifted here, as in every causal language model of transformers.
+            use_cache (`bool`, *optional*): Return keys and values.
+            logits_to_keep (`int`, *optional*, defaults to 0): Logits of the last n places only; 0 is all.
+
+        Returns:
+            `CausalLMOutputWithPast` with `logits` of shape `(batch_size, length, vocab_size)`.
+        """
+        if encoder_hidden_states is None and image_token_ids is not None:
+            encoder_hidden_states = self.model(image_token_ids, bool_masked_pos).last_hidden_state
+        return self._describe(
+            input_ids,
+            encoder_hidden_states,
+            attention_mask,
+            position_ids,
+            past_key_values,
+            labels,
+            use_cache,
+            logits_to_keep,
+        )
+
+    def _describe(
+        self, input_ids, features, attention_mask, position_ids, past_key_values, labels, use_cache, logits_to_keep
+    ) -> CausalLMOutputWithPast:
+        """The text decoder's half of a forward pass."""
+        use_cache = self.config.use_cache and not self.training if use_cache is None else use_cache
+        if use_cache and past_key_values is None:
+            past_key_values = DynamicCache(config=self.config)
+        num_past = past_key_values.get_seq_length() if past_key_values is not None else 0
+        prefix_length = self.config.num_prefix_tokens if features is None else features.size(1)
+        text_length = num_past + input_ids.size(1) - prefix_length - 1
+        if text_length > self.config.max_text_length:
+            raise ValueError(
+                f"the text has {text_length} tokens after [BOS], more than `max_text_length` "
+                f"{self.config.max_text_length}: lower `max_new_tokens` or shorten `input_ids`"
+            )
+        if position_ids is None and num_past:
+            position_ids = torch.arange(num_past, num_past + input_ids.size(1), device=input_ids.device)[None]
+        if position_ids is not None:
+            position_ids = position_ids - self.config.num_prefix_tokens  # the text starts behind the image
+        hidden = self.text_decoder(input_ids, features, attention_mask, position_ids, past_key_values)
+        logits = self.text_decoder.logits(hidden[:, -logits_to_keep:])  # (B, S, vocab_size)
+        loss = None
+        if labels is not None:
+            said = logits[:, :-1, : self.config.num_text_tokens]
+            loss = caption_loss(said, labels[:, -logits.size(1) :][:, 1:], label_smoothing=0.0)
+        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past_key_values)
+
+    def _prepare_model_inputs(self, inputs, bos_token_id, model_kwargs):
+        """Encode the image once, before `generate` repeats its arguments for the beams, and write the prefix."""
+        image_token_ids = model_kwargs.pop("image_token_ids", None)
+        if image_token_ids is not None:
+            encoded = self.model(image_token_ids, model_kwargs.pop("bool_masked_pos", None))
+            model_kwargs["encoder_hidden_states"] = encoded.last_hidden_state
+            inputs = inputs if inputs is not None else model_kwargs.pop("input_ids", None)
+            inputs, attention_mask = self._write_prefix(
+                encoded.last_hidden_state, inputs, model_kwargs.get("attention_mask")
+            )
+            model_kwargs["attention_mask"] = attention_mask
+        return super()._prepare_model_inputs(inputs, bos_token_id, model_kwargs)
+
+    def _write_prefix(self, features, input_ids, attention_mask) -> tuple[torch.Tensor, torch.Tensor]:
+        batch_size, prefix_length = features.shape[:2]
+        if input_ids is not None and bool((input_ids == self.config.image_token_id).any()):
+            mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+            return input_ids, mask
+        prefix = torch.full((batch_size, prefix_length + 1), self.config.image_token_id, device=features.device)
+        prefix[:, -1] = self.config.bos_token_id
+        prefix_mask = torch.ones_like(prefix)
+        if input_ids is None:
+            return prefix, prefix_mask
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        return torch.cat([prefix, input_ids], dim=1), torch.cat([prefix_mask, mask], dim=1)
+
+    def prepare_inputs_for_generation(self, input_ids, encoder_hidden_states=None, is_first_iteration=False, **kwargs):
+        """Hand the image over once: afterwards its keys and values are in the cache."""
+        inputs = super().prepare_inputs_for_generation(input_ids, is_first_iteration=is_first_iteration, **kwargs)
+        if is_first_iteration or not kwargs.get("use_cache", True):
+            inputs["encoder_hidden_states"] = encoder_hidden_states
+        return inputs
+
+
+class ITITForPreTraining(ITITForCaptioning):
+    """Encoder and both decoders: what the trainer trains and the pipeline draws and describes with.
+
+    Its checkpoint opens in each of the other three classes.
+    """
+
+    _keys_to_ignore_on_load_unexpected = []
+
+    def __init__(self, config: ITITConfig):
+        super().__init__(config)
+        self.image_decoder = ITITImageDecoder(config)
+        self.post_init()
+
+    @torch.no_grad()
+    def initialize_code_embeddings(self, codebook: torch.Tensor, generator: torch.Generator | None = None):
+        """Start image embeddings (and the head tied to them) from the image tokenizer's codebook.
+
+        A random projection keeps the codes' geometry: codes that look alike start out alike.
+
+        Args:
+            codebook (`torch.FloatTensor` of shape `(codebook_size, code_dim)`): Codes of the image tokenizer.
+            generator (`torch.Generator`, *optional*): Draws the projection.
+
+        Raises:
+            ValueError: If the codebook has another number of codes.
+        """
+        if len(codebook) != self.config.codebook_size:
+            raise ValueError(f"`codebook` has {len(codebook)} codes, the model {self.config.codebook_size}")
+        centred = (codebook - codebook.mean(dim=0)).float().cpu()
+        projection = torch.randn(codebook.size(1), self.config.hidden_size, generator=generator)
+        embeds = centred @ projection
+        table = self.model.embed_image_tokens.weight
+        table[:-1] = (embeds / embeds.std() * self.config.initializer_range).to(table)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        image_token_ids: torch.LongTensor | None = None,
+        bool_masked_pos: torch.BoolTensor | None = None,
+        encoder_hidden_states: torch.FloatTensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int = 0,
+        text_embeds: torch.FloatTensor | None = None,
+        text_attention_mask: torch.Tensor | None = None,
+        kept_positions: torch.LongTensor | None = None,
+        kept_attention_mask: torch.BoolTensor | None = None,
+        logit_positions: torch.LongTensor | None = None,
+        image_token_embeds: torch.FloatTensor | None = None,
+        encoder_gradient_scale: float = 1.0,
+        text_gradient_scale: float = 1.0,
+    ) -> ITITForPreTrainingOutput:
+        r"""One encoder pass, then the text decoder if `input_ids` are given and the image decoder if
+        `logit_positions` are: image to text and image to image share a pass (section 3.2).
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch_size, length)`, *optional*): See [`ITITForCaptioning`].
+            attention_mask (`torch.Tensor` of shape `(batch_size, length)`, *optional*): As there.
+            image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`, *optional*): As there.
+            bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_image_tokens)`, *optional*): As there.
+            encoder_hidden_states (`torch.FloatTensor` of shape `(batch_size, prefix_length, hidden_size)`,
+                *optional*): As there.
+            position_ids (`torch.LongTensor` of shape `(batch_size, length)`, *optional*): As there.
+            past_key_values (`Cache`, *optional*): As there.
+            labels (`torch.LongTensor` of shape `(batch_size, length)`, *optional*): As there.
+            use_cache (`bool`, *optional*): As there.
+            logits_to_keep (`int`, *optional*, defaults to 0): As there.
+            text_embeds (`torch.FloatTensor` of shape `(batch_size, text_length, text_hidden_size)`, *optional*):
+                See [`ITITModel`]; the null text by default.
+            text_attention_mask (`torch.Tensor` of shape `(batch_size, text_length)`, *optional*): As there.
+            kept_positions (`torch.LongTensor` of shape `(batch_size, num_kept)`, *optional*): As there.
+            kept_attention_mask (`torch.BoolTensor` of shape `(batch_size, num_kept)`, *optional*): As there.
+            logit_positions (`torch.LongTensor` of shape `(batch_size, num_positions)`, *optional*):
+                Where image logits are wanted; none by default.
+            image_token_embeds (`torch.FloatTensor` of shape `(batch_size, num_image_tokens, hidden_size)`,
+                *optional*): See [`ITITModel`].
+            encoder_gradient_scale (`float`, *optional*, defaults to 1.0):
+                Scale of all gradient into the encoder; 0.0 stops it, as after the first pass of a cycle (appendix B).
+            text_gradient_scale (`float`, *optional*, defaults to 1.0):
+                Scale of the text decoder's gradient into the encoder; 0.1 in the paper (section 3.4).
+
+        Returns:
+            [`ITITForPreTrainingOutput`].
+
+        Raises:
+            ValueError: If neither `input_ids` nor `logit_positions` are given.
+        """
+        if input_ids is None and logit_positions is None:
+            raise ValueError(
+                "nothing to predict: give `input_ids` for text logits or `logit_positions` for image logits"
+            )
+        features, attended = encoder_hidden_states, None
+        if image_token_ids is not None or image_token_embeds is not None:
+            encoded = self.model(
+                image_token_ids=image_token_ids,
+                bool_masked_pos=bool_masked_pos,
+                text_embeds=text_embeds,
+                text_attention_mask=text_attention_mask,
+                kept_positions=kept_positions,
+                kept_attention_mask=kept_attention_mask,
+                image_token_embeds=image_token_embeds,
+            )
+            features = scale_gradient(encoded.last_hidden_state, encoder_gradient_scale)
+            attended = encoded.attention_mask
+        output = ITITForPreTrainingOutput()
+        if input_ids is not None:
+            text_features = None if features is None else scale_gradient(features, text_gradient_scale)
+            described = self._describe(
+                input_ids,
+                text_features,
+                attention_mask,
+                position_ids,
+                past_key_values,
+                labels,
+                use_cache,
+                logits_to_keep,
+            )
+            output.loss, output.logits = described.loss, described.logits
+            output.past_key_values = described.past_key_values
+        if logit_positions is not None:
+            output.image_logits = self.image_decoder(
+                features,
+                self.model.code_embeddings,
+                bool_masked_pos,
+                kept_positions,
+                attended,
+                kept_attention_mask,
+                logit_positions,
+            )
+        return output

@@ -1,0 +1,158 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Parallel decoding of image tokens: the one text-to-image loop, behind the pipeline and the T2I2T cycle alike."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from .masking import Generators, kept_positions, masked_positions
+
+
+@dataclass
+class TextCondition:
+    """What a picture is drawn from: text features and their padding mask.
+
+    Args:
+        embeds (`torch.FloatTensor` of shape `(batch_size, text_length, text_hidden_size)`):
+            Last hidden states of the text encoder.
+        attention_mask (`torch.Tensor` of shape `(batch_size, text_length)`, *optional*):
+            1 for text, 0 for padding; `None` when nothing is padded.
+    """
+
+    embeds: torch.Tensor
+    attention_mask: torch.Tensor | None = None
+
+
+@dataclass
+class DecodingState:
+    """What a `on_step_end` callback of [`decode_image_tokens`] sees and may replace.
+
+    Args:
+        step (`int`): 0 for the first step.
+        timestep (`int`): Steps that follow.
+        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_tokens)`): `mask_token_id` where hidden.
+        filled_image_token_ids (`torch.LongTensor` of shape `(batch_size, num_tokens)`): A whole picture, a preview.
+        condition ([`TextCondition`]): The text asked for.
+        negative_condition ([`TextCondition`], *optional*): The text to move away from; `None` is the empty text.
+    """
+
+    step: int
+    timestep: int
+    image_token_ids: torch.Tensor
+    filled_image_token_ids: torch.Tensor
+    condition: TextCondition
+    negative_condition: TextCondition | None = field(default=None)
+
+
+def classifier_free_guidance(cond: torch.Tensor, uncond: torch.Tensor, guidance_scale: float) -> torch.Tensor:
+    """Move logits away from the unconditional ones: `uncond + guidance_scale * (cond - uncond)`.
+
+    This is diffusers' convention, in which 1.0 means no guidance. The paper writes `(1 + tau) * cond - tau * uncond`,
+    so `guidance_scale = 1 + tau`: its `tau = 2.0` is 3.0 here.
+
+    Args:
+        cond (`torch.FloatTensor`): Logits given the text, of any shape.
+        uncond (`torch.FloatTensor`): Logits given the empty or negative text, of the same shape.
+        guidance_scale (`float`): 1.0 leaves `cond` as it is.
+
+    Returns:
+        `torch.FloatTensor` of the same shape.
+    """
+    return uncond + guidance_scale * (cond - uncond)
+
+
+def _guided_logits(model, inputs: dict, condition, negative_condition, guidance_scale: float) -> torch.Tensor:
+    def logits(text: TextCondition | None) -> torch.Tensor:
+        text = text or TextCondition(None)  # the model's own null text: one token, so cheaper than a padded batch
+        return model(**inputs, text_embeds=text.embeds, text_attention_mask=text.attention_mask).image_logits
+
+    cond = logits(condition)  # (batch_size, num_masked, codebook_size)
+    if guidance_scale == 1.0:
+        return cond
+    return classifier_free_guidance(cond, logits(negative_condition), guidance_scale)
+
+
+@torch.no_grad()
+def decode_image_tokens(
+    model,
+    condition: TextCondition,
+    scheduler,
+    num_inference_steps: int = 24,
+    guidance_scale: float = 3.0,
+    temperature: float | list[float] | None = None,
+    negative_condition: TextCondition | None = None,
+    generator: Generators = None,
+    image_token_ids: torch.Tensor | None = None,
+    on_step_end: Callable[[DecodingState], DecodingState] | None = None,
+) -> torch.Tensor:
+    """Draw: fill hidden image tokens in `num_inference_steps` parallel steps (section 3.3).
+
+    At each step in which at least half of a sample's tokens are hidden the encoder is given half of the positions
+    only, just as in training.
+
+    Args:
+        model: Called like [`ITITForImageGeneration`]; `model.config` names the number of tokens and the mask id.
+        condition ([`TextCondition`]): The text of each sample.
+        scheduler ([`ITITScheduler`]): Its lists are set here.
+        num_inference_steps (`int`, *optional*, defaults to 24): Steps.
+        guidance_scale (`float`, *optional*, defaults to 3.0): `1 + tau`; 1.0 spares the second pass.
+        temperature (`float` or list of floats, *optional*): In place of the scheduler's.
+        negative_condition ([`TextCondition`], *optional*): In place of the empty text.
+        generator (`torch.Generator` or a list with one per sample, *optional*): Source of randomness.
+        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_tokens)`, *optional*):
+            Start: given ids stay as they are, `mask_token_id` marks what is to be drawn. All hidden by default.
+        on_step_end (`Callable`, *optional*): Called with a [`DecodingState`] after each step; returns it, changed or
+            not.
+
+    Returns:
+        `torch.LongTensor` of shape `(batch_size, num_tokens)`, without a mask id.
+
+    Raises:
+        ValueError: If the model gave logits that are not finite.
+    """
+    config = model.config
+    batch_size, device = len(condition.embeds), condition.embeds.device
+    scheduler.set_timesteps(num_inference_steps, temperature)
+    shape = (batch_size, config.num_image_tokens)
+    if image_token_ids is None:
+        image_token_ids = torch.full(shape, config.mask_token_id, dtype=torch.long, device=device)
+        counts = [config.num_image_tokens] * batch_size
+    else:
+        counts = (image_token_ids == config.mask_token_id).sum(dim=-1).tolist()
+    num_masked = torch.tensor(counts, device=device)
+    num_hidden = max(counts, default=0)
+    finite = torch.ones((), dtype=torch.bool, device=device)
+    state = DecodingState(-1, -1, image_token_ids, image_token_ids, condition, negative_condition)
+    for step, timestep in enumerate(scheduler.timesteps):
+        if num_hidden > 0:
+            same_count = num_hidden if min(counts) == max(counts) else None
+            inputs, positions = _step_inputs(config, state.image_token_ids, num_hidden, same_count, generator)
+            logits = _guided_logits(model, inputs, state.condition, state.negative_condition, guidance_scale)
+            finite &= logits.isfinite().all()  # read once, at the end: reading it here would wait for the device
+            state.image_token_ids, state.filled_image_token_ids = scheduler.step(
+                logits, timestep, state.image_token_ids, num_masked, positions, generator, return_dict=False
+            )
+            num_hidden = scheduler.num_masked_after(step, max(counts))
+        if on_step_end is not None:
+            state.step, state.timestep = step, timestep
+            state = on_step_end(state)
+    if not finite:
+        raise ValueError("the model gave image logits that are not finite (NaN or infinite): its weights are broken")
+    return state.image_token_ids
+
+
+def _step_inputs(config, image_token_ids, num_hidden: int, same_count: int | None, generator: Generators):
+    """Model inputs of one step, and the positions that get logits; both counts are known without asking the device."""
+    bool_masked_pos = image_token_ids == config.mask_token_id  # (batch_size, num_tokens)
+    positions, _ = masked_positions(bool_masked_pos, num_hidden)  # (batch_size, num_hidden)
+    kept, kept_mask = kept_positions(bool_masked_pos, config.encoder_drop, generator, same_count)
+    inputs = {
+        "image_token_ids": image_token_ids,
+        "bool_masked_pos": bool_masked_pos,
+        "kept_positions": kept,
+        "kept_attention_mask": kept_mask,
+        "logit_positions": positions,
+    }
+    return inputs, positions

@@ -1,0 +1,49 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+import torch
+from huggingface_hub.errors import StrictDataclassError
+
+from itit_hf.configuration_itit import ITITConfig
+from itit_hf.modeling_itit import ITITForPreTraining
+
+
+@pytest.mark.parametrize(("name", "millions"), [("base", 221), ("large", 487), ("huge", 868)])
+def test_presets_have_the_papers_size(name, millions):
+    with torch.device("meta"):
+        model = ITITForPreTraining(ITITConfig.preset(name))
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, rel=0.05)
+
+
+def test_ids_outside_the_tokenizers_stand_in_spare_rows():
+    config = ITITConfig()
+    assert (config.mask_token_id, config.bos_token_id, config.image_token_id) == (8192, 32100, 32127)
+    assert config.num_prefix_tokens == 257
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"num_image_tokens": 200}, "must be a square"),
+        ({"hidden_size": 770}, "`hidden_size` must be a multiple"),
+        ({"num_text_tokens": 32127}, "`num_text_tokens` must be in"),
+        ({"encoder_drop": "some"}, "`encoder_drop` must be one of"),
+        ({"initializer": "zeros"}, "`initializer` must be one of"),
+        ({"codebook_size": 0}, "`codebook_size` must be at least 1"),
+        ({"hidden_size": "wide"}, "hidden_size"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_named(bad, message):
+    with pytest.raises(StrictDataclassError, match=message):
+        ITITConfig(**bad)
+
+
+def test_an_unknown_preset_is_named():
+    with pytest.raises(ValueError, match="`name` must be one of"):
+        ITITConfig.preset("giant")
+
+
+def test_config_round_trip(tmp_path):
+    ITITConfig(codebook_size=64, text_encoder="some/t5").save_pretrained(tmp_path)
+    loaded = ITITConfig.from_pretrained(tmp_path)
+    assert (loaded.codebook_size, loaded.mask_token_id, loaded.text_encoder) == (64, 64, "some/t5")

@@ -1,0 +1,124 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+import torch
+
+from itit_hf.masking import (
+    MaskRatio,
+    gumbel,
+    kept_positions,
+    keyed_generators,
+    keyed_integer,
+    masked_positions,
+    rand,
+    random_mask,
+)
+
+from .testing_utils import generators
+
+
+@pytest.mark.parametrize(("ratio", "hidden"), [(0.0, 0), (0.5, 128), (0.501, 129), (1.0, 256)])
+def test_random_mask_hides_exactly_the_ceiling(ratio, hidden):
+    mask = random_mask(torch.full((8,), ratio, dtype=torch.float64), 256)
+    assert mask.sum(-1).tolist() == [hidden] * 8
+
+
+def test_random_mask_hides_each_position_equally_often():
+    mask = random_mask(torch.full((4000,), 0.5), 8, torch.Generator().manual_seed(0))
+    assert mask.float().mean(0).sub(0.5).abs().max() < 0.05
+
+
+def test_a_sample_with_its_own_generator_ignores_its_neighbours():
+    alone = rand(1, (3,), generators(7))
+    among = rand(3, (3,), generators(1, 7, 2))
+    assert torch.equal(alone[0], among[1])
+
+
+def test_rand_names_a_wrong_number_of_generators():
+    with pytest.raises(ValueError, match="`generator` is a list of 2; wanted one for each of the 3 samples"):
+        rand(3, (), generators(1, 2))
+
+
+def test_keyed_noise_is_a_pure_function_of_seed_purpose_and_key():
+    first, again = (rand(2, (4,), keyed_generators(0, "mask/t2i", [5, 6])) for _ in range(2))
+    assert torch.equal(first, again)
+    others = [keyed_integer(1, "mask/t2i", 5), keyed_integer(0, "mask/i2t", 5), keyed_integer(0, "mask/t2i", 6)]
+    assert keyed_integer(0, "mask/t2i", 5) not in others
+
+
+def test_gumbel_noise_is_finite_at_both_ends():
+    assert gumbel(torch.tensor([0.0, 0.5, 1.0])).isfinite().all()
+
+
+def test_mask_ratio_follows_the_truncated_normal():
+    ratio = MaskRatio(mean=0.75, std=0.25, low=0.5, high=1.0).sample(20000, torch.Generator().manual_seed(0))
+    assert ratio.min() >= 0.5 and ratio.max() <= 1.0
+    assert ratio.mean().item() == pytest.approx(0.75, abs=0.005)  # symmetric around 0.75
+    inside = ((ratio > 0.625) & (ratio < 0.875)).double().mean().item()
+    assert inside == pytest.approx(0.38292 / 0.68269, abs=0.015)  # P(|z| < 0.5) / P(|z| < 1)
+
+
+def test_mask_ratio_of_image_to_text_stays_in_its_range():
+    ratio = MaskRatio(high=0.75).sample(20000, torch.Generator().manual_seed(0))
+    assert ratio.min() >= 0.5 and ratio.max() <= 0.75
+    assert ratio.mean().item() == pytest.approx(0.635, abs=0.005)
+
+
+def test_mask_ratio_without_spread_is_constant():
+    assert MaskRatio(0.0, 0.0, 0.0, 0.0).sample(3).tolist() == [0.0] * 3
+
+
+@pytest.mark.parametrize("bad", [{"low": 0.8, "high": 0.5}, {"high": 1.5}, {"low": -0.1}, {"std": -1.0}])
+def test_mask_ratio_rejects_impossible_ranges(bad):
+    with pytest.raises(ValueError, match="`low` and `high`|`std`"):
+        MaskRatio(**bad)
+
+
+def test_masked_positions_are_filled_up_and_marked():
+    mask = torch.tensor([[True, False, True, False], [False, True, False, False]])
+    positions, valid = masked_positions(mask)
+    assert positions[0].tolist() == [0, 2] and valid.tolist() == [[True, True], [True, False]]
+    assert positions[1, 0] == 1 and not mask[1, positions[1, 1]]
+
+
+def test_half_drop_keeps_half_and_every_visible_token():
+    mask = random_mask(torch.tensor([0.5, 0.75, 1.0]), 16, torch.Generator().manual_seed(0))
+    positions, attention = kept_positions(mask, "half", torch.Generator().manual_seed(1))
+    assert positions.shape == (3, 8) and attention is None
+    for row in range(3):
+        visible = set((~mask[row]).nonzero().flatten().tolist())
+        assert visible <= set(positions[row].tolist())
+        assert positions[row].tolist() == sorted(set(positions[row].tolist()))
+
+
+def test_half_drop_keeps_everything_where_less_than_half_is_hidden():
+    mask = torch.zeros(2, 4, dtype=torch.bool)
+    mask[0, :3] = True
+    positions, attention = kept_positions(mask, "half", torch.Generator().manual_seed(0))
+    assert positions[1].tolist() == [0, 1, 2, 3] and attention.tolist() == [[True, True, False, False], [True] * 4]
+    assert 3 in positions[0, :2].tolist()  # the visible one
+
+
+def test_all_drop_keeps_only_visible_tokens():
+    mask = torch.tensor([[True, True, True, False], [True, False, True, False]])
+    positions, attention = kept_positions(mask, "all")
+    assert positions[0, 0] == 3 and positions[1].tolist() == [1, 3]
+    assert attention.tolist() == [[True, False], [True, True]]
+
+
+def test_nothing_hidden_means_nothing_dropped():
+    assert kept_positions(torch.zeros(2, 4, dtype=torch.bool), "half") == (None, None)
+    assert kept_positions(torch.ones(2, 4, dtype=torch.bool), "none") == (None, None)
+
+
+def test_dropping_does_not_depend_on_the_neighbours_counts():
+    few, many = torch.tensor([[True, False, False, False]]), torch.tensor([[True, True, True, False]])
+    alone, together = generators(3), generators(3, 4)
+    kept_positions(few, "half", alone)
+    kept_positions(torch.cat([few, many]), "half", together)
+    assert torch.equal(rand(1, (2,), alone)[0], rand(2, (2,), together)[0])
+
+
+def test_kept_positions_names_an_unknown_rule():
+    with pytest.raises(ValueError, match="`encoder_drop` must be one of"):
+        kept_positions(torch.ones(1, 4, dtype=torch.bool), "some")

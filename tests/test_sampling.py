@@ -1,0 +1,136 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from itit_hf.modeling_itit import ITITForImageGeneration
+from itit_hf.sampling import TextCondition, classifier_free_guidance, decode_image_tokens
+from itit_hf.scheduling_itit import ITITScheduler
+
+from .testing_utils import generators, tiny_config
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    model = ITITForImageGeneration(tiny_config()).eval()
+    model.model.null_text_embeds.normal_()
+    return model
+
+
+@pytest.fixture
+def scheduler():
+    return ITITScheduler(mask_token_id=23, temperature=2.0)
+
+
+def texts(*seeds):
+    return TextCondition(torch.stack([torch.randn(4, 10, generator=g) for g in generators(*seeds)]))
+
+
+class KnownPicture:
+    """Always wants code 3 given a text, and code 1 without."""
+
+    config = SimpleNamespace(num_image_tokens=16, mask_token_id=5, encoder_drop="half")
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, image_token_ids, logit_positions, kept_positions, text_embeds=None, **others):
+        self.calls.append((None if kept_positions is None else kept_positions.size(1), logit_positions.size(1)))
+        logits = torch.zeros(*logit_positions.shape, 5)
+        logits[..., 1 if text_embeds is None else 3] = 50.0
+        return SimpleNamespace(image_logits=logits)
+
+
+def test_guidance_scale_is_one_plus_tau():
+    cond, uncond, tau = torch.randn(2, 5), torch.randn(2, 5), 2.0
+    torch.testing.assert_close(classifier_free_guidance(cond, uncond, 1.0), cond)
+    torch.testing.assert_close(classifier_free_guidance(cond, uncond, 1 + tau), (1 + tau) * cond - tau * uncond)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 8, 24])
+def test_decoding_leaves_no_mask_id(model, scheduler, steps):
+    ids = decode_image_tokens(model, texts(0, 1), scheduler, steps)
+    assert ids.shape == (2, 16) and ids.min() >= 0 and ids.max() < 23
+
+
+def test_decoding_draws_what_the_model_wants():
+    ids = decode_image_tokens(KnownPicture(), texts(0), ITITScheduler(mask_token_id=5), 4)
+    assert ids.tolist() == [[3] * 16]
+
+
+def test_the_encoder_gets_half_of_the_positions_while_half_are_hidden():
+    stub = KnownPicture()
+    decode_image_tokens(stub, texts(0), ITITScheduler(mask_token_id=5), 4, guidance_scale=1.0)
+    assert stub.calls == [(8, 16), (8, 14), (8, 11), (None, 6)]  # floor(16 cos(pi s / 8)) are hidden
+
+
+def test_no_guidance_spares_the_second_pass():
+    stub = KnownPicture()
+    decode_image_tokens(stub, texts(0), ITITScheduler(mask_token_id=5), 4, guidance_scale=1.0)
+    assert len(stub.calls) == 4
+
+
+def test_pictures_of_a_batch_equal_the_pictures_alone(model, scheduler):
+    together = decode_image_tokens(model, texts(0, 1, 2), scheduler, 8, generator=generators(5, 6, 7))
+    for row in range(3):
+        alone = decode_image_tokens(model, texts(row), scheduler, 8, generator=generators(5 + row))
+        assert torch.equal(together[row : row + 1], alone)
+
+
+def test_given_tokens_stay_and_only_the_rest_is_drawn(model, scheduler):
+    start = torch.full((2, 16), 23)
+    start[0, :5], start[1, 3] = 7, 11
+    ids = decode_image_tokens(model, texts(0, 1), scheduler, 6, image_token_ids=start)
+    assert ids[0, :5].tolist() == [7] * 5 and ids[1, 3] == 11 and ids.max() < 23
+
+
+def test_mixed_masks_equal_the_masks_alone(model, scheduler):
+    start = torch.full((2, 16), 23)
+    start[0, :12] = 7
+    together = decode_image_tokens(model, texts(0, 1), scheduler, 6, image_token_ids=start, generator=generators(1, 2))
+    for row in range(2):
+        alone = decode_image_tokens(
+            model,
+            texts(row),
+            scheduler,
+            6,
+            image_token_ids=start[row : row + 1],
+            generator=generators(1 + row),
+        )
+        assert torch.equal(together[row : row + 1], alone)
+
+
+def test_a_whole_picture_is_left_as_it_is(model, scheduler):
+    start = torch.arange(16)[None]
+    assert torch.equal(decode_image_tokens(model, texts(0), scheduler, 3, image_token_ids=start), start)
+
+
+def test_broken_weights_are_named(model, scheduler):
+    model.image_decoder.head_bias.data[0] = torch.nan
+    with pytest.raises(ValueError, match="not finite"):
+        decode_image_tokens(model, texts(0), scheduler, 4)
+
+
+def test_a_callback_sees_each_step_and_may_change_the_tokens(model, scheduler):
+    seen = []
+
+    def watch(state):
+        seen.append((state.step, state.timestep, int((state.image_token_ids == 23).sum())))
+        state.image_token_ids = state.image_token_ids.clone()
+        state.image_token_ids[0, 0] = 2
+        return state
+
+    ids = decode_image_tokens(model, texts(0), scheduler, 4, on_step_end=watch)
+    assert [step[:2] for step in seen] == [(0, 3), (1, 2), (2, 1), (3, 0)]
+    assert ids[0, 0] == 2 and seen[-1][2] == 0
+
+
+def test_a_negative_text_takes_the_place_of_the_null_text(model, scheduler):
+    null = TextCondition(model.model.null_text_embeds)
+    default = decode_image_tokens(model, texts(0), scheduler, 4, generator=generators(0))
+    same = decode_image_tokens(model, texts(0), scheduler, 4, negative_condition=null, generator=generators(0))
+    other = decode_image_tokens(model, texts(0), scheduler, 4, negative_condition=texts(9), generator=generators(0))
+    assert torch.equal(default, same) and not torch.equal(default, other)

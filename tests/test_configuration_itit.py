@@ -44,6 +44,6 @@ def test_an_unknown_preset_is_named():
 
 
 def test_config_round_trip(tmp_path):
-    ITITConfig(codebook_size=64, text_encoder="some/t5").save_pretrained(tmp_path)
+    ITITConfig(codebook_size=64, text_encoder_name_or_path="some/t5").save_pretrained(tmp_path)
     loaded = ITITConfig.from_pretrained(tmp_path)
-    assert (loaded.codebook_size, loaded.mask_token_id, loaded.text_encoder) == (64, 64, "some/t5")
+    assert (loaded.codebook_size, loaded.mask_token_id, loaded.text_encoder_name_or_path) == (64, 64, "some/t5")

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
+from itit_hf.layers_itit import scale_gradient
 from itit_hf.masking import kept_positions, masked_positions, random_mask
 from itit_hf.modeling_itit import (
     ITITForCaptioning,
     ITITForImageGeneration,
     ITITForPreTraining,
     ITITModel,
-    scale_gradient,
 )
 
 from .testing_utils import tiny_config
@@ -156,8 +156,8 @@ def test_sampling_gives_valid_words(model):
 
 
 def test_a_text_longer_than_the_table_is_named(model):
-    with pytest.raises(ValueError, match="more than `max_text_length` 12"):
-        model(input_ids=caption_ids(model.config, [3] * 13), image_token_ids=pictures(1))
+    with pytest.raises(ValueError, match="more than `max_text_length` 32"):
+        model(input_ids=caption_ids(model.config, [3] * 33), image_token_ids=pictures(1))
 
 
 def test_nothing_to_predict_is_named(model):

@@ -2,9 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tiny real models and small stubs that the tests share."""
 
+import PIL.Image
 import torch
+from datasets import Dataset
+from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
 from itit_hf.configuration_itit import ITITConfig
+from itit_hf.image_processing_itit import ITITImageProcessorPil
+from itit_hf.image_tokenization_itit import PatchVQModel
+from itit_hf.modeling_itit import ITITForPreTraining
+from itit_hf.pipeline_itit import ITITPipeline
+from itit_hf.scheduling_itit import ITITScheduler
 
 
 def tiny_config(**changes) -> ITITConfig:
@@ -14,7 +22,7 @@ def tiny_config(**changes) -> ITITConfig:
         "num_image_tokens": 16,
         "vocab_size": 48,
         "num_text_tokens": 40,
-        "max_text_length": 12,
+        "max_text_length": 32,
         "text_hidden_size": 10,
         "hidden_size": 24,
         "num_hidden_layers": 2,
@@ -35,3 +43,55 @@ def tiny_config(**changes) -> ITITConfig:
 def generators(*seeds: int) -> list[torch.Generator]:
     """One generator per sample."""
     return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+WORDS = ("red", "blue", "green", "bus", "fish", "tree", "on", "the", "grass", "a")
+
+
+def tiny_tokenizer() -> T5Tokenizer:
+    """Ten whole words, and letters for the rest; written down, as training a tokenizer is not reproducible."""
+    words = [("\u2581" + word, -2.0) for word in WORDS]
+    letters = [(letter, -6.0) for letter in "\u2581abcdefghilnorstu"]
+    specials = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    return T5Tokenizer(vocab=specials + words + letters, extra_ids=0, model_max_length=32)
+
+
+def tiny_image_tokenizer() -> PatchVQModel:
+    """16 x 16 pixels -> 4 x 4 tokens of 23 codes."""
+    return PatchVQModel(
+        patch_size=4, encoder_channels=16, num_vq_embeddings=23, block_out_channels=(8, 8), norm_num_groups=4
+    ).eval()
+
+
+def tiny_text_encoder() -> T5EncoderModel:
+    """One block of T5, 10 features wide."""
+    config = T5Config(vocab_size=48, d_model=10, d_kv=5, d_ff=12, num_layers=1, num_heads=2, dropout_rate=0.0)
+    return T5EncoderModel(config).eval()
+
+
+def tiny_pipeline(**changes) -> ITITPipeline:
+    """Every component real and random; 16 x 16 pixels."""
+    torch.manual_seed(0)
+    tokenizer = tiny_tokenizer()
+    model = ITITForPreTraining(tiny_config(num_text_tokens=len(tokenizer), **changes)).eval()
+    model.model.null_text_embeds.normal_()
+    return ITITPipeline(
+        model=model,
+        text_encoder=tiny_text_encoder(),
+        tokenizer=tokenizer,
+        image_tokenizer=tiny_image_tokenizer(),
+        image_processor=ITITImageProcessorPil(size={"height": 16, "width": 16}),
+        scheduler=ITITScheduler(mask_token_id=23, temperature=2.0),
+    )
+
+
+def tiny_pairs(num_rows: int = 24) -> Dataset:
+    """Plain pictures of one colour, with two captions each."""
+    colours = {"red": (220, 30, 30), "blue": (30, 30, 220), "green": (30, 160, 30)}
+    rows = []
+    for i in range(num_rows):
+        name = list(colours)[i % 3]
+        image = PIL.Image.new("RGB", (16, 16), colours[name])
+        image.paste((10 * i, 0, 0), (i % 8, i // 8, i % 8 + 6, i // 8 + 6))
+        rows.append({"image": image, "text": [f"a {name} bus", f"the {name} fish on the grass"]})
+    return Dataset.from_list(rows)

@@ -7,7 +7,6 @@ from transformers import PreTrainedConfig
 
 from .masking import ENCODER_DROPS
 
-
 INITIALIZERS = ("normal", "xavier")
 
 # Totals without T5 and VQ tokenizer: 221M, 487M and 868M in Table 3. The paper does not give the decoder widths of L
@@ -93,8 +92,8 @@ class ITITConfig(PreTrainedConfig):
         pad_token_id (`int`, defaults to 0): Padding id of the text tokenizer.
         eos_token_id (`int`, defaults to 1): End of text.
         use_cache (`bool`, defaults to `True`): Keep keys and values while generating captions.
-        text_encoder (`str`, *optional*): Hub id or path of the frozen text encoder the weights were trained with.
-        image_tokenizer (`str`, *optional*): Hub id or path of the frozen image tokenizer.
+        text_encoder_name_or_path (`str`, *optional*): Hub id or path of the frozen text encoder the weights were trained with.
+        image_tokenizer_name_or_path (`str`, *optional*): Hub id or path of the frozen image tokenizer.
 
     Raises:
         StrictDataclassError: If a field has the wrong type, or sizes do not fit each other.
@@ -128,8 +127,8 @@ class ITITConfig(PreTrainedConfig):
     pad_token_id: int | None = 0
     eos_token_id: int | list[int] | None = 1
     use_cache: bool = True
-    text_encoder: str | None = None
-    image_tokenizer: str | None = None
+    text_encoder_name_or_path: str | None = None
+    image_tokenizer_name_or_path: str | None = None
 
     @classmethod
     def preset(cls, name: str) -> "ITITConfig":

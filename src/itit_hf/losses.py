@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The two cross entropies of the paper, equations (1) and (2). A sample's loss never depends on its batch neighbours."""
+"""The two cross entropies of the paper, equations (1) and (2). A sample's loss never depends on its neighbours."""
 
 import torch
 from torch.nn import functional as F

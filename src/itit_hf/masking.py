@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Which image tokens are hidden, and which of them the encoder is given: the corruption that training and decoding share.
+"""Which image tokens are hidden and which of them the encoder is given: what training and decoding share.
 
 Randomness comes from a `torch.Generator`, or from a list with one generator per sample: then a sample's draw depends
 neither on its batch neighbours nor on the batch size.
@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
 

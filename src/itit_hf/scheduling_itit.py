@@ -13,7 +13,6 @@ from diffusers.utils import BaseOutput
 
 from .masking import Generators, gumbel, rand
 
-
 MASKING_SCHEDULES = {
     "cosine": lambda progress: math.cos(math.pi / 2 * progress),  # the paper, MaskGIT
     "linear": lambda progress: 1 - progress,

@@ -1,0 +1,61 @@
+# `make demo` and `make test` need nothing but Python 3.10+ (with venv): they set up .venv by themselves.
+# Choose the interpreter with `make test PYTHON=python3.12`.
+
+PYTHON ?= python3
+TEST_PROCESSES ?= 2
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+CODE := src tests examples utils
+DEMO := out/demo
+DEMO_PROMPTS := "a red bus" "a blue fish" "a green tree" "a yellow star" "a purple umbrella" "an orange house"
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo test test-slow style quality repo-consistency clean
+
+help: ## List the commands.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+install: $(INSTALLED) ## Create .venv and install the package in it, editable, with its demo and dev extras.
+
+# A failed or interrupted installation leaves no stamp and is repeated; an environment without a working pip is rebuilt.
+$(INSTALLED): setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 10) and "itit_hf needs Python 3.10 or newer, but $(PYTHON) is %d.%d; name another with PYTHON=..." % v[:2])'
+	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
+	@touch $@
+
+demo: $(INSTALLED) ## Draw six prompts with the committed checkpoint and caption one of the pictures.
+	$(RUN) examples/generate_image.py $(DEMO_PROMPTS) --output_dir $(DEMO)
+	$(RUN) examples/caption_image.py $(DEMO)/00-a-red-bus.png
+	@echo "The pictures are in $(CURDIR)/$(DEMO)/grid.png"
+
+# One thread per process: PyTorch's threads, when they compete for the cores, are several times slower than one.
+# Offline: no test may depend on a download.
+test test-slow: export OMP_NUM_THREADS := 1
+test test-slow: export HF_HUB_OFFLINE := 1
+test test-slow: export TOKENIZERS_PARALLELISM := false
+
+test: $(INSTALLED) ## Run the default tests: offline, on the CPU.
+	$(RUN) -m pytest -n $(TEST_PROCESSES)
+
+test-slow: $(INSTALLED) ## Run the slow tests: trainings, several processes, real checkpoints.
+	$(RUN) -m pytest -m slow
+
+style: $(INSTALLED) ## Sort imports, fix what can be fixed, and format.
+	$(RUN) -m ruff check --fix $(CODE)
+	$(RUN) -m ruff format $(CODE)
+
+quality: $(INSTALLED) repo-consistency ## Check lint, format, layers and the rules of the repository.
+	$(RUN) -m ruff check $(CODE)
+	$(RUN) -m ruff format --check $(CODE)
+
+repo-consistency: ## Check layers and the rules of the repository; needs no installation.
+	$(PYTHON) utils/check_imports.py
+	$(PYTHON) utils/check_repo.py
+
+clean: ## Remove the environment, caches and the demo's pictures.
+	rm -rf $(VENV) .pytest_cache .ruff_cache build dist src/*.egg-info $(DEMO)
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

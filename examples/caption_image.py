@@ -1,0 +1,37 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+r"""Describe pictures with a pipeline folder, by default the one in this repository:
+
+    python examples/caption_image.py out/pictures/00-a-red-bus.png
+
+Logs one line per picture: its file and its caption.
+"""
+
+import logging
+from argparse import ArgumentParser
+
+import torch
+
+from itit_hf import ITITPipeline
+
+
+logger = logging.getLogger(__name__)
+
+
+def main(arguments: list[str] | None = None):
+    """Load, describe, say."""
+    parser = ArgumentParser(description="Describe pictures.")
+    parser.add_argument("images", nargs="+", help="Picture files.")
+    parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline folder or Hub id.")
+    parser.add_argument("--num_beams", type=int, default=4, help="Beams; 1 is greedy.")
+    args = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    pipe = ITITPipeline.from_pretrained(args.model)
+    if torch.cuda.is_available():
+        pipe.to("cuda")
+    for path, caption in zip(args.images, pipe.caption(list(args.images), num_beams=args.num_beams), strict=True):
+        logger.info(f"{path}: {caption}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+r"""Train ITIT on captioned pictures.
+
+With no argument: builds the emoji scenes from pip-installed art if they are not there, trains the tiny model on two
+CPU cores, then writes a pipeline folder and a grid of pictures:
+
+    accelerate launch examples/train_itit.py
+
+Interrupted? It goes on where it was:
+
+    accelerate launch examples/train_itit.py --resume_from_checkpoint
+
+On your own pictures (a folder with `metadata.jsonl`, parquet files, or a Hub id; columns `image` and `text`), with the
+frozen parts of any pipeline folder:
+
+    accelerate launch examples/train_itit.py --paired_dataset path/to/pictures --output_dir out/mine
+
+The paper's ITIT-B (Table 3; its authors trained ITIT-H for 10.9 days on 512 TPUv3):
+
+    accelerate launch --config_file examples/accelerate_configs/multi_gpu.yaml examples/train_itit.py --config "" \
+        --model_preset base --text_encoder google/t5-v1_1-xxl --image_tokenizer path/to/vqgan \
+        --paired_dataset path/to/pairs --per_device_train_batch_size 64 --output_dir out/itit-base
+"""
+
+import logging
+import os
+from dataclasses import dataclass, field
+
+import torch
+from diffusers import VQModel
+from transformers import AutoTokenizer, T5EncoderModel, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from itit_hf import (
+    ITITConfig,
+    ITITForPreTraining,
+    ITITImageProcessorPil,
+    ITITProcessor,
+    ITITScheduler,
+    ITITTrainer,
+    ITITTrainingArguments,
+    PatchVQModel,
+)
+from itit_hf.data import add_image_token_ids, load_rows
+from itit_hf.emoji_scenes.build import ensure_emoji_scenes
+from itit_hf.training_args import parse_arguments
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class ScriptArguments:
+    """What this script needs besides [`ITITTrainingArguments`].
+
+    Args:
+        paired_dataset (`str`, *optional*): Folder or Hub id with `image` and `text`; the emoji scenes by default.
+        paired_split (`str`, *optional*): Its split for training; may be left out if there is one only.
+        eval_split (`str`, *optional*): Its split for evaluation, never trained on.
+        frozen_parts (`str`): Pipeline folder or Hub id whose text encoder, tokenizer, image tokenizer and image
+            processor are used.
+        text_encoder (`str`, *optional*): T5 or mT5 encoder with its tokenizer, in place of the one there.
+        image_tokenizer (`str`, *optional*): Image tokenizer, in place of the one there.
+        resolution (`int`, *optional*): Side of a picture in pixels, for another image tokenizer than the one there.
+        model_name_or_path (`str`, *optional*): Checkpoint to start from; new weights by default.
+        model_preset (`str`): Size of new weights: tiny, base, large or huge.
+        dropout (`float`): Dropout of new weights, on embeddings, residual branches and attention.
+        scenes_styles (`list[str]`): Art of the emoji scenes, if they have to be built.
+    """
+
+    paired_dataset: str | None = None
+    paired_split: str | None = None
+    eval_split: str | None = None
+    frozen_parts: str = "checkpoints/emoji-scenes-64"
+    text_encoder: str | None = None
+    image_tokenizer: str | None = None
+    resolution: int | None = None
+    model_name_or_path: str | None = None
+    model_preset: str = "tiny"
+    dropout: float = 0.1
+    scenes_styles: list[str] = field(default_factory=lambda: ["openmoji"])
+
+
+def load_frozen_parts(args: ScriptArguments):
+    """Text encoder and processor: everything that is used as it is."""
+    text_source = args.text_encoder or args.frozen_parts
+    subfolders = {"subfolder": "tokenizer"}, {"subfolder": "text_encoder"}
+    tokenizer_at, encoder_at = ({}, {}) if args.text_encoder else subfolders
+    tokenizer = AutoTokenizer.from_pretrained(text_source, **tokenizer_at)
+    text_encoder = T5EncoderModel.from_pretrained(text_source, **encoder_at)
+    image_source = args.image_tokenizer or args.frozen_parts
+    image_at = {} if args.image_tokenizer else {"subfolder": "image_tokenizer"}
+    kind = (
+        PatchVQModel
+        if PatchVQModel.load_config(image_source, **image_at)["_class_name"] == "PatchVQModel"
+        else VQModel
+    )
+    image_tokenizer = kind.from_pretrained(image_source, **image_at)
+    if args.resolution is None:
+        image_processor = ITITImageProcessorPil.from_pretrained(args.frozen_parts, subfolder="image_processor")
+    else:
+        size = {"height": args.resolution, "width": args.resolution}
+        image_processor = ITITImageProcessorPil(size=size)
+    return text_encoder, ITITProcessor(image_processor, tokenizer, image_tokenizer)
+
+
+def create_model(args: ScriptArguments, text_encoder, processor, num_image_tokens: int) -> ITITForPreTraining:
+    """Trained weights, or new ones that fit the frozen parts."""
+    if args.model_name_or_path is not None:
+        return ITITForPreTraining.from_pretrained(args.model_name_or_path)
+    config = ITITConfig.preset(args.model_preset)
+    config.codebook_size = processor.image_tokenizer.config.num_vq_embeddings
+    config.num_image_tokens = num_image_tokens
+    config.num_text_tokens = len(processor.tokenizer)
+    config.vocab_size = max(text_encoder.config.vocab_size, -(-(config.num_text_tokens + 2) // 64) * 64)
+    config.hidden_dropout_prob = config.attention_probs_dropout_prob = args.dropout
+    config.text_hidden_size = text_encoder.config.d_model
+    config.text_encoder_name_or_path = args.text_encoder or args.frozen_parts
+    config.image_tokenizer_name_or_path = args.image_tokenizer or args.frozen_parts
+    model = ITITForPreTraining(ITITConfig(**config.to_dict()))
+    codebook = processor.image_tokenizer.quantize.embedding.weight.detach()
+    model.initialize_code_embeddings(codebook, torch.Generator().manual_seed(0))
+    return model
+
+
+def main(arguments: list[str] | None = None):
+    """Load, build, train, save."""
+    default_config = os.path.join(os.path.dirname(__file__), "recipes", "emoji_scenes_tiny.yaml")
+    args, training_args = parse_arguments([ScriptArguments, ITITTrainingArguments], arguments, default_config)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    set_seed(training_args.seed)
+    text_encoder, processor = load_frozen_parts(args)
+    resolution = processor.image_processor.size["height"]
+    with training_args.main_process_first(desc="data"):
+        source, train_split, eval_split = args.paired_dataset, args.paired_split, args.eval_split
+        if source is None:
+            source = ensure_emoji_scenes(f"data/emoji-scenes-{resolution}", args.scenes_styles, resolution)
+            train_split, eval_split = "paired", "validation"
+        pairs = add_image_token_ids(load_rows(source, train_split), processor)
+        eval_pairs = add_image_token_ids(load_rows(source, eval_split), processor) if eval_split else None
+    num_image_tokens = len(pairs[0]["image_token_ids"])
+    model = create_model(args, text_encoder, processor, num_image_tokens)
+    logger.info(f"{model.num_parameters() / 1e6:.1f}M parameters, {len(pairs)} pairs")
+    temperature = 32.0 if training_args.sample_temperature is None else training_args.sample_temperature
+    trainer = ITITTrainer(
+        model=model,
+        args=training_args,
+        processing_class=processor,
+        text_encoder=text_encoder,
+        train_streams={"paired": pairs},
+        eval_dataset=eval_pairs,
+        scheduler=ITITScheduler(mask_token_id=model.config.mask_token_id, temperature=temperature),
+    )
+    checkpoint = training_args.resume_from_checkpoint
+    if checkpoint == "last":
+        checkpoint = get_last_checkpoint(training_args.output_dir)
+        logger.info(f"resuming from {checkpoint}" if checkpoint else "no checkpoint yet: starting from step 0")
+    trainer.train(resume_from_checkpoint=checkpoint)
+    if eval_pairs is not None:
+        metrics = trainer.evaluate()
+        logger.info(", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if "loss" in name))
+    folder = os.path.join(training_args.output_dir, "pipeline")
+    trainer.save_pipeline(folder)
+    if training_args.should_save:
+        trainer.log_samples()
+        logger.info(f"pipeline: {folder}   pictures: {os.path.join(training_args.output_dir, 'samples')}")
+
+
+if __name__ == "__main__":
+    main()

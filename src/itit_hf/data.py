@@ -1,0 +1,210 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Three streams (paired, image-only, text-only), each a pure function from position to sample.
+
+Row p of stream s depends on (seed, s, p) alone. A global batch takes the next positions of each stream, and rank r of
+W takes fixed slots of it, so any number of processes, workers or accumulation steps gives the same global batches,
+streams of uneven sizes wrap on their own and nothing but the number of steps done has to be saved.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+import datasets
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from .image_processing_itit import load_image
+from .image_tokenization_itit import encode_images
+from .masking import keyed_integer
+
+STREAMS = ("paired", "image", "text")
+STREAM_COLUMNS = {"paired": ("image", "text"), "image": ("image",), "text": ("text",)}
+
+
+class Stream:
+    """An endless, shuffled view of a dataset with random access.
+
+    Args:
+        name (`str`): `"paired"`, `"image"` or `"text"`.
+        rows: A `datasets.Dataset`, or any sequence of dictionaries, with the columns `image` (or `image_token_ids`)
+            and `text` as the stream needs.
+        seed (`int`): Seed of its shuffles; each epoch has its own.
+
+    Raises:
+        ValueError: If the name is unknown, there are no rows or a column is missing.
+    """
+
+    def __init__(self, name: str, rows: Sequence[Mapping], seed: int = 0):
+        if name not in STREAMS:
+            raise ValueError(f"`name` must be one of {STREAMS}, got {name!r}")
+        if len(rows) == 0:
+            raise ValueError(f"the stream `{name}` has no rows")
+        self.name, self.rows, self.seed = name, rows, seed
+        self._check_columns(getattr(rows, "column_names", None) or list(rows[0]))
+        self._epoch, self._order = -1, None
+
+    def _check_columns(self, columns: Sequence[str]):
+        for column in STREAM_COLUMNS[self.name]:
+            if column not in columns and not (column == "image" and "image_token_ids" in columns):
+                raise ValueError(
+                    f"the stream `{self.name}` needs a column `{column}`, its dataset has {list(columns)}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def row_index(self, position: int) -> int:
+        """Which row stands at `position`, counted on over all epochs."""
+        epoch, offset = divmod(position, len(self.rows))
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(keyed_integer(self.seed, f"shuffle/{self.name}", epoch))
+            self._epoch, self._order = epoch, torch.randperm(len(self.rows), generator=generator)
+        return int(self._order[offset])
+
+    def sample(self, position: int) -> dict:
+        """The sample at `position`: its columns, one of its captions, and the position itself.
+
+        Raises:
+            ValueError: If the row has no caption.
+        """
+        index = self.row_index(position)
+        row = self.rows[index]
+        sample = {"position": position}
+        for column in ("image_token_ids", "image"):
+            if "image" in STREAM_COLUMNS[self.name] and row.get(column) is not None:
+                sample[column] = row[column]
+                break
+        if "text" in STREAM_COLUMNS[self.name]:
+            captions = [row["text"]] if isinstance(row["text"], str) else row["text"]
+            if not captions:
+                raise ValueError(f"row {index} of the stream `{self.name}` has no caption")
+            sample["text"] = captions[keyed_integer(self.seed, f"caption/{self.name}", position) % len(captions)]
+        return sample
+
+
+class MixedDataset(Dataset):
+    """Samples of several streams, addressed as `(stream name, position)`.
+
+    Args:
+        streams (`Sequence[Stream]`): At most one of each name.
+    """
+
+    def __init__(self, streams: Sequence[Stream]):
+        self.streams = {stream.name: stream for stream in streams}
+
+    def __len__(self) -> int:
+        return sum(len(stream) for stream in self.streams.values())
+
+    def __getitem__(self, address: tuple[str, int]) -> tuple[str, dict]:
+        name, position = address
+        return name, self.streams[name].sample(position)
+
+
+class MixedBatchSampler(Sampler):
+    """Addresses of each micro-batch of one rank: fixed counts of each stream.
+
+    Args:
+        counts (`Mapping[str, int]`): Samples of each stream per micro-batch and rank.
+        num_batches (`int`): Micro-batches in all.
+        rank (`int`, *optional*, defaults to 0): This process.
+        world_size (`int`, *optional*, defaults to 1): Number of processes.
+    """
+
+    def __init__(self, counts: Mapping[str, int], num_batches: int, rank: int = 0, world_size: int = 1):
+        self.counts = {name: count for name, count in counts.items() if count}
+        self.num_batches, self.rank, self.world_size = num_batches, rank, world_size
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    def __iter__(self) -> Iterator[list[tuple[str, int]]]:
+        for batch in range(self.num_batches):
+            slot = batch * self.world_size + self.rank
+            yield [
+                (name, position)
+                for name, count in self.counts.items()
+                for position in range(slot * count, (slot + 1) * count)
+            ]
+
+
+class ITITCollator:
+    """Samples -> nested batch of tensors, `{"paired": {...}, "image": {...}, "text": {...}}`; see [`ITITObjectives`].
+
+    Args:
+        processor ([`ITITProcessor`]): Turns pictures into `pixel_values` and text into ids.
+        max_text_length (`int`, *optional*, defaults to 64): Tokens of a text at most; longer ones are cut, and named.
+    """
+
+    def __init__(self, processor, max_text_length: int = 64):
+        self.processor = processor
+        self.max_text_length = max_text_length
+
+    def __call__(self, samples: Sequence[tuple[str, dict]]) -> dict[str, dict[str, torch.Tensor]]:
+        """Collate `(stream name, sample)` pairs into tensors whose first dimension is the stream's count; see the
+        class for names and shapes."""
+        parts: dict[str, list[dict]] = {}
+        for name, sample in samples:
+            parts.setdefault(name, []).append(sample)
+        return {name: self._part(rows) for name, rows in parts.items()}
+
+    def _part(self, rows: list[dict]) -> dict[str, torch.Tensor]:
+        part = {"position": torch.tensor([row["position"] for row in rows])}
+        if "image_token_ids" in rows[0]:
+            part["image_token_ids"] = torch.stack([torch.as_tensor(row["image_token_ids"]).long() for row in rows])
+        elif "image" in rows[0]:
+            images = [load_image(row["image"]) for row in rows]
+            part["pixel_values"] = self.processor.image_processor(images, return_tensors="pt")["pixel_values"]
+        if "text" in rows[0]:
+            texts = [row["text"] for row in rows]
+            encoded = self.processor(text=texts, max_length=self.max_text_length, return_tensors="pt")
+            part["input_ids"], part["attention_mask"] = encoded["input_ids"], encoded["attention_mask"]
+        return part
+
+
+def load_rows(source: str, split: str | None = None) -> datasets.Dataset:
+    """Open a dataset by folder (pictures with `metadata.jsonl`, or parquet files) or Hub id.
+
+    Args:
+        source (`str`): Folder or Hub id.
+        split (`str`, *optional*): Its split; may be left out if there is one only.
+
+    Raises:
+        ValueError: If there is no such split, or several and none was named.
+    """
+    found = datasets.load_dataset(source)
+    if split is None and len(found) == 1:
+        return next(iter(found.values()))
+    if split not in found:
+        wanted = "name one of its splits" if split is None else f"it has no split {split!r}"
+        raise ValueError(f"`{os.path.basename(source)}`: {wanted}, of {sorted(found)}")
+    return found[split]
+
+
+def add_image_token_ids(rows: datasets.Dataset, processor, batch_size: int = 64) -> datasets.Dataset:
+    """Tokenize every picture once, into a cached column `image_token_ids` of shape `(num_image_tokens,)`.
+
+    The cache is keyed by the dataset and the tokenizer's weights: another tokenizer never finds old ids.
+
+    Args:
+        rows (`datasets.Dataset`): With a column `image`; returned as it is if it has `image_token_ids` already.
+        processor ([`ITITProcessor`]): With its image tokenizer.
+        batch_size (`int`, *optional*, defaults to 64): Pictures per pass.
+    """
+    if "image_token_ids" in rows.column_names:
+        return rows
+    tokenizer = processor.image_tokenizer
+
+    @torch.no_grad()
+    def tokenize(batch: dict) -> dict:
+        images = [load_image(image) for image in batch["image"]]
+        pixel_values = processor.image_processor(images, return_tensors="pt")["pixel_values"]
+        return {"image_token_ids": encode_images(tokenizer, pixel_values.to(tokenizer.device)).cpu().numpy()}
+
+    digest = hashlib.sha256(f"{rows._fingerprint}/{processor.image_processor.to_json_string()}".encode())
+    for tensor in tokenizer.state_dict().values():
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return rows.map(
+        tokenize, batched=True, batch_size=batch_size, new_fingerprint=digest.hexdigest()[:16], desc="image tokens"
+    )

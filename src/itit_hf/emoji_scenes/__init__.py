@@ -1,0 +1,12 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Emoji scenes: an endless picture world of licence-clean art with exact meaning, for small training runs and tests.
+
+- `kinds`: the committed tables of kinds and colours.
+- `art`: where the drawings come from, and their licences.
+- `sprites`: rendering, recolouring and scaling of one drawing.
+- `scenes`: scene `n` of seed `s` as a pure function, drawn and rendered.
+- `grammar`: captions of a scene, and the exact way back.
+- `splits`: what no training stream may contain.
+- `build`: a dataset folder of parquet files with its card.
+"""

@@ -1,0 +1,270 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Scene `n` of seed `s` as a pure function: what is in it, and its pixels."""
+
+import json
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from .art import available_kinds, check_style
+from .kinds import COLOURS, KINDS
+from .sprites import SpriteSheet
+
+# Colour above and below the horizon (one colour: no horizon). Flat and pale or dark, so that a small image tokenizer
+# codes them in a few tokens and each of the colours stands out.
+BACKGROUNDS = {
+    "sky": ((198, 228, 250),),
+    "grass": ((226, 239, 248), (178, 214, 148)),
+    "sand": ((226, 239, 248), (232, 214, 172)),
+    "snow": ((196, 206, 222), (246, 248, 252)),
+    "night": ((36, 40, 78),),
+    "plain": ((208, 208, 208),),
+}
+_HORIZON = 5 / 8  # on a border of 8-pixel tokens at every resolution
+_SIZES = {
+    1: (0.62, 0.85),
+    2: (0.36, 0.48),
+}  # longer side of an object, as a share of the picture, by number of objects
+RESOLUTIONS = (64, 128, 256)
+
+
+@dataclass(frozen=True)
+class SceneConfig:
+    """What a world of scenes may contain.
+
+    Args:
+        resolution (`int`, defaults to 64): Side of the pictures in pixels: 64, 128 or 256.
+        styles (`tuple[str, ...]`): Packaged art styles, or folders of cut-outs; each object has one of them.
+        kinds (`tuple[str, ...]`): Things; all must exist in all styles.
+        colours (`tuple[str, ...]`): Keys of `COLOURS`.
+        backgrounds (`tuple[str, ...]`): Keys of `BACKGROUNDS`.
+        max_objects (`int`, defaults to 1): 1, or 2 for scenes of one or two objects.
+    """
+
+    resolution: int = 64
+    styles: tuple[str, ...] = ("noto",)
+    kinds: tuple[str, ...] = tuple(KINDS)[:24]
+    colours: tuple[str, ...] = tuple(COLOURS)
+    backgrounds: tuple[str, ...] = tuple(BACKGROUNDS)
+    max_objects: int = 1
+
+    def __post_init__(self):
+        for field in ("styles", "kinds", "colours", "backgrounds"):
+            value = getattr(self, field)
+            if isinstance(value, str) or not value or len(set(value)) != len(value):
+                raise ValueError(f"`{field}` must be several different names, got {value!r}")
+            object.__setattr__(self, field, tuple(value))
+        if self.resolution not in RESOLUTIONS:
+            raise ValueError(f"`resolution` must be one of {RESOLUTIONS}, got {self.resolution}")
+        if self.max_objects not in _SIZES:
+            raise ValueError(f"`max_objects` must be 1 or 2, got {self.max_objects}")
+        for field, known in (("colours", COLOURS), ("backgrounds", BACKGROUNDS)):
+            unknown = [name for name in getattr(self, field) if name not in known]
+            if unknown:
+                raise ValueError(f"`{field}` takes {', '.join(known)}; got {', '.join(unknown)}")
+        for style in self.styles:
+            check_style(style)
+        missing = [kind for kind in self.kinds if kind not in available_kinds(list(self.styles))]
+        if missing:
+            raise ValueError(f"`kinds` not drawn in every one of {', '.join(self.styles)}: {', '.join(missing)}")
+        if self.max_objects == 2 and len(self.kinds) < 2:
+            raise ValueError(f"`kinds` must be at least two for scenes of two objects, got {self.kinds}")
+
+    def to_json(self) -> str:
+        """The config as a JSON object."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "SceneConfig":
+        """The config that `to_json` wrote."""
+        return cls(**json.loads(text))
+
+
+def first_kinds(styles: list[str], num_kinds: int) -> tuple[str, ...]:
+    """The first `num_kinds` kinds that all styles can draw, the most distinct ones first.
+
+    Raises:
+        `ValueError`: If there are not that many.
+    """
+    kinds = available_kinds(styles)
+    if not 1 <= num_kinds <= len(kinds):
+        raise ValueError(f"`num_kinds` must be from 1 to {len(kinds)} for the styles {styles}, got {num_kinds}")
+    return tuple(kinds[:num_kinds])
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """One object: `box` is (left, top, width, height) in pixels."""
+
+    kind: str
+    colour: str
+    style: str
+    box: tuple[int, int, int, int]
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """Horizontal and vertical centre in pixels."""
+        left, top, width, height = self.box
+        return left + width / 2, top + height / 2
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that is true of a picture. `relation` is that of the first object to the second: "left of" or "above"."""
+
+    resolution: int
+    background: str
+    objects: tuple[SceneObject, ...]
+    relation: str | None
+    seed: int
+    index: int
+
+    def to_json(self) -> str:
+        """The scene as a JSON object with sorted keys."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Scene":
+        """The scene that `to_json` wrote."""
+        fields = json.loads(text)
+        objects = tuple(SceneObject(**{**item, "box": tuple(item["box"])}) for item in fields.pop("objects"))
+        return cls(objects=objects, **fields)
+
+
+class KeyedDraws:
+    """Choices keyed by integers, the same on every machine and in every numpy: raw Philox words, one per choice."""
+
+    def __init__(self, seed: int, index: int, stream: int = 0):
+        if not (0 <= seed < 2**64 and 0 <= index < 2**64):
+            raise ValueError(f"`seed` and `index` must be from 0 to 2**64 - 1, got {seed} and {index}")
+        key, counter = np.array([seed, index], np.uint64), np.array([0, 0, 0, stream], np.uint64)
+        self._words = iter(np.random.Philox(key=key, counter=counter).random_raw(64).tolist())
+
+    def integer(self, low: int, high: int) -> int:
+        """An integer from `low` to `high`, both included."""
+        return low + next(self._words) % (high - low + 1)
+
+    def choice(self, items):
+        """One of a sequence."""
+        return items[next(self._words) % len(items)]
+
+
+class World:
+    """Draws and renders the scenes of a config. Every method is a pure function of its arguments and the config."""
+
+    def __init__(self, config: SceneConfig):
+        self.config = config
+        self._sheet = SpriteSheet(config.resolution)
+        self._canvases = {name: self._canvas(name) for name in config.backgrounds}
+
+    def _canvas(self, background: str) -> np.ndarray:
+        side = self.config.resolution
+        zones = BACKGROUNDS[background]
+        canvas = np.empty((side, side, 3), np.uint16)
+        canvas[:] = zones[0]
+        canvas[round(side * _HORIZON) :] = zones[-1]
+        return canvas
+
+    def sample(self, seed: int, index: int) -> Scene:
+        """Say what is in scene `index` of `seed`, without rendering it.
+
+        Args:
+            seed (`int`): Not negative.
+            index (`int`): Not negative.
+
+        Returns:
+            `Scene`: Objects in the order of the relation (left before right, upper before lower).
+        """
+        draws = KeyedDraws(seed, index)
+        config = self.config
+        count = draws.integer(1, config.max_objects)
+        background = draws.choice(config.backgrounds)
+        kinds = list(config.kinds)
+        parts = []
+        for _ in range(count):
+            kind = draws.choice(kinds)
+            kinds.remove(kind)  # two objects of one scene are of different kinds
+            colour, style = draws.choice(config.colours), draws.choice(config.styles)
+            low, high = (share * config.resolution for share in _SIZES[count])
+            size = draws.integer(int(np.ceil(low)), int(high))
+            parts.append((kind, colour, style, *self._sheet.box(style, kind, size)))
+        relation = draws.choice(("left of", "above")) if count == 2 else None
+        corners = self._place([part[3:] for part in parts], relation, len(BACKGROUNDS[background]) == 2, draws)
+        objects = tuple(
+            SceneObject(kind, colour, style, (left, top, width, height))
+            for (kind, colour, style, width, height), (left, top) in zip(parts, corners, strict=True)
+        )
+        return Scene(config.resolution, background, objects, relation, seed, index)
+
+    def _place(self, boxes, relation, grounded, draws) -> list[tuple[int, int]]:
+        """Top left corners. Where there is ground, the lowest object stands in it."""
+        side = self.config.resolution
+        floor = round(side * (_HORIZON + 1 / 16)) if grounded else 0  # the least bottom edge of what stands
+        if relation is None:
+            [(width, height)] = boxes
+            return [(draws.integer(0, side - width), draws.integer(max(0, floor - height), side - height))]
+        (width, height), (next_width, next_height) = boxes
+        gap, drift = side // 32, side // 8
+        if relation == "left of":
+            left = draws.integer(0, side - width - next_width - gap)
+            next_left = draws.integer(left + width + gap, side - next_width)
+            top = draws.integer(max(0, floor - height), side - height)
+            beside = top + (height - next_height) // 2
+            lowest = max(0, floor - next_height)
+            next_top = _near(beside, drift, lowest, side - next_height, draws)
+        else:
+            next_top = draws.integer(max(height + gap, floor - next_height), side - next_height)
+            top = draws.integer(0, next_top - gap - height)
+            left = draws.integer(0, side - width)
+            below = left + (width - next_width) // 2
+            next_left = _near(below, drift, 0, side - next_width, draws)
+        return [(left, top), (next_left, next_top)]
+
+    def render(self, scene: Scene) -> np.ndarray:
+        """Paint a scene.
+
+        Args:
+            scene (`Scene`): Of this world: its resolution, and styles, kinds and colours that can be drawn.
+
+        Returns:
+            `np.ndarray` of shape `(resolution, resolution, 3)`: uint8 RGB.
+        """
+        canvas = self._canvases[scene.background].copy()
+        for item in scene.objects:
+            left, top, width, height = item.box
+            paint, rest = self._sheet.sprite(item.style, item.kind, item.colour, max(width, height))
+            area = canvas[top : top + height, left : left + width]
+            area *= rest
+            area += paint
+            area += 127  # round to nearest
+            area //= 255
+        return canvas.astype(np.uint8)
+
+
+def _near(wanted: int, drift: int, low: int, high: int, draws: KeyedDraws) -> int:
+    """A draw within `drift` of `wanted`, kept between `low` and `high`."""
+    return min(max(draws.integer(wanted - drift, wanted + drift), low), high)
+
+
+@lru_cache(maxsize=8)
+def world_of(config: SceneConfig) -> World:
+    """The `World` of a config, with its rendered sprites kept between calls."""
+    return World(config)
+
+
+def render_scene(config: SceneConfig, seed: int, index: int) -> tuple[np.ndarray, Scene]:
+    """Draw scene `index` of `seed`: a pure function of its arguments.
+
+    Args:
+        config (`SceneConfig`): The world.
+        seed (`int`): Which endless sequence of scenes.
+        index (`int`): Which scene of it.
+
+    Returns:
+        `tuple`: Pixels of shape `(resolution, resolution, 3)`, uint8 RGB, and the `Scene` they show.
+    """
+    world = world_of(config)
+    scene = world.sample(seed, index)
+    return world.render(scene), scene

@@ -1,0 +1,413 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The one door through which pictures come in, for training and for serving, and the image processor behind it."""
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image
+from transformers import AutoImageProcessor
+from transformers.image_processing_backends import PilBackend
+from transformers.image_processing_base import (
+    ImageProcessingMixin,  # noqa: F401  diffusers looks for this name here to know how to load the component
+)
+from transformers.image_utils import PILImageResampling
+from transformers.processing_utils import ImagesKwargs, Unpack
+
+from .configuration_itit import ITITConfig
+
+# Formats whose header states the size of what will be decoded. Containers such as ICO hide a second image of another
+# size inside, EPS runs an interpreter, and formats without a magic number accept anything.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
+
+_ORIENTATIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What a picture may measure; checked on its header, before anything is decoded.
+
+    Args:
+        max_bytes (`int`): Size of the file in bytes.
+        max_pixels (`int`): Width times height.
+        max_aspect (`float`): Longer side divided by the shorter one.
+    """
+
+    max_bytes: int = 50_000_000
+    max_pixels: int = 64_000_000
+    max_aspect: float = 20.0
+
+    def __post_init__(self):
+        for name in ("max_bytes", "max_pixels", "max_aspect"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 1:
+                raise ValueError(f"`{name}` must be a number of at least 1, got {value!r}")
+
+    def check_bytes(self, num_bytes: int, name: str) -> None:
+        """Raise a `ValueError` about `name` if a file of `num_bytes` bytes is empty or too large."""
+        if num_bytes == 0:
+            raise ValueError(f"{name}: the file is empty")
+        if num_bytes > self.max_bytes:
+            raise ValueError(f"{name}: the file has more than {self.max_bytes} bytes (`max_bytes`)")
+
+    def check_size(self, width: int, height: int, name: str) -> None:
+        """Raise a `ValueError` about `name` if a picture of these sides is empty, too large or too thin."""
+        if width < 1 or height < 1:
+            raise ValueError(f"{name}: it has {width} x {height} pixels; wanted at least 1 x 1")
+        if width * height > self.max_pixels:
+            raise ValueError(f"{name}: {width} x {height} pixels are more than {self.max_pixels} (`max_pixels`)")
+        aspect = max(width, height) / min(width, height)
+        if aspect > self.max_aspect:
+            raise ValueError(
+                f"{name}: {width} x {height} pixels have an aspect ratio of {aspect:g}, more than {self.max_aspect:g} "
+                "(`max_aspect`)"
+            )
+
+
+def load_image(source, limits: ImageLimits | None = None, name: str = "image") -> Image.Image:
+    """Read a picture from wherever it is, as 8-bit RGB.
+
+    The size is read from the header and checked before decoding. The first frame of an animation or of a document
+    is taken, turned by its EXIF orientation, put on white where it is transparent, and converted by its mode:
+
+    | mode | rule |
+    |---|---|
+    | 1, L, P, RGB, RGBX, CMYK, YCbCr, HSV, LAB | PIL's conversion, with `transparency` on white |
+    | LA, La, PA, RGBA, RGBa | on white |
+    | I;16 and its byte orders, I | 16 bits: divided by 257. An `I` image with values outside 0 ... 65535 is refused |
+    | F | values within [0, 1]: times 255; any others: stretched from their least to their largest value to 0 ... 255 |
+
+    Colour profiles are not applied.
+
+    Args:
+        source (`PIL.Image.Image`, `str`, `os.PathLike`, `bytes`, file object, `dict`, `np.ndarray` or `torch.Tensor`):
+            A picture, the path or the bytes of a file, or an undecoded row of a `datasets` image column. Arrays are
+            (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels; bool, uint8, uint16, or float in [0, 1]. Where both
+            readings fit, arrays are taken as (H, W, C) and tensors as (C, H, W).
+        limits (`ImageLimits`, *optional*): What it may measure. The defaults are those of [`ImageLimits`].
+        name (`str`, *optional*, defaults to `"image"`): What error messages call it.
+
+    Returns:
+        `PIL.Image.Image` of mode RGB, the caller's own copy.
+
+    Raises:
+        ValueError: If it cannot be read, is damaged, or exceeds the limits; the message names it and says why.
+    """
+    limits = ImageLimits() if limits is None else limits
+    if isinstance(source, Mapping):  # {"bytes": ..., "path": ...}
+        data, path = source.get("bytes"), source.get("path")
+        name, source = (name if path is None else f"{name} ({path!r})"), (path if data is None else data)
+    elif isinstance(source, (str, os.PathLike)):
+        name = f"{name} ({os.fspath(source)!r})"
+    if isinstance(source, (np.ndarray, torch.Tensor)):
+        return _from_array(source, limits, name)
+    if not isinstance(source, Image.Image):
+        data = _read(source, limits, name)
+        if (size := _webp_size(data[:30])) is not None:
+            limits.check_size(*size, name)
+        source = _attempt(name, _open_header, io.BytesIO(data))
+    limits.check_size(*source.size, name)
+    return _attempt(name, _decode, source)
+
+
+def _attempt(name: str, function, argument):
+    """`function(argument)`, with whatever a damaged file makes a decoder raise turned into one clear error."""
+    try:
+        return function(argument)
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"{name}: it cannot be read as a picture: {reason}") from error
+
+
+def _read(source, limits: ImageLimits, name: str) -> bytes:
+    """The bytes of a path, of bytes or of a file object, of which no more than the limit are ever read."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        limits.check_bytes(len(source), name)
+        return bytes(source)
+    if isinstance(source, (str, os.PathLike)):
+        if not os.path.isfile(source):
+            raise ValueError(f"{name}: there is no such file")
+        with open(source, "rb") as file:
+            return _read(file, limits, name)
+    if not hasattr(source, "read"):
+        raise ValueError(
+            f"{name}: wanted a PIL image, a path, bytes, a file object, an array or a tensor, "
+            f"got {type(source).__name__}"
+        )
+    if hasattr(source, "seekable") and source.seekable():
+        source.seek(0)
+    data = source.read(int(limits.max_bytes) + 1)
+    if not isinstance(data, bytes):
+        raise ValueError(f"{name}: the file object must be opened in binary mode")
+    limits.check_bytes(len(data), name)
+    return data
+
+
+def _webp_size(head: bytes) -> tuple[int, int] | None:
+    """Width and height by the first 30 bytes of a WebP file; its decoder allocates the whole canvas to tell them."""
+    if head[:4] != b"RIFF" or head[8:12] != b"WEBP":
+        return None
+
+    def number(start: int, end: int) -> int:
+        return int.from_bytes(head[start:end], "little")
+
+    if head[12:16] == b"VP8X":  # extended: the canvas
+        return number(24, 27) + 1, number(27, 30) + 1
+    if head[12:16] == b"VP8L":  # lossless: two times 14 bits
+        return (number(21, 25) & 0x3FFF) + 1, (number(21, 25) >> 14 & 0x3FFF) + 1
+    return number(26, 28) & 0x3FFF, number(28, 30) & 0x3FFF  # lossy
+
+
+def _open_header(file: io.BytesIO) -> Image.Image:
+    """What `PIL.Image.open` does, for our formats only and without its own check of the size.
+
+    That check is a process-wide setting that warns or raises at other sizes than ours, and would come first.
+    """
+    Image.init()
+    prefix = file.read(16)
+    for name in FORMATS:
+        factory, accept = Image.OPEN[name]
+        if accept is None or accept(prefix) is True:
+            file.seek(0)
+            return factory(file, "")
+    raise ValueError(f"it is none of {', '.join(FORMATS)}")
+
+
+def _decode(image: Image.Image) -> Image.Image:
+    """Decode, turn upright, convert to RGB; the result carries no metadata (a second turn would be wrong)."""
+    image.load()
+    if image.mode not in _TO_RGB:
+        raise ValueError(f"its mode is {image.mode!r}, wanted one of {', '.join(_TO_RGB)}")
+    rgb = _TO_RGB[image.mode](image)
+    orientation = _orientation(image)
+    rgb = rgb.transpose(_ORIENTATIONS[orientation]) if orientation in _ORIENTATIONS else rgb
+    rgb.info = {}
+    return rgb
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8. A damaged EXIF block is common and no reason to lose the picture: it says 1."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:
+        return 1
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """Modes without an alpha channel; `transparency` in the metadata of some still makes pixels see-through."""
+    if image.mode in ("1", "L", "P", "RGB") and image.has_transparency_data:
+        return _on_white(image)
+    return image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Alpha composited on white."""
+    if image.mode == "La":
+        image = image.convert("LA")
+    image = image.convert("RGBA")
+    white = Image.new("RGB", image.size, "white")
+    white.paste(image, mask=image.getchannel("A"))
+    return white
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    """16-bit greys, also those that PIL keeps in 32-bit integers, divided by 257; one may be named transparent."""
+    values = np.asarray(image)
+    if values.dtype.itemsize > 2 and (values.min() < 0 or values.max() > 65535):
+        raise ValueError(f"its 32-bit values {values.min()} ... {values.max()} are not within 0 ... 65535")
+    grey = ((np.arange(65536) + 128) // 257).astype(np.uint8)[values]
+    if isinstance(image.info.get("transparency"), int):
+        grey[values == image.info["transparency"]] = 255
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _from_float(image: Image.Image) -> Image.Image:
+    """Floats: [0, 1] as it is, any other range stretched to it."""
+    values = np.array(image)
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite([low, high]).all():
+        raise ValueError("it holds NaN or infinite values")
+    low, high = (0.0, 1.0) if low >= 0.0 and high <= 1.0 else (low, high)
+    values -= low
+    values *= 255.0 / max(high - low, 1e-30)
+    return Image.fromarray(values.round().clip(0, 255).astype(np.uint8)).convert("RGB")
+
+
+_TO_RGB = {
+    **dict.fromkeys(("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"), _opaque),
+    **dict.fromkeys(("LA", "La", "PA", "RGBA", "RGBa"), _on_white),
+    **dict.fromkeys(("I;16", "I;16L", "I;16B", "I;16N", "I"), _from_16_bit),
+    "F": _from_float,
+}
+
+
+def _from_array(array: np.ndarray | torch.Tensor, limits: ImageLimits, name: str) -> Image.Image:
+    """An array or tensor of any of the accepted forms as RGB."""
+    channels_first = isinstance(array, torch.Tensor)
+    if isinstance(array, torch.Tensor):
+        array = array.detach().cpu()
+        array = (array.float() if array.is_floating_point() else array).numpy()
+    shape = array.shape
+    if array.ndim == 2:
+        array = array[..., None]
+    elif array.ndim == 3 and shape[0] in (1, 3, 4) and (channels_first or shape[-1] not in (1, 3, 4)):
+        array = np.moveaxis(array, 0, -1)
+    if array.ndim != 3 or array.shape[-1] not in (1, 3, 4):
+        raise ValueError(f"{name}: wanted an array of 2 dimensions or 1, 3 or 4 channels, got the shape {shape}")
+    limits.check_size(array.shape[1], array.shape[0], name)
+    array = _to_uint8(array, name)
+    if array.shape[-1] == 1:
+        return Image.fromarray(array[..., 0]).convert("RGB")
+    image = Image.fromarray(np.ascontiguousarray(array))
+    return _on_white(image) if image.mode == "RGBA" else image
+
+
+def _to_uint8(array: np.ndarray, name: str) -> np.ndarray:
+    """Bool, uint8, uint16 or float in [0, 1] as uint8. Floats may miss the range by 0.001: resizing does that."""
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * 255
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == np.uint16:
+        return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(f"{name}: wanted bool, uint8, uint16 or floats in [0, 1], got {array.dtype}")
+    low, high = float(array.min()), float(array.max())
+    if not (low >= -1e-3 and high <= 1 + 1e-3):
+        raise ValueError(f"{name}: floats must be in [0, 1], got values from {low:g} to {high:g}")
+    return (array * 255).round().clip(0, 255).astype(np.uint8)
+
+
+def list_images(images) -> list:
+    """The pictures of a batch: a sequence, an array or tensor of 4 dimensions, or a single picture.
+
+    Args:
+        images: Anything [`load_image`] takes, a sequence of them, or an array of shape `(batch_size, ...)`.
+
+    Returns:
+        `list` of what [`load_image`] takes.
+
+    Raises:
+        ValueError: If it is empty.
+    """
+    if isinstance(images, (np.ndarray, torch.Tensor)):
+        images = list(images) if images.ndim == 4 else [images]
+    elif isinstance(images, Sequence) and not isinstance(images, (str, bytes, bytearray, memoryview)):
+        images = list(images)
+    else:
+        images = [images]
+    if not images:
+        raise ValueError("`images` must hold at least one picture, got none")
+    return images
+
+
+class ITITImagesKwargs(ImagesKwargs, total=False):
+    """Arguments of [`ITITImageProcessorPil`] beyond those every image processor has.
+
+    Args:
+        limits (`dict`): The fields of [`ImageLimits`].
+    """
+
+    limits: dict | None
+
+
+class ITITImageProcessorPil(PilBackend):
+    """Turns pictures into `pixel_values` in [-1, 1] and back; PIL and NumPy only.
+
+    The shorter side is resized to `size["shortest_edge"]` and the middle is cut out; with
+    `size={"height": ..., "width": ...}` the whole picture is squeezed into that size instead. `crop_size` follows
+    `size` unless it is given. Everything comes in through [`load_image`].
+
+    Args:
+        size (`int` or `dict`, *optional*, defaults to 256): Number of pixels of the shorter side, or the exact size.
+        crop_size (`dict`, *optional*): Size of the middle piece.
+        limits (`dict`, *optional*): Fields of [`ImageLimits`] that replace its defaults.
+        resample (`PIL.Image.Resampling`, *optional*, defaults to bicubic): Filter, antialiased when it shrinks.
+
+    Example:
+        `ITITImageProcessorPil(size=64)("bus.png", return_tensors="pt").pixel_values` has the shape (1, 3, 64, 64).
+    """
+
+    valid_kwargs = ITITImagesKwargs
+    resample = PILImageResampling.BICUBIC
+    size = {"shortest_edge": 256}
+    default_to_square = False
+    crop_size = {"height": 256, "width": 256}
+    image_mean = [0.5, 0.5, 0.5]
+    image_std = [0.5, 0.5, 0.5]
+    do_resize = True
+    do_center_crop = True
+    do_rescale = True
+    do_normalize = True
+    do_convert_rgb = True
+    limits = None
+
+    def __init__(self, **kwargs: Unpack[ITITImagesKwargs]):
+        size = kwargs.get("size")
+        if size is not None and kwargs.get("crop_size") is None:
+            size = {"shortest_edge": size} if isinstance(size, int) else dict(size)
+            edge = size.get("shortest_edge")
+            kwargs["crop_size"] = {"height": size.get("height", edge), "width": size.get("width", edge)}
+        super().__init__(**kwargs)
+        ImageLimits(**(self.limits or {}))  # a wrong limit is better known now than at the first picture
+
+    def _prepare_image_like_inputs(self, images, *args, expected_ndims: int = 3, **kwargs) -> list[np.ndarray]:
+        """Uint8 arrays of shape (3, H, W). Replaces the parent's own loading, which would also fetch URLs."""
+        limits = ImageLimits(**(kwargs.get("limits") or {}))
+        pictures = [load_image(source, limits, f"images[{i}]") for i, source in enumerate(list_images(images))]
+        return [np.moveaxis(np.asarray(picture), -1, 0) for picture in pictures]
+
+    def _validate_preprocess_kwargs(self, **kwargs):
+        """Refuse a crop that reaches beyond the resized picture: it would be filled up with black."""
+        super()._validate_preprocess_kwargs(**kwargs)
+        size, crop_size = kwargs.get("size"), kwargs.get("crop_size")
+        if kwargs.get("do_resize") and kwargs.get("do_center_crop"):
+            height, width = size.height or size.shortest_edge, size.width or size.shortest_edge
+            if crop_size.height > height or crop_size.width > width:
+                raise ValueError(f"`crop_size` must not exceed `size`, got {dict(crop_size)} and {dict(size)}")
+
+    def postprocess(self, pixel_values: torch.Tensor, output_type: str = "pil"):
+        """Pictures from `pixel_values`, the inverse of the normalization.
+
+        Args:
+            pixel_values (`torch.Tensor` of shape `(batch_size, 3, height, width)`):
+                In [-1, 1] with the default mean and deviation; values beyond the range are cut.
+            output_type (`str`, *optional*, defaults to `"pil"`): `"pil"`, `"np"` or `"pt"`.
+
+        Returns:
+            A list of RGB `PIL.Image.Image`; or a float32 array of shape `(batch_size, height, width, 3)`; or a tensor
+            of shape `(batch_size, 3, height, width)`, on the device it came on; both in [0, 1].
+
+        Raises:
+            ValueError: If the shape or `output_type` is none of these, or there are NaN values.
+        """
+        if output_type not in ("pil", "np", "pt"):
+            raise ValueError(f"`output_type` must be 'pil', 'np' or 'pt', got {output_type!r}")
+        if pixel_values.ndim != 4 or pixel_values.size(1) != 3:
+            raise ValueError(f"`pixel_values` must be (batch_size, 3, height, width), got {tuple(pixel_values.shape)}")
+        if pixel_values.isnan().any():
+            raise ValueError("`pixel_values` must be numbers, got NaN")
+        pixel_values = pixel_values.detach().float()
+        std, mean = (pixel_values.new_tensor(v)[:, None, None] for v in (self.image_std, self.image_mean))
+        images = (pixel_values * std + mean).clamp(0, 1)  # (B, 3, H, W)
+        if output_type == "pt":
+            return images
+        arrays = images.permute(0, 2, 3, 1).cpu().numpy()  # (B, H, W, 3)
+        if output_type == "np":
+            return arrays
+        return [Image.fromarray(array) for array in (arrays * 255).round().astype(np.uint8)]
+
+
+AutoImageProcessor.register(ITITConfig, image_processor_classes={"pil": ITITImageProcessorPil}, exist_ok=True)

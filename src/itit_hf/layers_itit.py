@@ -1,0 +1,262 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Blocks of ITIT's network: attention, the Transformer block, the text decoder and the image decoder (Figure 2)."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers.activations import ACT2FN
+from transformers.cache_utils import Cache
+from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from .configuration_itit import ITITConfig
+
+
+def scale_gradient(hidden_states: torch.Tensor, scale: float) -> torch.Tensor:
+    """Identity whose gradient is multiplied by `scale`: `scale * z + stopgrad((1 - scale) * z)` (section 3.4).
+
+    Args:
+        hidden_states (`torch.FloatTensor`): z, of any shape.
+        scale (`float`): 1.0 leaves the gradient as it is, 0.0 stops it.
+
+    Returns:
+        `torch.FloatTensor` of the same shape, equal to z.
+    """
+    if scale == 1.0:
+        return hidden_states
+    if scale == 0.0:
+        return hidden_states.detach()
+    return scale * hidden_states + (1.0 - scale) * hidden_states.detach()
+
+
+def gather_tokens(hidden_states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Rows of each sample by index.
+
+    Args:
+        hidden_states (`torch.FloatTensor` of shape `(batch_size, length, hidden_size)`)
+        positions (`torch.LongTensor` of shape `(batch_size, num_positions)`)
+
+    Returns:
+        `torch.FloatTensor` of shape `(batch_size, num_positions, hidden_size)`.
+    """
+    return hidden_states.gather(1, positions[..., None].expand(-1, -1, hidden_states.size(-1)))
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Plain attention in the form of transformers' attention functions; shapes `(batch_size, heads, length, dim)`."""
+    weights = query @ key.transpose(2, 3) * scaling  # (B, heads, Q, S)
+    if attention_mask is not None:
+        weights = weights + attention_mask
+    weights = weights.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = F.dropout(weights, p=dropout, training=module.training)
+    return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+class ITITAttention(nn.Module):
+    """Multi-head self-attention; causal in the text decoder only."""
+
+    def __init__(self, config: ITITConfig, hidden_size: int, num_heads: int, layer_idx: int, is_causal: bool):
+        super().__init__()
+        self.config = config
+        self.head_dim = hidden_size // num_heads
+        self.scaling = self.head_dim**-0.5
+        self.layer_idx = layer_idx
+        self.is_causal = is_causal
+        self.q_proj = nn.Linear(hidden_size, hidden_size)
+        self.k_proj = nn.Linear(hidden_size, hidden_size)
+        self.v_proj = nn.Linear(hidden_size, hidden_size)
+        self.out_proj = nn.Linear(hidden_size, hidden_size)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        query_positions: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        queries = hidden_states if query_positions is None else gather_tokens(hidden_states, query_positions)
+        query, key, value = (
+            proj(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            for proj, x in ((self.q_proj, queries), (self.k_proj, hidden_states), (self.v_proj, hidden_states))
+        )  # (B, heads, Q or S, head_dim)
+        if past_key_values is not None:
+            key, value = past_key_values.update(key, value, self.layer_idx)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
+        dropout = self.config.attention_probs_dropout_prob if self.training else 0.0
+        out, weights = attend(self, query, key, value, attention_mask, scaling=self.scaling, dropout=dropout)
+        return self.out_proj(out.flatten(2)), weights  # (B, Q, D)
+
+
+class ITITLayer(GradientCheckpointingLayer):
+    """Pre-norm Transformer block of ViT: attention, then MLP."""
+
+    def __init__(
+        self,
+        config: ITITConfig,
+        hidden_size: int,
+        num_heads: int,
+        intermediate_size: int,
+        layer_idx: int,
+        is_causal: bool = False,
+    ):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.self_attn = ITITAttention(config, hidden_size, num_heads, layer_idx, is_causal)
+        self.norm2 = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.fc1 = nn.Linear(hidden_size, intermediate_size)
+        self.activation = ACT2FN[config.hidden_act]
+        self.fc2 = nn.Linear(intermediate_size, hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        query_positions: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        attended, _ = self.self_attn(self.norm1(hidden_states), attention_mask, past_key_values, query_positions)
+        if query_positions is not None:  # last block: only these rows are read afterwards
+            hidden_states = gather_tokens(hidden_states, query_positions)
+        hidden_states = hidden_states + self.dropout(attended)  # (B, Q, D)
+        return hidden_states + self.dropout(self.fc2(self.activation(self.fc1(self.norm2(hidden_states)))))
+
+
+class ITITTextDecoder(nn.Module):
+    """GIT-form text decoder: text is causal, sees all image features, and image features see each other (Figure 2).
+
+    The features stand in front of the text as a prefix, at the places that `input_ids` mark with `image_token_id`.
+    """
+
+    def __init__(self, config: ITITConfig):
+        super().__init__()
+        self.config = config
+        width = config.decoder_hidden_size
+        self.project_features = nn.Linear(config.hidden_size, width)
+        self.embed_tokens = nn.Embedding(config.vocab_size, width)
+        self.embed_positions = nn.Embedding(config.max_text_length + 1, width)
+        self.norm_embeddings = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        heads, mlp = config.decoder_num_attention_heads, config.decoder_intermediate_size
+        depth = config.text_decoder_num_hidden_layers
+        self.layers = nn.ModuleList([ITITLayer(config, width, heads, mlp, i, is_causal=True) for i in range(depth)])
+        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        image_features: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+    ) -> torch.Tensor:
+        """`input_ids` `(batch_size, length)` -> hidden states `(batch_size, length, decoder_hidden_size)`."""
+        is_feature = input_ids == self.config.image_token_id  # (B, S)
+        hidden = self.embed_tokens(input_ids)  # (B, S, D)
+        hidden = self.norm_embeddings(hidden + self.embed_positions(self._text_positions(is_feature, position_ids)))
+        if image_features is not None:
+            features = self.project_features(image_features).to(hidden.dtype)  # (B, P, D)
+            hidden = hidden.masked_scatter(is_feature[..., None], features)
+        hidden = self.dropout(hidden)
+        block_ids = torch.where(is_feature, 0, -1)  # block 0 attends in both directions, -1 is causal
+        mask = create_causal_mask(
+            config=self.config,
+            inputs_embeds=hidden,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            block_sequence_ids=block_ids,
+        )
+        for layer in self.layers:
+            hidden = layer(hidden, mask, past_key_values)
+        return self.norm(hidden)
+
+    def _text_positions(self, is_feature: torch.Tensor, position_ids: torch.Tensor | None) -> torch.Tensor:
+        """Position of each token in the text, 0 for [BOS]; whatever `position_ids` count in front of the text."""
+        counted = (~is_feature).long().cumsum(dim=-1) - 1 if position_ids is None else position_ids
+        return counted.clamp(min=0)
+
+    def logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Head tied to the embedding: `(..., decoder_hidden_size)` -> `(..., vocab_size)`, never a spare row."""
+        num_text_tokens = self.config.num_text_tokens
+        logits = F.linear(hidden_states, self.embed_tokens.weight[:num_text_tokens])
+        spare = self.config.vocab_size - num_text_tokens
+        return F.pad(logits, (0, spare), value=torch.finfo(logits.dtype).min)
+
+
+class ITITImageDecoder(nn.Module):
+    """MAGE-form image decoder: mask embeddings stand in for hidden positions, all positions attend to each other.
+
+    Logits are computed where they are asked for, and so are the queries of the last block.
+    """
+
+    def __init__(self, config: ITITConfig):
+        super().__init__()
+        self.config = config
+        width = config.decoder_hidden_size
+        self.project_features = nn.Linear(config.hidden_size, width)
+        self.mask_embedding = nn.Parameter(torch.zeros(width))
+        self.embed_positions = nn.Embedding(config.num_image_tokens, width)
+        heads, mlp = config.decoder_num_attention_heads, config.decoder_intermediate_size
+        depth = config.image_decoder_num_hidden_layers
+        self.layers = nn.ModuleList([ITITLayer(config, width, heads, mlp, i) for i in range(depth)])
+        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.head_dense = nn.Linear(width, config.hidden_size)
+        self.head_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.head_bias = nn.Parameter(torch.zeros(config.codebook_size))
+
+    def forward(
+        self,
+        features: torch.Tensor,
+        code_embeddings: torch.Tensor,
+        bool_masked_pos: torch.Tensor | None,
+        kept_positions: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        kept_attention_mask: torch.Tensor | None,
+        logit_positions: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Encoder features `(batch_size, num_kept + text_length, hidden_size)` -> image logits
+        `(batch_size, num_positions, codebook_size)`; the head is tied to `code_embeddings`
+        `(codebook_size, hidden_size)`."""
+        config = self.config
+        num_kept = config.num_image_tokens if kept_positions is None else kept_positions.size(1)
+        features = self.project_features(features)  # (B, Kept + L, D)
+        image = self._restore(features[:, :num_kept], bool_masked_pos, kept_positions, kept_attention_mask)
+        image = image + self.embed_positions.weight  # (B, K, D)
+        hidden = torch.cat([image, features[:, num_kept:]], dim=1)  # (B, K + L, D)
+        if attention_mask is not None:  # every image position is there again; the text keeps its padding
+            attention_mask = F.pad(attention_mask[:, num_kept:], (config.num_image_tokens, 0), value=True)
+        mask = create_bidirectional_mask(config=config, inputs_embeds=hidden, attention_mask=attention_mask)
+        for layer in self.layers[:-1]:
+            hidden = layer(hidden, mask)
+        positions = logit_positions
+        if positions is None:
+            positions = torch.arange(config.num_image_tokens, device=hidden.device).expand(len(hidden), -1)
+        # A mask is needed only where text is padded, and then it is the same for each query.
+        mask = mask if mask is None else mask[:, :, : positions.size(1)]
+        hidden = self.norm(self.layers[-1](hidden, mask, None, positions))  # (B, M, D)
+        hidden = self.head_norm(ACT2FN[config.hidden_act](self.head_dense(hidden)))  # (B, M, hidden_size)
+        return F.linear(hidden, code_embeddings, self.head_bias)  # (B, M, V)
+
+    def _restore(self, image, bool_masked_pos, kept_positions, kept_attention_mask) -> torch.Tensor:
+        """Kept features back at their places, the mask embedding at every hidden one; `(B, K, D)`."""
+        mask_embedding = self.mask_embedding.to(image.dtype)
+        if kept_positions is not None:
+            full = mask_embedding.expand(len(image), self.config.num_image_tokens, -1)
+            index = kept_positions[..., None].expand_as(image)
+            if kept_attention_mask is not None:  # filling must not overwrite: its positions are hidden ones anyway
+                image = torch.where(kept_attention_mask[..., None], image, mask_embedding)
+            image = full.scatter(1, index, image)
+        if bool_masked_pos is None:
+            return image
+        return torch.where(bool_masked_pos[..., None], mask_embedding, image)

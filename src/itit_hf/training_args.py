@@ -1,0 +1,139 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of a training run; defaults are Table 3 of the paper."""
+
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+
+from .masking import MaskRatio
+from .objectives import ObjectiveSettings
+
+
+@dataclass
+class ITITTrainingArguments(TrainingArguments):
+    r"""[`~transformers.TrainingArguments`] and what ITIT needs besides. Defaults of optimizer, schedule and losses are
+    the paper's (Table 3), made for 10^8 samples; `examples/recipes/` holds settings for small runs.
+
+    `per_device_train_batch_size` counts pairs; training ends on `max_steps`. `adam_beta1` and `adam_beta2` hold for
+    Adafactor too.
+
+    Args:
+        objectives (`list[str]`): Names of the losses, see [`ITITObjectives`].
+        t2i_mask_ratio (`list[float]`): Mean, standard deviation, lowest and highest share of hidden tokens in text to
+            image, see [`MaskRatio`].
+        i2t_mask_ratio (`list[float]`): The same in image to text; `0 0 0 0` describes whole pictures.
+        i2i_mask_ratio (`list[float]`, *optional*): The same in image to image. By default that loss shares the encoder
+            pass and the mask of image to text.
+        t2i_share (`float`): Share of a batch's pairs that text to image takes, from the front.
+        i2t_share (`float`): Share that image to text takes, from the back; the paper splits its pairs 0.5 and 0.5.
+        i2i_share (`float`): Share that image to image takes, from the back, when it has a pass of its own.
+        text_gradient_scale (`float`): Scale of the text decoder's gradient into the encoder.
+        label_smoothing (`float`): Of every cross entropy.
+        ema_decay (`float`): Decay of a moving average of the weights, which is what is drawn with, evaluated and
+            exported; 0.0 keeps none. The paper has none.
+        sample_steps (`int`): Every so many steps, draw and caption samples into `output_dir/samples`; 0 never.
+        sample_prompts (`list[str]`): Prompts to draw.
+        sample_guidance_scale (`float`): Guidance of these pictures; pictures without guidance look worse than the
+            model is.
+        sample_inference_steps (`int`): Decoding steps of these pictures.
+        sample_temperature (`float`, *optional*): Their temperature; the scheduler's by default.
+    """
+
+    objectives: list[str] = field(default_factory=lambda: ["i2t", "t2i", "i2i"], metadata={"help": "Losses by name."})
+    t2i_mask_ratio: list[float] = field(
+        default_factory=lambda: [0.75, 0.25, 0.5, 1.0], metadata={"help": "Mean, std, low, high."}
+    )
+    i2t_mask_ratio: list[float] = field(
+        default_factory=lambda: [0.75, 0.25, 0.5, 0.75], metadata={"help": "Mean, std, low, high."}
+    )
+    i2i_mask_ratio: list[float] | None = field(
+        default=None, metadata={"help": "Mean, std, low, high; shares the pass of i2t by default."}
+    )
+    t2i_share: float = field(default=1.0, metadata={"help": "Share of the pairs that t2i takes, from the front."})
+    i2t_share: float = field(default=1.0, metadata={"help": "Share that i2t takes, from the back."})
+    i2i_share: float = field(default=1.0, metadata={"help": "Share that i2i takes, if it has its own pass."})
+    text_gradient_scale: float = field(default=0.1, metadata={"help": "Text decoder's gradient into the encoder."})
+    label_smoothing: float = field(default=0.1, metadata={"help": "Of every cross entropy."})
+    ema_decay: float = field(default=0.0, metadata={"help": "Moving average of the weights; 0 keeps none."})
+    sample_steps: int = field(default=0, metadata={"help": "Draw and caption samples every so many steps."})
+    sample_prompts: list[str] = field(default_factory=list, metadata={"help": "Prompts to draw."})
+    sample_guidance_scale: float = field(default=3.0, metadata={"help": "1 + tau."})
+    sample_inference_steps: int = field(default=24, metadata={"help": "Decoding steps."})
+    sample_temperature: float | None = field(default=None, metadata={"help": "The scheduler's by default."})
+
+    optim: str = field(default="adafactor", metadata={"help": "Table 3: Adafactor with momentum."})
+    learning_rate: float = field(default=1e-4, metadata={"help": "Peak."})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Table 3."})
+    warmup_steps: float = field(default=5000, metadata={"help": "Table 3."})
+    weight_decay: float = field(default=0.045, metadata={"help": "Table 3."})
+    adam_beta1: float = field(default=0.9, metadata={"help": "Table 3; Adafactor's momentum too."})
+    adam_beta2: float = field(default=0.96, metadata={"help": "Table 3; cap of Adafactor's second moment decay too."})
+    max_grad_norm: float = field(default=3.0, metadata={"help": "Table 3."})
+    max_steps: int = field(default=1_500_000, metadata={"help": "Table 3."})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "The collator reads the columns it needs."})
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "A loss that is not finite must be seen."})
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.max_steps <= 0:
+            raise ValueError(f"`max_steps` must be at least 1: streams are endless, got {self.max_steps}")
+        if not 0.0 <= self.ema_decay < 1.0:
+            raise ValueError(f"`ema_decay` must be in [0, 1), got {self.ema_decay}")
+        for name in ("t2i_mask_ratio", "i2t_mask_ratio", "i2i_mask_ratio"):
+            value = getattr(self, name)
+            if value is not None and len(value) != 4:
+                raise ValueError(f"`{name}` must be four numbers: mean, std, low and high, got {value}")
+
+    def objective_settings(self) -> ObjectiveSettings:
+        """The losses' share of these arguments."""
+        return ObjectiveSettings(
+            t2i_mask_ratio=MaskRatio(*self.t2i_mask_ratio),
+            i2t_mask_ratio=MaskRatio(*self.i2t_mask_ratio),
+            i2i_mask_ratio=None if self.i2i_mask_ratio is None else MaskRatio(*self.i2i_mask_ratio),
+            t2i_share=self.t2i_share,
+            i2t_share=self.i2t_share,
+            i2i_share=self.i2i_share,
+            text_gradient_scale=self.text_gradient_scale,
+            label_smoothing=self.label_smoothing,
+            seed=self.seed,
+        )
+
+
+def parse_arguments(
+    dataclass_types: Sequence[type], arguments: Sequence[str] | None = None, default_config: str | None = None
+) -> tuple:
+    """Command line -> dataclasses. `--config recipe.yaml` gives defaults that other flags override, and
+    `--resume_from_checkpoint` without a value means the last checkpoint of `output_dir`.
+
+    Args:
+        dataclass_types (`Sequence[type]`): Such as `[ScriptArguments, ITITTrainingArguments]`.
+        arguments (`Sequence[str]`, *optional*): `sys.argv[1:]` by default.
+        default_config (`str`, *optional*): Recipe when `--config` is not given.
+
+    Returns:
+        One object per type.
+
+    Raises:
+        ValueError: If the recipe names an argument that does not exist.
+    """
+    recipe_parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    recipe_parser.add_argument("--config", default=default_config, help="YAML recipe; flags override its values.")
+    chosen, arguments = recipe_parser.parse_known_args(arguments)
+    parser = HfArgumentParser(dataclass_types, parents=[recipe_parser])
+    recipe = {}
+    if chosen.config is not None:
+        with open(chosen.config) as file:
+            recipe = yaml.safe_load(file) or {}
+    unknown = sorted(set(recipe) - {action.dest for action in parser._actions})
+    if unknown:
+        raise ValueError(f"`{chosen.config}` names arguments that do not exist: {unknown}")
+    parser.set_defaults(**recipe)
+    for action in parser._actions:
+        action.required = action.required and action.dest not in recipe
+        if action.dest == "resume_from_checkpoint":
+            action.nargs, action.const = "?", "last"
+    return parser.parse_args_into_dataclasses(arguments)[: len(dataclass_types)]

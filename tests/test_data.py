@@ -1,0 +1,120 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+from collections import Counter
+
+import pytest
+import torch
+
+from itit_hf.data import ITITCollator, MixedBatchSampler, MixedDataset, Stream, add_image_token_ids, load_rows
+from itit_hf.processing_itit import ITITProcessor
+
+from .testing_utils import tiny_image_tokenizer, tiny_pairs, tiny_pipeline
+
+
+def test_each_epoch_holds_every_row_once_in_a_new_order():
+    stream = Stream("text", [{"text": str(i)} for i in range(7)], seed=3)
+    epochs = [[stream.row_index(p) for p in range(7 * e, 7 * e + 7)] for e in range(3)]
+    assert all(sorted(epoch) == list(range(7)) for epoch in epochs) and epochs[0] != epochs[1]
+
+
+def test_a_position_means_the_same_row_whatever_was_read_before():
+    rows = [{"text": str(i)} for i in range(5)]
+    onward = Stream("text", rows, seed=1)
+    read = [onward.sample(p) for p in range(12)]
+    assert [Stream("text", rows, seed=1).sample(p) for p in range(12)] == read
+    assert onward.sample(2) == read[2]
+
+
+def test_captions_of_a_row_take_turns():
+    stream = Stream("text", [{"text": ["a", "b", "c"]}])
+    counts = Counter(stream.sample(p)["text"] for p in range(300))
+    assert set(counts) == {"a", "b", "c"} and min(counts.values()) > 60
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_any_number_of_processes_takes_the_same_global_batch(world_size):
+    samplers = [MixedBatchSampler({"paired": 4 // world_size}, 3, r, world_size) for r in range(world_size)]
+    batches = zip(*samplers, strict=True)
+    assert [sorted(p for part in batch for _, p in part) for batch in batches] == [
+        list(range(start, start + 4)) for start in (0, 4, 8)
+    ]
+
+
+def test_accumulated_batches_are_the_large_batch():
+    large = list(MixedBatchSampler({"paired": 4}, 2))
+    small = list(MixedBatchSampler({"paired": 2}, 4))
+    assert [small[0] + small[1], small[2] + small[3]] == large
+
+
+def test_streams_keep_their_own_counts():
+    (batch,) = MixedBatchSampler({"paired": 2, "image": 0, "text": 1}, 1)
+    assert batch == [("paired", 0), ("paired", 1), ("text", 0)]
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "message"),
+    [
+        ("pairs", [{"text": "a"}], "`name` must be one of"),
+        ("text", [], "has no rows"),
+        ("paired", [{"text": "a"}], "needs a column `image`"),
+        ("text", [{"caption": "a"}], "needs a column `text`"),
+    ],
+)
+def test_streams_that_cannot_be_read_are_named(name, rows, message):
+    with pytest.raises(ValueError, match=message):
+        Stream(name, rows)
+
+
+def test_a_row_without_captions_is_named():
+    with pytest.raises(ValueError, match="row 0 of the stream `text` has no caption"):
+        Stream("text", [{"text": []}]).sample(0)
+
+
+@pytest.fixture
+def processor():
+    return tiny_pipeline().processor
+
+
+def test_batches_are_nested_by_stream(processor):
+    pairs = tiny_pairs()
+    dataset = MixedDataset([Stream("paired", pairs), Stream("image", pairs), Stream("text", pairs)])
+    addresses = [("paired", 0), ("paired", 1), ("image", 0), ("text", 5)]
+    batch = ITITCollator(processor)([dataset[address] for address in addresses])
+    assert {name: sorted(part) for name, part in batch.items()} == {
+        "paired": ["attention_mask", "input_ids", "pixel_values", "position"],
+        "image": ["pixel_values", "position"],
+        "text": ["attention_mask", "input_ids", "position"],
+    }
+    assert batch["paired"]["pixel_values"].shape == (2, 3, 16, 16)
+    assert batch["text"]["position"].tolist() == [5]
+
+
+def test_tokens_made_beforehand_equal_tokens_made_on_the_way(processor):
+    pairs = add_image_token_ids(tiny_pairs(), processor)
+    batch = ITITCollator(processor)([("paired", Stream("paired", pairs).sample(p)) for p in range(3)])
+    pixels = ITITCollator(processor)([("paired", Stream("paired", tiny_pairs()).sample(p)) for p in range(3)])
+    from itit_hf.image_tokenization_itit import encode_images
+
+    want = encode_images(processor.image_tokenizer, pixels["paired"]["pixel_values"])
+    assert torch.equal(batch["paired"]["image_token_ids"], want)
+
+
+def test_another_tokenizer_never_finds_old_tokens(processor):
+    pairs = tiny_pairs()
+    first = add_image_token_ids(pairs, processor)
+    torch.manual_seed(99)
+    other = ITITProcessor(processor.image_processor, processor.tokenizer, tiny_image_tokenizer())
+    assert add_image_token_ids(pairs, other)._fingerprint != first._fingerprint
+    assert add_image_token_ids(first, other) is first
+
+
+def test_a_folder_of_pictures_is_opened_and_a_wrong_split_is_named(tmp_path):
+    lines = []
+    for i, row in enumerate(tiny_pairs(3)):
+        row["image"].save(tmp_path / f"{i}.png")
+        lines.append(f'{{"file_name": "{i}.png", "text": "{row["text"][0]}"}}')
+    (tmp_path / "metadata.jsonl").write_text("\n".join(lines))
+    rows = load_rows(str(tmp_path))
+    assert rows.column_names == ["image", "text"] and rows[1]["text"] == "a blue bus"
+    with pytest.raises(ValueError, match=r"it has no split 'paired', of \['train'\]"):
+        load_rows(str(tmp_path), "paired")

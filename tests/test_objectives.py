@@ -1,0 +1,203 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+import torch
+from torch.nn import functional as F
+
+from itit_hf.masking import MaskRatio, kept_positions, keyed_generators, random_mask
+from itit_hf.modeling_itit import ITITForPreTraining
+from itit_hf.objectives import ITITObjectives, ObjectiveSettings
+
+from .testing_utils import tiny_config, tiny_text_encoder
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    model = ITITForPreTraining(tiny_config())
+    model.model.null_text_embeds.normal_()
+    return model
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(2, 40, (4, 6), generator=generator)
+    mask = torch.ones(4, 6, dtype=torch.long)
+    for row, length in enumerate([6, 4, 3, 5]):
+        ids[row, length - 1], ids[row, length:], mask[row, length:] = 1, 0, 0
+    paired = {
+        "image_token_ids": torch.randint(23, (4, 16), generator=generator),
+        "input_ids": ids,
+        "attention_mask": mask,
+        "position": torch.arange(10, 14),
+    }
+    return {"paired": paired}
+
+
+def objectives(model, *names, **settings):
+    torch.manual_seed(2)
+    return ITITObjectives(names, model.config, tiny_text_encoder(), settings=ObjectiveSettings(**settings))
+
+
+def drawn_mask(name, ratio, positions):
+    generators = keyed_generators(0, f"mask/{name}", positions)
+    mask = random_mask(ratio.sample(len(positions), generators), 16, generators)
+    return mask, kept_positions(mask, "half", generators)
+
+
+def smoothed(log_probs, label):
+    return -0.9 * log_probs[label] - 0.1 * log_probs.mean()
+
+
+def test_text_to_image_equals_the_hand_written_reference(model, batch):
+    loss_of = objectives(model, "t2i")
+    paired, settings = batch["paired"], loss_of.settings
+    mask, (kept, _) = drawn_mask("t2i", settings.t2i_mask_ratio, [10, 11, 12, 13])
+    total = 0.0
+    for b in range(4):  # sample by sample, text trimmed, every position's logits, then only the hidden ones count
+        length = int(paired["attention_mask"][b].sum())
+        text = loss_of.text_encoder(input_ids=paired["input_ids"][b : b + 1, :length]).last_hidden_state
+        logits = model(
+            image_token_ids=paired["image_token_ids"][b : b + 1],
+            bool_masked_pos=mask[b : b + 1],
+            text_embeds=text,
+            kept_positions=kept[b : b + 1],
+            logit_positions=torch.arange(16)[None],
+        ).image_logits[0]
+        terms = [
+            smoothed(logits[k].log_softmax(-1), paired["image_token_ids"][b, k]) for k in range(16) if mask[b, k]
+        ]
+        total = total + sum(terms) / len(terms) / 4
+    torch.testing.assert_close(loss_of(model, batch)["t2i"], total, atol=1e-5, rtol=1e-5)
+
+
+def test_image_to_text_and_image_to_image_equal_the_hand_written_reference(model, batch):
+    loss_of = objectives(model, "i2t", "i2i")
+    paired, config = batch["paired"], model.config
+    mask, (kept, _) = drawn_mask("i2t", loss_of.settings.i2t_mask_ratio, [10, 11, 12, 13])
+    captions, images = 0.0, 0.0
+    for b in range(4):
+        text = paired["input_ids"][b, : int(paired["attention_mask"][b].sum())].tolist()
+        prefix = [config.image_token_id] * 9 + [config.bos_token_id]  # 8 kept positions and the null text
+        output = model(
+            image_token_ids=paired["image_token_ids"][b : b + 1],
+            bool_masked_pos=mask[b : b + 1],
+            kept_positions=kept[b : b + 1],
+            input_ids=torch.tensor([prefix + text]),
+            logit_positions=torch.arange(16)[None],
+        )
+        said = output.logits[0, 9:, :40].log_softmax(-1)  # from [BOS] on
+        captions = captions + sum(smoothed(said[i], t) for i, t in enumerate(text)) / len(text) / 4
+        drawn = output.image_logits[0].log_softmax(-1)
+        terms = [smoothed(drawn[k], paired["image_token_ids"][b, k]) for k in range(16) if mask[b, k]]
+        images = images + sum(terms) / len(terms) / 4
+    losses = loss_of(model, batch)
+    torch.testing.assert_close(losses["i2t"], captions, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(losses["i2i"], images, atol=1e-5, rtol=1e-5)
+
+
+def test_one_encoder_pass_serves_both_losses_without_text(model, batch):
+    calls = []
+    model.model.register_forward_hook(lambda *args: calls.append(1))
+    objectives(model, "i2t", "i2i")(model, batch)
+    assert len(calls) == 1
+
+
+def test_a_mask_ratio_of_its_own_costs_image_to_image_a_pass(model, batch):
+    calls = []
+    model.model.register_forward_hook(lambda *args: calls.append(1))
+    whole = MaskRatio(0.0, 0.0, 0.0, 0.0)
+    losses = objectives(model, "i2t", "i2i", i2t_mask_ratio=whole, i2i_mask_ratio=MaskRatio())(model, batch)
+    assert len(calls) == 2 and list(losses) == ["i2t", "i2i"]
+
+
+def gradients(model, batch, *names, **settings):
+    model.zero_grad()
+    sum(objectives(model, *names, **settings)(model, batch).values()).backward()
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+
+
+def test_text_to_image_trains_encoder_and_image_decoder_only(model, batch):
+    reached = gradients(model, batch, "t2i")
+    assert not any(name.startswith("text_decoder") for name in reached)
+    untouched = {name for name, _ in model.named_parameters() if not name.startswith("text_decoder")} - set(reached)
+    assert untouched == set()
+
+
+def test_image_to_text_trains_encoder_and_text_decoder_only(model, batch):
+    reached = gradients(model, batch, "i2t")
+    assert not any(name.startswith("image_decoder") for name in reached)
+    untouched = {name for name, _ in model.named_parameters() if not name.startswith("image_decoder")} - set(reached)
+    assert untouched == set()
+
+
+def test_the_text_decoders_gradient_into_the_encoder_is_a_tenth(model, batch):
+    tenth, whole = gradients(model, batch, "i2t"), gradients(model, batch, "i2t", text_gradient_scale=1.0)
+    name = "model.layers.0.fc1.weight"
+    torch.testing.assert_close(tenth[name], 0.1 * whole[name], atol=1e-6, rtol=1e-3)
+    name = "text_decoder.layers.0.fc1.weight"
+    torch.testing.assert_close(tenth[name], whole[name], atol=1e-6, rtol=1e-3)
+
+
+def test_the_text_encoder_stays_frozen(model, batch):
+    loss_of = objectives(model, "t2i", "i2t", "i2i")
+    sum(loss_of(model, batch).values()).backward()
+    assert all(p.grad is None for p in loss_of.text_encoder.parameters())
+
+
+def test_visible_tokens_do_not_count(model, batch):
+    loss_of = objectives(model, "t2i")
+    mask, _ = drawn_mask("t2i", loss_of.settings.t2i_mask_ratio, [10, 11, 12, 13])
+    loss = loss_of(model, batch)["t2i"]
+    assert F.relu(loss) > 0 and mask.any(-1).all() and not mask.all()
+
+
+def test_a_samples_mask_does_not_depend_on_its_neighbours(model, batch):
+    loss_of = objectives(model, "t2i", "i2t", "i2i")
+    together = loss_of(model, batch)
+    rows = [{"paired": {name: value[b : b + 1] for name, value in batch["paired"].items()}} for b in range(4)]
+    singles = [loss_of(model, row) for row in rows]
+    for name, value in together.items():
+        torch.testing.assert_close(value, sum(s[name] for s in singles) / 4, atol=1e-5, rtol=1e-5)
+
+
+def test_dropping_all_hidden_positions_gives_finite_losses_that_ignore_neighbours(batch):
+    model = ITITForPreTraining(tiny_config(encoder_drop="all"))
+    loss_of = objectives(model, "t2i", "i2t", "i2i")
+    together = loss_of(model, batch)
+    rows = [{"paired": {name: value[b : b + 1] for name, value in batch["paired"].items()}} for b in range(4)]
+    for name, value in together.items():
+        alone = sum(loss_of(model, row)[name] for row in rows) / 4
+        torch.testing.assert_close(value, alone, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("names", [(), ("t2i", "t2i"), ("text2image",)])
+def test_names_that_are_none_are_refused(model, names):
+    with pytest.raises(ValueError, match="`names` must be one or more of"):
+        objectives(model, *names)
+
+
+def test_a_missing_stream_is_named(model):
+    with pytest.raises(ValueError, match="need the stream `paired`"):
+        objectives(model, "t2i")(model, {"image": {}})
+
+
+def test_pixels_without_a_tokenizer_are_refused(model, batch):
+    del batch["paired"]["image_token_ids"]
+    with pytest.raises(ValueError, match="`image_tokenizer` must be given"):
+        objectives(model, "t2i")(model, batch)
+
+
+def test_the_papers_halves_are_disjoint_pairs(model, batch):
+    loss_of = objectives(model, "t2i", "i2t", "i2i", t2i_share=0.5, i2t_share=0.5)
+    halves = [{"paired": {name: value[rows] for name, value in batch["paired"].items()}} for rows in ([0, 1], [2, 3])]
+    whole, everything = loss_of(model, batch), objectives(model, "t2i", "i2t", "i2i")
+    torch.testing.assert_close(whole["t2i"], everything(model, halves[0])["t2i"])
+    torch.testing.assert_close(whole["i2t"], everything(model, halves[1])["i2t"])
+    torch.testing.assert_close(whole["i2i"], everything(model, halves[1])["i2i"])
+
+
+def test_a_share_that_cuts_a_pair_is_named(model, batch):
+    with pytest.raises(ValueError, match="`i2t_share` must give a whole number of 1 to 4 rows"):
+        objectives(model, "i2t", i2t_share=0.3)(model, batch)

@@ -1,0 +1,206 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from itit_hf import ITITPipeline, ITITTrainingArguments
+from itit_hf.data import add_image_token_ids
+from itit_hf.trainer import CappedAdafactor, ITITTrainer
+
+from .testing_utils import tiny_pairs, tiny_pipeline
+
+
+def make_trainer(folder, pipe=None, **changes):
+    """A trainer of the tiny pipeline on 24 pairs; dropout is off unless the pipeline has it."""
+    pipe = pipe or tiny_pipeline()
+    values = {
+        "output_dir": str(folder),
+        "max_steps": 4,
+        "per_device_train_batch_size": 4,
+        "learning_rate": 1e-2,
+        "optim": "adamw_torch",
+        "warmup_steps": 0,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": [],
+        "use_cpu": True,
+        "disable_tqdm": True,
+    }
+    pairs = add_image_token_ids(tiny_pairs(), pipe.processor)
+    return ITITTrainer(
+        model=pipe.model,
+        args=ITITTrainingArguments(**(values | changes)),
+        processing_class=pipe.processor,
+        text_encoder=pipe.text_encoder,
+        train_streams={"paired": pairs},
+        eval_dataset=pairs.select(range(6)),
+        scheduler=pipe.scheduler,
+    )
+
+
+def losses_of(trainer):
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def weights_of(trainer):
+    return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
+
+
+def test_each_loss_is_logged_by_name_and_they_add_up(tmp_path):
+    trainer = make_trainer(tmp_path)
+    trainer.train()
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert len(logs) == 4
+    for entry in logs:
+        parts = entry["loss_i2t"] + entry["loss_t2i"] + entry["loss_i2i"]
+        assert entry["loss"] == pytest.approx(parts, abs=2e-3)
+
+
+def test_training_lowers_the_loss(tmp_path):
+    trainer = make_trainer(tmp_path, max_steps=40, logging_steps=10)
+    trainer.train()
+    assert losses_of(trainer)[-1] < 0.8 * losses_of(trainer)[0]
+
+
+@pytest.mark.parametrize(("batch", "accumulation"), [(1, 8), (2, 4)])
+def test_accumulation_changes_nothing(tmp_path, batch, accumulation):
+    whole = make_trainer(tmp_path / "whole", per_device_train_batch_size=8, learning_rate=1e-3)
+    parts = make_trainer(
+        tmp_path / "parts",
+        per_device_train_batch_size=batch,
+        gradient_accumulation_steps=accumulation,
+        learning_rate=1e-3,
+    )
+    whole.train(), parts.train()
+    assert losses_of(parts) == pytest.approx(losses_of(whole), abs=1e-3)
+    torch.testing.assert_close(weights_of(parts), weights_of(whole), atol=1e-4, rtol=1e-4)
+
+
+def test_a_resumed_run_is_bit_identical(tmp_path):
+    def run(folder, **changes):
+        pipe = tiny_pipeline(hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)  # so that RNG state matters
+        options = {"save_strategy": "steps", "save_steps": 3, "ema_decay": 0.9, "max_steps": 6} | changes
+        return make_trainer(folder, pipe, **options)
+
+    whole = run(tmp_path / "whole")
+    whole.train()
+    resumed = run(tmp_path / "resumed")
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
+    assert torch.equal(weights_of(resumed), weights_of(whole))
+    for ours, theirs in zip(resumed.ema.shadow_params, whole.ema.shadow_params, strict=True):
+        assert torch.equal(ours, theirs)
+    assert losses_of(resumed) == losses_of(whole)
+
+
+def test_a_checkpoint_without_the_average_is_refused(tmp_path):
+    trainer = make_trainer(tmp_path, save_strategy="steps", save_steps=2, max_steps=2)
+    trainer.train()
+    averaging = make_trainer(tmp_path, ema_decay=0.9)
+    with pytest.raises(ValueError, match="the checkpoint has no averaged weights"):
+        averaging.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+
+
+def test_the_average_is_used_for_evaluation_and_then_put_away(tmp_path):
+    trainer = make_trainer(tmp_path, ema_decay=0.9)
+    trainer.train()
+    before = weights_of(trainer)
+    with trainer.averaged_weights():
+        averaged = weights_of(trainer)
+    assert torch.equal(weights_of(trainer), before) and not torch.equal(averaged, before)
+    torch.testing.assert_close(averaged, torch.cat([p.flatten() for p in trainer.ema.shadow_params]))
+
+
+def test_evaluation_gives_the_same_numbers_for_any_batch_size(tmp_path):
+    pipe = tiny_pipeline()
+    one, four = (make_trainer(tmp_path, pipe, per_device_eval_batch_size=size).evaluate() for size in (1, 4))
+    assert set(one) >= {"eval_loss", "eval_loss_i2t", "eval_loss_t2i", "eval_loss_i2i"}
+    assert one["eval_loss"] == pytest.approx(four["eval_loss"], abs=1e-5)
+
+
+def test_the_null_text_is_the_text_encoders_feature_of_the_empty_text(tmp_path):
+    pipe = tiny_pipeline()
+    make_trainer(tmp_path, pipe)
+    embeds, _ = pipe.encode_prompt("")
+    assert embeds.shape == (1, 1, 10)
+    torch.testing.assert_close(pipe.model.model.null_text_embeds, embeds)
+
+
+def test_only_the_model_is_trained(tmp_path):
+    trainer = make_trainer(tmp_path)
+    frozen = [*trainer.text_encoder.parameters(), *trainer.image_tokenizer.parameters()]
+    before = [p.clone() for p in frozen]
+    trainer.train()
+    assert all(torch.equal(a, b) for a, b in zip(before, frozen, strict=True))
+
+
+def test_samples_are_drawn_and_the_pipeline_is_saved(tmp_path):
+    trainer = make_trainer(tmp_path, sample_steps=2, sample_prompts=["a red bus"], sample_inference_steps=2)
+    trainer.train()
+    assert sorted(os.listdir(tmp_path / "samples")) == ["step-0000002.png", "step-0000004.png"]
+    trainer.save_pipeline(str(tmp_path / "pipeline"))
+    assert len(ITITPipeline.from_pretrained(tmp_path / "pipeline")("a red bus", num_inference_steps=2).images) == 1
+
+
+def test_adafactors_second_moment_decay_is_capped():
+    parameter = torch.nn.Parameter(torch.ones(3))
+    optimizer = CappedAdafactor([parameter], lr=0.1, beta1=0.9, beta2=0.96)
+    decays = []
+    for step in range(1, 101):
+        parameter.grad = torch.ones(3)
+        optimizer.step()
+        decays.append(1 - step ** optimizer.param_groups[0]["decay_rate"])
+    assert decays[9] == pytest.approx(1 - 10**-0.8) and decays[99] == pytest.approx(0.96)
+    assert "exp_avg" in optimizer.state[parameter]
+
+
+def test_adafactor_takes_both_betas_and_the_weight_decay_from_the_arguments(tmp_path):
+    trainer = make_trainer(tmp_path, optim="adafactor", adam_beta1=0.8, adam_beta2=0.9, weight_decay=0.045)
+    trainer.create_optimizer()
+    groups = trainer.optimizer.param_groups
+    assert isinstance(trainer.optimizer, CappedAdafactor) and trainer.optimizer.beta2 == 0.9
+    assert [group["weight_decay"] for group in groups] == [0.045, 0.0] and groups[0]["beta1"] == 0.8
+
+
+FIRST_STEP = """
+import sys
+import torch
+sys.path.insert(0, {root!r})
+from tests.test_trainer import make_trainer
+batch = int(sys.argv[1])
+trainer = make_trainer(sys.argv[2], max_steps=1, per_device_train_batch_size=batch, max_grad_norm=0.0, optim="sgd",
+                       learning_rate=1.0, weight_decay=0.0, lr_scheduler_type="constant")
+before = {{name: p.detach().clone() for name, p in trainer.model.named_parameters()}}
+trainer.train()
+gradients = {{name: before[name] - p.detach() for name, p in trainer.model.named_parameters()}}
+if trainer.args.process_index == 0:
+    loss = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    torch.save({{"loss": loss, "gradients": gradients}}, sys.argv[2] + "/first.pt")
+"""
+
+
+def first_step(folder, processes, batch):
+    folder.mkdir()
+    script = folder / "first_step.py"
+    script.write_text(FIRST_STEP.format(root=os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    command += ["--main_process_port", "0"] if processes > 1 else []
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, str(script), str(batch), str(folder)], capture_output=True, text=True, timeout=300, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return torch.load(folder / "first.pt")
+
+
+def test_two_processes_take_the_same_first_step_as_one(tmp_path):
+    one, two = first_step(tmp_path / "one", 1, 8), first_step(tmp_path / "two", 2, 4)
+    assert two["loss"] == pytest.approx(one["loss"], abs=1e-4)
+    for name, gradient in one["gradients"].items():
+        torch.testing.assert_close(two["gradients"][name], gradient, atol=1e-6, rtol=1e-4, msg=name)
+    assert math.isfinite(one["loss"][0])

@@ -9,7 +9,7 @@ RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 CODE := src tests examples utils
 DEMO := out/demo
-DEMO_PROMPTS := "a red bus" "a blue fish" "a green tree" "a yellow star" "a purple umbrella" "an orange house"
+DEMO_PROMPTS := "a red bus" "a blue fish" "a green tree" "a yellow star" "a purple mushroom" "an orange cat"
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

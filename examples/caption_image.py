@@ -14,7 +14,6 @@ import torch
 
 from itit_hf import ITITPipeline
 
-
 logger = logging.getLogger(__name__)
 
 

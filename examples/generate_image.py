@@ -18,7 +18,6 @@ import torch
 from itit_hf import ITITPipeline
 from itit_hf.visualization import labelled_grid
 
-
 logger = logging.getLogger(__name__)
 
 

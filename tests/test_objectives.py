@@ -65,9 +65,7 @@ def test_text_to_image_equals_the_hand_written_reference(model, batch):
             kept_positions=kept[b : b + 1],
             logit_positions=torch.arange(16)[None],
         ).image_logits[0]
-        terms = [
-            smoothed(logits[k].log_softmax(-1), paired["image_token_ids"][b, k]) for k in range(16) if mask[b, k]
-        ]
+        terms = [smoothed(logits[k].log_softmax(-1), paired["image_token_ids"][b, k]) for k in range(16) if mask[b, k]]
         total = total + sum(terms) / len(terms) / 4
     torch.testing.assert_close(loss_of(model, batch)["t2i"], total, atol=1e-5, rtol=1e-5)
 

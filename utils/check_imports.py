@@ -36,6 +36,7 @@ LAYERS = (
         "processing_itit",
         "scheduling_itit",
         "span_corruption",
+        "vq_evaluation",
         "vq_training",
     ),
     ("modeling_itit", "sampling"),

@@ -92,7 +92,9 @@ class ITITConfig(PreTrainedConfig):
         pad_token_id (`int`, defaults to 0): Padding id of the text tokenizer.
         eos_token_id (`int`, defaults to 1): End of text.
         use_cache (`bool`, defaults to `True`): Keep keys and values while generating captions.
-        text_encoder_name_or_path (`str`, *optional*): Hub id or path of the frozen text encoder the weights were trained with.
+        text_encoder_name_or_path (`str`, *optional*):
+            Hub id or path of the frozen text encoder the weights were trained with. Not `text_encoder`: transformers
+            takes a field of that name for a sub-configuration.
         image_tokenizer_name_or_path (`str`, *optional*): Hub id or path of the frozen image tokenizer.
 
     Raises:

@@ -85,6 +85,8 @@ class ITITAttention(nn.Module):
         past_key_values: Cache | None = None,
         query_positions: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """`hidden_states` of shape `(batch_size, length, hidden_size)` attend to each other; with `query_positions` of
+        shape `(batch_size, num_queries)` only those rows ask. Returns the rows that asked, and the weights."""
         queries = hidden_states if query_positions is None else gather_tokens(hidden_states, query_positions)
         query, key, value = (
             proj(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
@@ -126,6 +128,8 @@ class ITITLayer(GradientCheckpointingLayer):
         past_key_values: Cache | None = None,
         query_positions: torch.Tensor | None = None,
     ) -> torch.Tensor:
+        """Hidden states of shape `(batch_size, length, hidden_size)` -> the same; with `query_positions` of shape
+        `(batch_size, num_queries)` only those rows, `(batch_size, num_queries, hidden_size)`."""
         attended, _ = self.self_attn(self.norm1(hidden_states), attention_mask, past_key_values, query_positions)
         if query_positions is not None:  # last block: only these rows are read afterwards
             hidden_states = gather_tokens(hidden_states, query_positions)
@@ -161,7 +165,8 @@ class ITITTextDecoder(nn.Module):
         position_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
     ) -> torch.Tensor:
-        """`input_ids` `(batch_size, length)` -> hidden states `(batch_size, length, decoder_hidden_size)`."""
+        """Ids of shape `(batch_size, length)` -> hidden states `(batch_size, length, decoder_hidden_size)`; as many
+        `image_features`, of shape `(batch_size, num_features, hidden_size)`, as the ids hold placeholders."""
         is_feature = input_ids == self.config.image_token_id  # (B, S)
         hidden = self.embed_tokens(input_ids)  # (B, S, D)
         hidden = self.norm_embeddings(hidden + self.embed_positions(self._text_positions(is_feature, position_ids)))
@@ -187,7 +192,8 @@ class ITITTextDecoder(nn.Module):
         return counted.clamp(min=0)
 
     def logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Head tied to the embedding: `(..., decoder_hidden_size)` -> `(..., vocab_size)`, never a spare row."""
+        """Head tied to the embedding: states of shape `(..., decoder_hidden_size)` -> logits `(..., vocab_size)`, with
+        spare rows at the lowest number."""
         num_text_tokens = self.config.num_text_tokens
         logits = F.linear(hidden_states, self.embed_tokens.weight[:num_text_tokens])
         spare = self.config.vocab_size - num_text_tokens
@@ -225,7 +231,7 @@ class ITITImageDecoder(nn.Module):
         kept_attention_mask: torch.Tensor | None,
         logit_positions: torch.Tensor | None,
     ) -> torch.Tensor:
-        """Encoder features `(batch_size, num_kept + text_length, hidden_size)` -> image logits
+        """Encoder features of shape `(batch_size, num_kept + text_length, hidden_size)` -> image logits
         `(batch_size, num_positions, codebook_size)`; the head is tied to `code_embeddings`
         `(codebook_size, hidden_size)`."""
         config = self.config

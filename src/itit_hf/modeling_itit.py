@@ -519,41 +519,26 @@ class ITITForPreTraining(ITITForCaptioning):
                 "nothing to predict: give `input_ids` for text logits or `logit_positions` for image logits"
             )
         features, attended = encoder_hidden_states, None
-        if image_token_ids is not None or image_token_embeds is not None:
+        if features is None and (image_token_ids is not None or image_token_embeds is not None):
             encoded = self.model(
-                image_token_ids=image_token_ids,
-                bool_masked_pos=bool_masked_pos,
-                text_embeds=text_embeds,
-                text_attention_mask=text_attention_mask,
-                kept_positions=kept_positions,
-                kept_attention_mask=kept_attention_mask,
-                image_token_embeds=image_token_embeds,
+                image_token_ids,
+                bool_masked_pos,
+                text_embeds,
+                text_attention_mask,
+                kept_positions,
+                kept_attention_mask,
+                image_token_embeds,
             )
             features = scale_gradient(encoded.last_hidden_state, encoder_gradient_scale)
             attended = encoded.attention_mask
-        output = ITITForPreTrainingOutput()
+        described = CausalLMOutputWithPast()
         if input_ids is not None:
-            text_features = None if features is None else scale_gradient(features, text_gradient_scale)
+            seen = None if features is None else scale_gradient(features, text_gradient_scale)
             described = self._describe(
-                input_ids,
-                text_features,
-                attention_mask,
-                position_ids,
-                past_key_values,
-                labels,
-                use_cache,
-                logits_to_keep,
+                input_ids, seen, attention_mask, position_ids, past_key_values, labels, use_cache, logits_to_keep
             )
-            output.loss, output.logits = described.loss, described.logits
-            output.past_key_values = described.past_key_values
+        image_logits = None
         if logit_positions is not None:
-            output.image_logits = self.image_decoder(
-                features,
-                self.model.code_embeddings,
-                bool_masked_pos,
-                kept_positions,
-                attended,
-                kept_attention_mask,
-                logit_positions,
-            )
-        return output
+            codes, kept = self.model.code_embeddings, (kept_positions, attended, kept_attention_mask)
+            image_logits = self.image_decoder(features, codes, bool_masked_pos, *kept, logit_positions)
+        return ITITForPreTrainingOutput(**described, image_logits=image_logits)

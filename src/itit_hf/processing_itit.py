@@ -6,7 +6,7 @@ import copy
 import json
 import os
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -160,7 +160,7 @@ class ITITProcessor(ProcessorMixin):
         """
         if images is None and text is None:
             raise ValueError("at least one of `images` and `text` must be given, got neither")
-        merged = self._merge_kwargs(**kwargs)
+        merged = self._merge_kwargs(ITITProcessorKwargs, **kwargs)
         return_tensors = merged["text_kwargs"]["return_tensors"]
         unknown = set(merged["text_kwargs"]) - {"max_length", "padding", "on_long_text", "return_tensors"}
         if unknown:
@@ -302,7 +302,7 @@ class ITITProcessor(ProcessorMixin):
         processor = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         if not given:
             hub = {key: kwargs[key] for key in _HUB_OPTIONS if kwargs.get(key) is not None}
-            image_tokenizer = load_image_tokenizer(pretrained_model_name_or_path, **hub)
+            image_tokenizer = load_image_tokenizer(pretrained_model_name_or_path, hub)
         processor.image_tokenizer = image_tokenizer
         return processor
 
@@ -317,12 +317,12 @@ class ITITProcessor(ProcessorMixin):
 _HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
 
 
-def load_image_tokenizer(pretrained_model_name_or_path: str | os.PathLike, **hub_options):
+def load_image_tokenizer(pretrained_model_name_or_path: str | os.PathLike, hub_options: Mapping | None = None):
     """The image tokenizer in the folder `image_tokenizer` of a saved processor or pipeline.
 
     Args:
         pretrained_model_name_or_path (`str` or `os.PathLike`): Folder or Hub id.
-        hub_options: `revision`, `token`, `cache_dir`, `local_files_only`, `force_download`.
+        hub_options (`Mapping`, *optional*): `revision`, `token`, `cache_dir`, `local_files_only`, `force_download`.
 
     Returns:
         `VQModel` or [`PatchVQModel`], or `None` if there is none.
@@ -331,6 +331,7 @@ def load_image_tokenizer(pretrained_model_name_or_path: str | os.PathLike, **hub
         ValueError: If its `config.json` names any other class; nothing of that name is imported.
     """
     folder = str(pretrained_model_name_or_path)
+    hub_options = dict(hub_options or {})
     config_file = cached_file(
         folder,
         "config.json",

@@ -1,13 +1,10 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What training an image tokenizer needs: losses, the start and the repair of the codebook, and its examination.
+"""What training an image tokenizer needs: pictures by step, losses, the start and the repair of the codebook.
 
-Losses follow VQGAN (Esser et al. 2021, https://huggingface.co/papers/2012.09841). What a good tokenizer for a small
-model is, `code_entropy`, `constant_patch_entropy` and `shift_agreement` say better than the reconstruction error:
-codes that change without need are codes that a model has to learn by heart.
+Losses follow VQGAN (Esser et al. 2021, https://huggingface.co/papers/2012.09841).
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,8 +16,11 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset, Sampler
 
 from .image_processing_itit import load_image
-from .image_tokenization_itit import PatchVQModel, downsampling_factor, encode_images
+from .image_tokenization_itit import PatchVQModel
 from .masking import keyed_integer
+
+# What the codes of a picture depend on; a `PatchVQModel` has no `quant_conv`.
+CODE_PARTS = ("encoder", "quant_conv", "quantize")
 
 
 class PictureDataset(Dataset):
@@ -68,14 +68,6 @@ class PictureDataset(Dataset):
 
     def __getitem__(self, index: int) -> torch.Tensor:
         return self._decode(index) if self._cached is None else self._cached[index]
-
-    def __getitems__(self, indices: list[int]) -> Sequence[torch.Tensor]:
-        """Several pictures at once; a data loader asks for a batch by this name.
-
-        Returns:
-            One tensor of shape (len(indices), 3, resolution, resolution) if they are cached, a list of tensors if not.
-        """
-        return [self._decode(index) for index in indices] if self._cached is None else self._cached[indices]
 
 
 class StepBatchSampler(Sampler):
@@ -130,6 +122,23 @@ def to_pixel_values(pictures: torch.Tensor) -> torch.Tensor:
     return pictures.float() / 127.5 - 1.0
 
 
+def with_new_decoder(image_tokenizer: VQModel | PatchVQModel, config: dict) -> VQModel | PatchVQModel:
+    """A tokenizer with the same codes and a decoder of another shape, with new weights.
+
+    Args:
+        image_tokenizer (`VQModel` or [`PatchVQModel`]): Its encoder and codebook are copied.
+        config (`dict`): Config values that differ, such as `block_out_channels`.
+
+    Raises:
+        RuntimeError: If encoder or codebook would have another shape.
+    """
+    new = type(image_tokenizer).from_config({**image_tokenizer.config, **config})
+    for name in CODE_PARTS:
+        if hasattr(new, name):
+            getattr(new, name).load_state_dict(getattr(image_tokenizer, name).state_dict())
+    return new
+
+
 @dataclass
 class VQStepOutput:
     """What one pass of [`VQAutoencoder`] gives.
@@ -160,7 +169,7 @@ class VQAutoencoder(nn.Module):
         super().__init__()
         self.image_tokenizer, self.decoder_only = image_tokenizer, decoder_only
         if decoder_only:
-            for name in ("encoder", "quant_conv", "quantize"):
+            for name in CODE_PARTS:
                 if hasattr(image_tokenizer, name):
                     getattr(image_tokenizer, name).requires_grad_(False)
 
@@ -183,7 +192,8 @@ class VQAutoencoder(nn.Module):
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.decoder_only):
             latents = self.image_tokenizer.encode(pixel_values).latents  # (B, C, h, w)
-            hidden, commit_loss, ids = latents, latents.new_zeros(()), None
+            # times zero: distributed training wants a gradient for every parameter in every step
+            hidden, commit_loss, ids = latents, 0.0 * self.codebook.sum(), None
             if quantize:
                 hidden, commit_loss, (_, _, ids) = self.image_tokenizer.quantize(latents)
         return VQStepOutput(self._decode(hidden), commit_loss, latents, ids)
@@ -197,26 +207,33 @@ class VQAutoencoder(nn.Module):
 
 
 class PatchDiscriminator(nn.Module):
-    """Tells real patches from reconstructed ones: a small PatchGAN (Isola et al. 2017) with spectral norms.
+    """Tells real patches from reconstructed ones: a small PatchGAN (Isola et al. 2017).
 
-    It keeps no batch statistics, so that a step does not depend on how many processes share the batch.
+    Group norms stand where PatchGAN has batch norms: no sample depends on its batch. (With spectral norms instead it
+    lost against the decoder at once; see docs/experiments.md.)
 
     Args:
         in_channels (`int`, *optional*, defaults to 3): Channels of a picture.
-        channels (`int`, *optional*, defaults to 48): Width of the first layer; each further one doubles it.
+        channels (`int`, *optional*, defaults to 48): Width of the first layer, a multiple of 4; each further layer
+            doubles it.
         num_halvings (`int`, *optional*, defaults to 2):
-            Layers of stride 2. A patch is 22 pixels wide with 1, 34 with 2, 58 with 3.
+            Layers of stride 2. A patch is 12 pixels wide with 1, 26 with 2, 54 with 3.
     """
 
     def __init__(self, in_channels: int = 3, channels: int = 48, num_halvings: int = 2):
         super().__init__()
-        widths = [in_channels, *(channels * 2**i for i in range(num_halvings + 1))]
-        layers = []
-        for index in range(num_halvings + 1):
-            halves = index < num_halvings
-            layer = nn.Conv2d(widths[index], widths[index + 1], 4 if halves else 3, 2 if halves else 1, padding=1)
-            layers += [nn.utils.parametrizations.spectral_norm(layer), nn.LeakyReLU(0.2)]
-        layers.append(nn.utils.parametrizations.spectral_norm(nn.Conv2d(widths[-1], 1, 3, padding=1)))
+        if channels % 4:
+            raise ValueError(f"`channels` must be a multiple of 4, the groups of a norm are 8, got {channels}")
+        layers = [nn.Conv2d(in_channels, channels, 4, 2, padding=1), nn.LeakyReLU(0.2)]
+        for index in range(num_halvings):
+            last = index == num_halvings - 1
+            width = channels * 2**index
+            layers += [
+                nn.Conv2d(width, 2 * width, 3 if last else 4, 1 if last else 2, padding=1),
+                nn.GroupNorm(8, 2 * width),
+                nn.LeakyReLU(0.2),
+            ]
+        layers.append(nn.Conv2d(channels * 2**num_halvings, 1, 3, padding=1))
         self.layers = nn.Sequential(*layers)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -428,79 +445,3 @@ def reseed_dead_codes(
         drawn = torch.multinomial(distance, num_moved, generator=generator).to(latents.device)
         codebook[dead[:num_moved]] = latents[drawn].to(codebook)
     return num_moved
-
-
-class CodeCounter:
-    """How often each code was used, in the window that runs and in the one before.
-
-    Args:
-        num_codes (`int`): Codes.
-    """
-
-    def __init__(self, num_codes: int):
-        self.current = torch.zeros(num_codes, dtype=torch.long)
-        self.previous = torch.zeros(num_codes, dtype=torch.long)
-
-    def add(self, image_token_ids: torch.Tensor):
-        """Count ids of any shape."""
-        self.current += torch.bincount(image_token_ids.flatten().cpu(), minlength=len(self.current))
-
-    def next_window(self):
-        """Begin a new window."""
-        self.previous, self.current = self.current, torch.zeros_like(self.current)
-
-    @property
-    def counts(self) -> torch.Tensor:
-        """Of both windows, of shape `(num_codes,)`."""
-        return self.current + self.previous
-
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """Both windows, each of shape `(num_codes,)`."""
-        return {"current": self.current, "previous": self.previous}
-
-    def load_state_dict(self, state: dict[str, torch.Tensor]):
-        """Take up what `state_dict` gave."""
-        self.current, self.previous = state["current"], state["previous"]
-
-
-def code_usage(counts: torch.Tensor) -> float:
-    """Share of codes that are used at all.
-
-    Args:
-        counts (`torch.Tensor` of shape `(num_codes,)`): How often each was used.
-    """
-    return float((counts > 0).double().mean())
-
-
-def code_entropy(counts: torch.Tensor) -> float:
-    """Entropy of the codes' frequencies in nats; at most the logarithm of their number. 0.0 if nothing was counted.
-
-    Args:
-        counts (`torch.Tensor` of shape `(num_codes,)`): How often each was used.
-    """
-    frequency = counts[counts > 0].double() / counts.sum()
-    return float(-(frequency * frequency.log()).sum())
-
-
-def constant_patch_entropy(
-    image_token_ids: torch.Tensor, pixel_values: torch.Tensor, patch_size: int, min_count: int = 8
-) -> tuple[float, float]:
-    """What a patch of one constant colour is called across pictures: entropy and number of the codes it is given.
-
-    0 nats and 1 code if the name depends on nothing but the patch. A convolutional encoder with group norms gives the
-    same patch many names, after what else is in the picture.
-
-    Args:
-        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): Ids of the pictures.
-        pixel_values (`torch.FloatTensor` of shape `(batch_size, channels, height, width)`): Pixels in [-1, 1].
-        patch_size (`int`): Side of a token in pixels.
-        min_count (`int`, *optional*, defaults to 8): Colours with fewer constant patches are not looked at.
-
-    Returns:
-        `tuple[float, float]`: Mean entropy in nats and mean number of codes over the colours, each weighted by its
-        number of patches. NaN if there are no constant patches, as in photographs.
-    """
-    pixels = (pixel_values * 127.5 + 127.5).round().long()  # (B, 3, H, W)
-    patches = F.pixel_unshuffle(pixels.double(), patch_size).long()  # (B, 3 * p * p, h, w)
-    patches = patches.unflatten(1, (pixels.size(1), -1)).movedim(1, 3).flatten(2, 3)  # unflattened: (B, 3, p * p, ...)
-    raise NotImplementedError(patches.shape, image_token_ids, min_count)

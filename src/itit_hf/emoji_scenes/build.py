@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from .art import draw_kind
 from .card import dataset_card
 from .grammar import captions, check_kind_names
-from .scenes import Scene, SceneConfig, world_of
+from .scenes import Scene, SceneConfig, first_kinds, world_of
 from .splits import (
     TRAINING_STREAMS,
     check_held_out_pairs,

@@ -1,0 +1,102 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The scripts of examples/, in process, with the tiny pipeline."""
+
+import importlib.util
+import json
+import logging
+from pathlib import Path
+
+import PIL.Image
+import pytest
+
+from itit_hf import ITITForPreTraining, ITITPipeline
+
+from ..testing_utils import tiny_pairs, tiny_pipeline
+
+ROOT = Path(__file__).parents[2]
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def pipeline_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pipeline")
+    tiny_pipeline().save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def picture_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    with open(folder / "metadata.jsonl", "w") as file:
+        for i, row in enumerate(tiny_pairs(8)):
+            row["image"].save(folder / f"{i}.png")
+            file.write(json.dumps({"file_name": f"{i}.png", "text": row["text"][0]}) + "\n")
+    return str(folder)
+
+
+def test_generate_image_writes_each_picture_and_a_grid(pipeline_folder, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        script("generate_image").main(
+            ["a red bus", "A blue/fish?", "--model", pipeline_folder, "--output_dir", str(tmp_path)]
+            + ["--num_inference_steps", "2", "--num_images_per_prompt", "2"]
+        )
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["00-a-red-bus.png", "01-a-red-bus.png", "02-a-blue-fish.png", "03-a-blue-fish.png", "grid.png"]
+    assert PIL.Image.open(tmp_path / "00-a-red-bus.png").size == (16, 16)
+    assert str(tmp_path / "grid.png") in caplog.text
+
+
+def test_caption_image_says_one_line_per_picture(pipeline_folder, picture_folder, caplog):
+    pictures = [f"{picture_folder}/0.png", f"{picture_folder}/1.png"]
+    with caplog.at_level(logging.INFO):
+        script("caption_image").main([*pictures, "--model", pipeline_folder, "--num_beams", "1"])
+    assert all(f"{picture}: " in caplog.text for picture in pictures)
+
+
+def train(pipeline_folder, picture_folder, output_dir, *more):
+    arguments = [
+        "--frozen_parts",
+        pipeline_folder,
+        "--paired_dataset",
+        picture_folder,
+        "--output_dir",
+        str(output_dir),
+    ]
+    arguments += [
+        "--per_device_train_batch_size",
+        "8",
+        "--save_steps",
+        "2",
+        "--sample_steps",
+        "0",
+        "--logging_steps",
+        "1",
+    ]
+    arguments += ["--use_cpu", "--disable_tqdm", "true", "--i2i_share", "1.0", "--i2t_share", "1.0"]
+    script("train_itit").main([*arguments, *more])
+
+
+def test_train_itit_trains_on_a_folder_of_pictures_and_saves_a_pipeline(pipeline_folder, picture_folder, tmp_path):
+    train(pipeline_folder, picture_folder, tmp_path, "--max_steps", "2")
+    pipe = ITITPipeline.from_pretrained(tmp_path / "pipeline")
+    assert pipe.model.config.codebook_size == 23 and len(pipe("a red bus", num_inference_steps=2).images) == 1
+    assert any((tmp_path / "samples").iterdir())
+
+
+def test_train_itit_goes_on_from_its_last_checkpoint(pipeline_folder, picture_folder, tmp_path):
+    train(pipeline_folder, picture_folder, tmp_path / "whole", "--max_steps", "4")
+    # Interrupted after step 2: the schedule is that of the whole run.
+    train(pipeline_folder, picture_folder, tmp_path / "cut", "--max_steps", "4")
+    for name in ("checkpoint-4", "pipeline", "samples"):
+        (tmp_path / "cut" / name).rename(tmp_path / f"away-{name}")
+    train(pipeline_folder, picture_folder, tmp_path / "cut", "--max_steps", "4", "--resume_from_checkpoint")
+    whole, cut = (ITITForPreTraining.from_pretrained(tmp_path / f / "pipeline" / "model") for f in ("whole", "cut"))
+    for (name, ours), theirs in zip(whole.named_parameters(), cut.parameters(), strict=True):
+        assert ours.equal(theirs), name

@@ -1,0 +1,41 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+import torch
+
+from itit_hf.layers_itit import ITITImageDecoder, ITITLayer, gather_tokens, scale_gradient
+
+from .testing_utils import tiny_config
+
+
+def test_gather_tokens_takes_rows_of_each_sample():
+    hidden = torch.arange(12.0).view(2, 3, 2)
+    assert gather_tokens(hidden, torch.tensor([[2, 0], [1, 1]])).tolist() == [[[4, 5], [0, 1]], [[8, 9], [8, 9]]]
+
+
+def test_scale_gradient_at_its_ends():
+    x = torch.ones(2, requires_grad=True)
+    assert scale_gradient(x, 1.0) is x
+    assert not scale_gradient(x, 0.0).requires_grad
+
+
+def test_a_block_that_is_asked_for_some_rows_gives_the_same_rows():
+    torch.manual_seed(0)
+    config = tiny_config()
+    config._attn_implementation = "sdpa"
+    layer = ITITLayer(config, 16, 2, 24, layer_idx=0).eval()
+    hidden, positions = torch.randn(2, 5, 16), torch.tensor([[4, 1], [0, 2]])
+    some = layer(hidden, None, None, positions)
+    torch.testing.assert_close(some, gather_tokens(layer(hidden), positions))
+
+
+def test_hidden_positions_carry_the_mask_embedding_into_the_image_decoder():
+    decoder = ITITImageDecoder(tiny_config())
+    torch.nn.init.normal_(decoder.mask_embedding)
+    hidden = torch.ones(1, 16, dtype=torch.bool)
+    hidden[0, [3, 7]] = False
+    kept = torch.tensor([[1, 3, 7, 9]])  # 1 and 9 were kept as mask embeddings
+    image = torch.randn(1, 4, 16)
+    restored = decoder._restore(image, hidden, kept, None)
+    assert torch.equal(restored[0, 3], image[0, 1]) and torch.equal(restored[0, 7], image[0, 2])
+    others = [k for k in range(16) if k not in (3, 7)]
+    assert torch.equal(restored[0, others], decoder.mask_embedding.expand(14, -1))

@@ -1,0 +1,64 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+
+from itit_hf import ITITTrainingArguments
+from itit_hf.masking import MaskRatio
+from itit_hf.training_args import parse_arguments
+
+
+def test_defaults_are_table_3(tmp_path):
+    args = ITITTrainingArguments(str(tmp_path), use_cpu=True)
+    assert (args.optim, args.learning_rate, args.lr_scheduler_type) == ("adafactor", 1e-4, "cosine")
+    assert (args.warmup_steps, args.max_steps, args.weight_decay) == (5000, 1_500_000, 0.045)
+    assert (args.adam_beta1, args.adam_beta2, args.max_grad_norm) == (0.9, 0.96, 3.0)
+
+
+def test_the_losses_defaults_are_the_papers(tmp_path):
+    settings = ITITTrainingArguments(str(tmp_path), use_cpu=True, seed=7).objective_settings()
+    assert settings.t2i_mask_ratio == MaskRatio(0.75, 0.25, 0.5, 1.0)
+    assert settings.i2t_mask_ratio == MaskRatio(0.75, 0.25, 0.5, 0.75)
+    assert (settings.i2i_mask_ratio, settings.text_gradient_scale, settings.label_smoothing) == (None, 0.1, 0.1)
+    assert settings.seed == 7
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"max_steps": 0}, "`max_steps` must be at least 1"),
+        ({"ema_decay": 1.0}, r"`ema_decay` must be in \[0, 1\)"),
+        ({"t2i_mask_ratio": [0.5, 0.5]}, "`t2i_mask_ratio` must be four numbers"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(tmp_path, bad, message):
+    with pytest.raises(ValueError, match=message):
+        ITITTrainingArguments(str(tmp_path), use_cpu=True, **bad)
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"output_dir: {tmp_path}\nlearning_rate: 1.0e-3\nobjectives: [t2i]\nuse_cpu: true\n")
+    return str(path)
+
+
+def test_flags_override_the_recipe(recipe):
+    (args,) = parse_arguments([ITITTrainingArguments], ["--config", recipe, "--learning_rate", "5e-4"])
+    assert (args.learning_rate, args.objectives) == (5e-4, ["t2i"])
+
+
+def test_a_recipe_can_be_the_default(recipe):
+    (args,) = parse_arguments([ITITTrainingArguments], [], default_config=recipe)
+    assert args.learning_rate == 1e-3 and args.resume_from_checkpoint is None
+
+
+def test_resuming_without_a_name_means_the_last_checkpoint(recipe):
+    (args,) = parse_arguments([ITITTrainingArguments], ["--config", recipe, "--resume_from_checkpoint"])
+    assert args.resume_from_checkpoint == "last"
+
+
+def test_a_recipe_with_an_unknown_name_is_refused(tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text("lerning_rate: 1.0\n")
+    with pytest.raises(ValueError, match="names arguments that do not exist: .'lerning_rate'."):
+        parse_arguments([ITITTrainingArguments], ["--config", str(path)])

@@ -28,6 +28,7 @@ import os
 from dataclasses import dataclass, field
 
 import torch
+from datasets import Dataset
 from diffusers import VQModel
 from transformers import AutoTokenizer, T5EncoderModel, set_seed
 from transformers.trainer_utils import get_last_checkpoint
@@ -44,6 +45,7 @@ from itit_hf import (
 )
 from itit_hf.data import add_image_token_ids, load_rows
 from itit_hf.emoji_scenes.build import ensure_emoji_scenes
+from itit_hf.objectives import OBJECTIVES
 from itit_hf.training_args import parse_arguments
 
 logger = logging.getLogger(__name__)
@@ -57,6 +59,10 @@ class ScriptArguments:
         paired_dataset (`str`, *optional*): Folder or Hub id with `image` and `text`; the emoji scenes by default.
         paired_split (`str`, *optional*): Its split for training; may be left out if there is one only.
         eval_split (`str`, *optional*): Its split for evaluation, never trained on.
+        image_dataset (`str`, *optional*): Folder or Hub id with `image`, for the objectives that read pictures alone.
+        image_split (`str`, *optional*): Its split.
+        text_dataset (`str`, *optional*): Folder or Hub id with `text`, for the objectives that read sentences alone.
+        text_split (`str`, *optional*): Its split.
         frozen_parts (`str`): Pipeline folder or Hub id whose text encoder, tokenizer, image tokenizer and image
             processor are used.
         text_encoder (`str`, *optional*): T5 or mT5 encoder with its tokenizer, in place of the one there.
@@ -71,6 +77,10 @@ class ScriptArguments:
     paired_dataset: str | None = None
     paired_split: str | None = None
     eval_split: str | None = None
+    image_dataset: str | None = None
+    image_split: str | None = None
+    text_dataset: str | None = None
+    text_split: str | None = None
     frozen_parts: str = "checkpoints/emoji-scenes-64"
     text_encoder: str | None = None
     image_tokenizer: str | None = None
@@ -123,6 +133,28 @@ def create_model(args: ScriptArguments, text_encoder, processor, num_image_token
     return model
 
 
+def load_streams(args: ScriptArguments, objectives: list[str], processor) -> tuple[dict, Dataset | None]:
+    """The streams that the objectives read, and held-out pairs, with their pictures as token ids."""
+    sources = {
+        "paired": (args.paired_dataset, args.paired_split),
+        "image": (args.image_dataset, args.image_split),
+        "text": (args.text_dataset, args.text_split),
+    }
+    evaluation = (args.paired_dataset, args.eval_split)
+    if args.paired_dataset is None:
+        resolution = processor.image_processor.size["height"]
+        world = ensure_emoji_scenes(f"data/emoji-scenes-{resolution}", args.scenes_styles, resolution)
+        sources = {name: source if source[0] else (world, name) for name, source in sources.items()}
+        evaluation = (world, "validation")
+    streams = {}
+    for name in dict.fromkeys(OBJECTIVES[objective] for objective in objectives):
+        if sources[name][0] is None:
+            raise ValueError(f"the objectives {objectives} need `--{name}_dataset`")
+        rows = load_rows(*sources[name])
+        streams[name] = rows if name == "text" else add_image_token_ids(rows, processor)
+    return streams, add_image_token_ids(load_rows(*evaluation), processor) if evaluation[1] else None
+
+
 def main(arguments: list[str] | None = None):
     """Load, build, train, save."""
     default_config = os.path.join(os.path.dirname(__file__), "recipes", "emoji_scenes_tiny.yaml")
@@ -130,24 +162,20 @@ def main(arguments: list[str] | None = None):
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     set_seed(training_args.seed)
     text_encoder, processor = load_frozen_parts(args)
-    resolution = processor.image_processor.size["height"]
     with training_args.main_process_first(desc="data"):
-        source, train_split, eval_split = args.paired_dataset, args.paired_split, args.eval_split
-        if source is None:
-            source = ensure_emoji_scenes(f"data/emoji-scenes-{resolution}", args.scenes_styles, resolution)
-            train_split, eval_split = "paired", "validation"
-        pairs = add_image_token_ids(load_rows(source, train_split), processor)
-        eval_pairs = add_image_token_ids(load_rows(source, eval_split), processor) if eval_split else None
-    num_image_tokens = len(pairs[0]["image_token_ids"])
+        streams, eval_pairs = load_streams(args, training_args.objectives, processor)
+    with_pictures = next(rows for name, rows in streams.items() if name != "text")
+    num_image_tokens = len(with_pictures[0]["image_token_ids"])
     model = create_model(args, text_encoder, processor, num_image_tokens)
-    logger.info(f"{model.num_parameters() / 1e6:.1f}M parameters, {len(pairs)} pairs")
+    sizes = ", ".join(f"{len(rows)} rows {name}" for name, rows in streams.items())
+    logger.info(f"{model.num_parameters() / 1e6:.1f}M parameters; {sizes}")
     temperature = 32.0 if training_args.sample_temperature is None else training_args.sample_temperature
     trainer = ITITTrainer(
         model=model,
         args=training_args,
         processing_class=processor,
         text_encoder=text_encoder,
-        train_streams={"paired": pairs},
+        train_streams=streams,
         eval_dataset=eval_pairs,
         scheduler=ITITScheduler(mask_token_id=model.config.mask_token_id, temperature=temperature),
     )

@@ -138,6 +138,7 @@ class VQTrainingArguments:
     warmup_steps: int = field(default=100, metadata={"help": "Steps of linear warm-up; a cosine follows."})
     max_grad_norm: float = field(default=1.0, metadata={"help": "Clip the gradient to this norm."})
     ema_decay: float = field(default=0.0, metadata={"help": "Moving average of the weights; 0 keeps none."})
+    use_cpu: bool = field(default=False, metadata={"help": "Even if there is a GPU."})
     seed: int = field(default=0, metadata={"help": "Of weights, order and codebook."})
     logging_steps: int = field(default=100, metadata={"help": "Steps between two log lines."})
     sample_steps: int = field(default=500, metadata={"help": "Steps between two picture grids; 0 never."})
@@ -214,24 +215,29 @@ class VQTrainer:
         betas = (args.adam_beta1, args.adam_beta2)
         optimizer = torch.optim.AdamW(trained, args.learning_rate, betas, weight_decay=args.weight_decay)
         self.autoencoder, self.optimizer = accelerator.prepare(autoencoder, optimizer)
-        self.schedules = [get_cosine_schedule_with_warmup(optimizer, args.warmup_steps, args.max_steps)]
-        self.discriminator = self.discriminator_optimizer = self.perceptual = self.ema = None
+        self.schedule = get_cosine_schedule_with_warmup(optimizer, args.warmup_steps, args.max_steps)
+        self.counter = CodeCounter(image_tokenizer.config.num_vq_embeddings)
+        accelerator.register_for_checkpointing(self.counter, self.schedule)
+        self.discriminator = self.perceptual = self.ema = None
         if args.gan_weight:
-            discriminator = PatchDiscriminator(
-                image_tokenizer.config.in_channels, args.discriminator_channels, args.discriminator_halvings
-            )
-            optimizer = torch.optim.AdamW(
-                discriminator.parameters(), args.discriminator_learning_rate, betas, weight_decay=0.0
-            )
-            self.schedules.append(get_cosine_schedule_with_warmup(optimizer, args.warmup_steps, args.max_steps))
-            self.discriminator, self.discriminator_optimizer = accelerator.prepare(discriminator, optimizer)
+            self.add_discriminator(image_tokenizer.config.in_channels, betas)
         if args.perceptual_weight:
             self.perceptual = load_perceptual_loss().to(accelerator.device)
-        self.counter = CodeCounter(image_tokenizer.config.num_vq_embeddings)
-        accelerator.register_for_checkpointing(self.counter, *self.schedules)
         if args.ema_decay:
             self.ema = EMAModel(self.bare.parameters(), decay=args.ema_decay)
             accelerator.register_for_checkpointing(self.ema)
+
+    def add_discriminator(self, in_channels: int, betas: tuple[float, float]):
+        """It, its optimizer and its schedule, which begins with its first step."""
+        args = self.args
+        discriminator = PatchDiscriminator(in_channels, args.discriminator_channels, args.discriminator_halvings)
+        optimizer = torch.optim.AdamW(
+            discriminator.parameters(), args.discriminator_learning_rate, betas, weight_decay=0.0
+        )
+        num_steps = max(1, args.max_steps - args.gan_start_step)
+        self.discriminator_schedule = get_cosine_schedule_with_warmup(optimizer, args.warmup_steps, num_steps)
+        self.discriminator, self.discriminator_optimizer = self.accelerator.prepare(discriminator, optimizer)
+        self.accelerator.register_for_checkpointing(self.discriminator_schedule)
 
     @property
     def bare(self) -> VQAutoencoder:
@@ -293,8 +299,8 @@ class VQTrainer:
             logits = self.discriminator(torch.cat([pixel_values, output.sample.detach()]))
             losses["discriminator"] = discriminator_hinge_loss(*logits.chunk(2))
             self.optimize(losses["discriminator"], self.discriminator, self.discriminator_optimizer)
-        for schedule in self.schedules:
-            schedule.step()
+            self.discriminator_schedule.step()
+        self.schedule.step()
         if self.ema is not None:
             self.ema.step(self.bare.parameters())
         if quantize:
@@ -313,7 +319,7 @@ class VQTrainer:
     def log(self, logs: dict[str, float]):
         """One line for the eye, and one of JSON in `log.jsonl`."""
         counts = self.counter.counts
-        learning_rate = self.schedules[0].get_last_lr()[0]
+        learning_rate = self.schedule.get_last_lr()[0]
         logs = {"step": self.step, **logs, "learning_rate": learning_rate}
         if counts.any():
             logs |= {"code_usage": code_usage(counts), "code_entropy": code_entropy(counts)}
@@ -412,7 +418,7 @@ def main(arguments: list[str] | None = None):
     """Load, build, train, save."""
     (args,) = parse_arguments([VQTrainingArguments], arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    accelerator = Accelerator(project_config=ProjectConfiguration(project_dir=args.output_dir))
+    accelerator = Accelerator(cpu=args.use_cpu, project_config=ProjectConfiguration(project_dir=args.output_dir))
     set_seed(args.seed)
     os.makedirs(args.output_dir, exist_ok=True)
     trainer = VQTrainer(args, accelerator)

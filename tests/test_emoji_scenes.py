@@ -19,6 +19,7 @@ from itit_hf.emoji_scenes import art
 from itit_hf.emoji_scenes.art import STYLES, available_kinds, draw_kind, fetch_tarball
 from itit_hf.emoji_scenes.build import SplitSizes, build_dataset, load_config, split_rows
 from itit_hf.emoji_scenes.card import dataset_card
+from itit_hf.emoji_scenes.evaluation import caption_accuracy
 from itit_hf.emoji_scenes.grammar import POSITION_PHRASES, ParsedCaption, ParsedObject, captions, describes, parse
 from itit_hf.emoji_scenes.kinds import COLOURS, KINDS
 from itit_hf.emoji_scenes.scenes import (
@@ -582,3 +583,12 @@ def test_openmoji_draws_every_kind_of_the_table():
     for kind in KINDS:
         drawing = draw_kind("openmoji", kind, 48)
         assert max(drawing.shape[:2]) == 48 and (drawing[..., 3] > 0).mean() > 0.1, kind
+
+
+def test_caption_accuracy_counts_what_the_grammar_reads():
+    scenes = [Scene(64, "sky", (SceneObject("bus", "red", "noto", (9, 9, 46, 40)),), None, seed=0, index=0)] * 4
+    said = ["a red bus", "a blue bus", "a red tree", "red red red"]
+    accuracy = caption_accuracy(said, scenes)
+    assert accuracy == {"grammatical": 0.75, "kind": 0.5, "colour": 0.5, "both": 0.25, "true": 0.25}
+    with pytest.raises(ValueError, match="wanted one of `captions` per scene"):
+        caption_accuracy(said, scenes[:2])

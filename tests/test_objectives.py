@@ -6,7 +6,8 @@ from torch.nn import functional as F
 
 from itit_hf.masking import MaskRatio, kept_positions, keyed_generators, random_mask
 from itit_hf.modeling_itit import ITITForPreTraining
-from itit_hf.objectives import ITITObjectives, ObjectiveSettings
+from itit_hf.objectives import ITITObjectives, ObjectiveSettings, synthetic_text
+from itit_hf.scheduling_itit import ITITScheduler
 
 from .testing_utils import tiny_config, tiny_text_encoder
 
@@ -177,12 +178,12 @@ def test_names_that_are_none_are_refused(model, names):
 
 
 def test_a_missing_stream_is_named(model):
-    with pytest.raises(ValueError, match="need the stream `paired`"):
+    with pytest.raises(ValueError, match="need the streams"):
         objectives(model, "t2i")(model, {"image": {}})
 
 
 def test_pixels_without_a_tokenizer_are_refused(model, batch):
-    del batch["paired"]["image_token_ids"]
+    batch["paired"]["pixel_values"] = batch["paired"].pop("image_token_ids")
     with pytest.raises(ValueError, match="`image_tokenizer` must be given"):
         objectives(model, "t2i")(model, batch)
 
@@ -199,3 +200,64 @@ def test_the_papers_halves_are_disjoint_pairs(model, batch):
 def test_a_share_that_cuts_a_pair_is_named(model, batch):
     with pytest.raises(ValueError, match="`i2t_share` must give a whole number of 1 to 4 rows"):
         objectives(model, "i2t", i2t_share=0.3)(model, batch)
+
+
+STREAM_NAMES = ["t2t", "t2i2t", "t2i2t_half", "i2i_unpaired", "i2t2i", "i2t2i_half"]
+
+
+def all_objectives(model, *names, **settings):
+    torch.manual_seed(2)
+    scheduler = ITITScheduler(mask_token_id=23, temperature=2.0)
+    options = {"synthesis_steps": 3, "synthesis_max_new_tokens": 6} | settings
+    encoder = tiny_text_encoder().requires_grad_(False)
+    return ITITObjectives(names, model.config, encoder, settings=ObjectiveSettings(**options), scheduler=scheduler)
+
+
+@pytest.fixture
+def mixed(batch):
+    pairs = batch["paired"]
+    image = {"image_token_ids": pairs["image_token_ids"].flip(0), "position": torch.arange(4)}
+    text = {name: pairs[name].flip(0) for name in ("input_ids", "attention_mask")} | {"position": torch.arange(4)}
+    return batch | {"image": image, "text": text}
+
+
+@pytest.mark.parametrize("name", STREAM_NAMES)
+def test_unpaired_losses_do_not_depend_on_neighbours(model, mixed, name):
+    loss_of = all_objectives(model, name)
+    (stream,) = loss_of.streams
+    rows = [{stream: {key: value[b : b + 1] for key, value in mixed[stream].items()}} for b in range(4)]
+    alone = sum(loss_of(model, row)[name] for row in rows) / 4
+    torch.testing.assert_close(loss_of(model, mixed)[name], alone, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", STREAM_NAMES)
+def test_unpaired_losses_read_their_stream_alone(model, mixed, name):
+    loss_of = all_objectives(model, name)
+    assert loss_of(model, {loss_of.streams[0]: mixed[loss_of.streams[0]]}).keys() == {name}
+
+
+@pytest.mark.parametrize(("name", "decoders"), [
+    ("t2t", {"text"}), ("t2i2t", {"text", "image"}), ("t2i2t_half", {"text"}),
+    ("i2i_unpaired", {"image"}), ("i2t2i", {"text", "image"}), ("i2t2i_half", {"image"}),
+])  # fmt: skip
+def test_each_objective_trains_the_decoders_it_should(model, mixed, name, decoders):
+    model.zero_grad()
+    all_objectives(model, name)(model, mixed)[name].backward()
+    reached = {n.split("_")[0] for n, p in model.named_parameters() if "decoder" in n and p.grad is not None}
+    assert reached == decoders
+    assert model.model.layers[0].fc1.weight.grad.any()
+
+
+def test_synthesis_leaves_the_model_in_training(model, mixed):
+    all_objectives(model, "t2i2t", "i2t2i")(model.train(), mixed)
+    assert model.training
+
+
+def test_the_text_ends_at_its_first_end_of_sequence():
+    said = synthetic_text(torch.tensor([[5, 1, 0, 0], [5, 6, 7, 8], [1, 1, 3, 0]]), eos_token_id=1)
+    assert said["attention_mask"].tolist() == [[1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0]]
+
+
+def test_drawing_objectives_need_a_scheduler(model):
+    with pytest.raises(ValueError, match="`scheduler` must be given"):
+        objectives(model, "t2i2t")

@@ -10,6 +10,7 @@ import torch
 
 from itit_hf import ITITPipeline, ITITTrainingArguments
 from itit_hf.data import add_image_token_ids
+from itit_hf.objectives import OBJECTIVES
 from itit_hf.trainer import CappedAdafactor, ITITTrainer
 
 from .testing_utils import tiny_pairs, tiny_pipeline
@@ -32,12 +33,14 @@ def make_trainer(folder, pipe=None, **changes):
         "disable_tqdm": True,
     }
     pairs = add_image_token_ids(tiny_pairs(), pipe.processor)
+    args = ITITTrainingArguments(**(values | changes))
+    streams = dict.fromkeys(dict.fromkeys(OBJECTIVES[objective] for objective in args.objectives), pairs)
     return ITITTrainer(
         model=pipe.model,
-        args=ITITTrainingArguments(**(values | changes)),
+        args=args,
         processing_class=pipe.processor,
         text_encoder=pipe.text_encoder,
-        train_streams={"paired": pairs},
+        train_streams=streams,
         eval_dataset=pairs.select(range(6)),
         scheduler=pipe.scheduler,
     )
@@ -96,6 +99,44 @@ def test_a_resumed_run_is_bit_identical(tmp_path):
     for ours, theirs in zip(resumed.ema.shadow_params, whole.ema.shadow_params, strict=True):
         assert torch.equal(ours, theirs)
     assert losses_of(resumed) == losses_of(whole)
+
+
+FULL_CYCLE = {
+    "objectives": ["t2i", "i2t", "i2i", "t2i2t", "i2t2i"],
+    "synthesis_steps": 2,
+    "synthesis_max_new_tokens": 4,
+}
+
+
+def test_the_full_cycle_resumes_bit_identically_with_all_streams(tmp_path):
+    options = FULL_CYCLE | {"save_strategy": "steps", "save_steps": 2, "per_device_text_batch_size": 2}
+
+    def run(folder):
+        return make_trainer(folder, tiny_pipeline(hidden_dropout_prob=0.1), **options)
+
+    whole = run(tmp_path / "whole")
+    whole.train()
+    resumed = run(tmp_path / "resumed")
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
+    assert torch.equal(weights_of(resumed), weights_of(whole))
+    assert {"loss_t2i2t", "loss_i2t2i"} <= set(whole.state.log_history[0])
+
+
+def test_evaluation_covers_the_cycles_too(tmp_path):
+    metrics = make_trainer(tmp_path, **FULL_CYCLE).evaluate()
+    assert math.isfinite(metrics["eval_loss_t2i2t"]) and math.isfinite(metrics["eval_loss_i2t2i"])
+
+
+def test_streams_that_no_objective_reads_are_named(tmp_path):
+    trainer = make_trainer(tmp_path)
+    with pytest.raises(ValueError, match=r"read the streams \['paired', 'text'\], `train_streams` has \['paired'\]"):
+        ITITTrainer(
+            trainer.model,
+            ITITTrainingArguments(str(tmp_path), use_cpu=True, objectives=["t2i", "t2i2t"]),
+            trainer.processing_class,
+            trainer.text_encoder,
+            {"paired": trainer.streams[0].rows},
+        )
 
 
 def test_a_checkpoint_without_the_average_is_refused(tmp_path):

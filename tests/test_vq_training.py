@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 import importlib.util
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import PIL.Image
 import pytest
 import torch
 from diffusers import VQModel
+from safetensors.torch import load_file
 from torch import nn
 
 from itit_hf.image_tokenization_itit import encode_images
@@ -33,6 +36,8 @@ from itit_hf.vq_training import (
 )
 
 from .testing_utils import generators, tiny_image_tokenizer
+
+ROOT = Path(__file__).parents[1]
 
 
 def tiny_vqgan() -> VQModel:
@@ -99,9 +104,6 @@ def test_two_processes_share_the_rows_of_one():
 
 def test_kmeans_finds_two_clouds():
     points = torch.tensor([[0.0, 0.0], [0.0, 2.0], [10.0, 0.0], [10.0, 2.0]])
-    for seed in range(5):
-        centres = kmeans(points, 2, *generators(seed))
-        assert sorted(centres.tolist()) in ([[0.0, 1.0], [10.0, 1.0]], [[5.0, 0.0], [5.0, 2.0]])
     assert sorted(kmeans(points, 2, *generators(0)).tolist()) == [[0.0, 1.0], [10.0, 1.0]]
 
 
@@ -294,27 +296,31 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def train_vq():
-    path = Path(__file__).parents[1] / "examples" / "train_vq.py"
-    spec = importlib.util.spec_from_file_location("train_vq", path)
+    spec = importlib.util.spec_from_file_location("train_vq", ROOT / "examples" / "train_vq.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules["train_vq"] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 
 
+def arguments_for(folder: Path, name: str) -> list[str]:
+    """Eight steps on the pictures in `folder`, with every part of the script in use."""
+    arguments = f"--dataset {folder}/pictures --splits train --eval_split train --resolution 16 --max_steps 8"
+    arguments += " --quantize_from_step 2 --reseed_steps 2 --warmup_steps 2 --gan_weight 0.1 --gan_start_step 3"
+    arguments += " --discriminator_channels 8 --ema_decay 0.9 --per_device_train_batch_size 4 --logging_steps 1"
+    arguments += f" --save_steps 5 --sample_steps 8 --use_cpu true --output_dir {folder / name}"
+    return [*arguments.split(), "--tokenizer_config", json.dumps(TINY)]
+
+
 @pytest.fixture
 def run(train_vq, tmp_path, monkeypatch):
-    """Runs the script on 24 pictures, with every part of it in use; gives the folder it wrote."""
+    """Runs the script on 24 pictures; gives the folder it wrote."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     (tmp_path / "pictures").mkdir()
     pictures().to_parquet(tmp_path / "pictures" / "train.parquet")
 
     def run(name: str, *more: str) -> Path:
-        arguments = f"--dataset {tmp_path}/pictures --splits train --eval_split train --resolution 16 --max_steps 8"
-        arguments += " --quantize_from_step 2 --reseed_steps 2 --warmup_steps 2 --gan_weight 0.1 --gan_start_step 3"
-        arguments += " --discriminator_channels 8 --ema_decay 0.9 --per_device_train_batch_size 4 --logging_steps 1"
-        arguments += f" --save_steps 5 --sample_steps 8 --output_dir {tmp_path / name}"
-        train_vq.main([*arguments.split(), "--tokenizer_config", json.dumps(TINY), *more])
+        train_vq.main([*arguments_for(tmp_path, name), *more])
         return tmp_path / name
 
     return run
@@ -367,3 +373,19 @@ def test_old_checkpoints_are_removed(run):
 def test_a_new_encoder_cannot_be_kept_as_it_is(run):
     with pytest.raises(ValueError, match="`train_decoder_only` needs `model_name_or_path`"):
         run("a", "--train_decoder_only")
+
+
+@pytest.mark.slow
+def test_two_processes_end_in_the_weights_of_one(run, tmp_path):
+    one = load_file(run("one") / "diffusion_pytorch_model.safetensors")
+    config = ROOT / "examples" / "accelerate_configs" / "cpu_2_processes.yaml"
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
+    command += ["--main_process_port", "0", str(ROOT / "examples" / "train_vq.py"), *arguments_for(tmp_path, "two")]
+    command += ["--per_device_train_batch_size", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_DATASETS_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    two = load_file(tmp_path / "two" / "diffusion_pytorch_model.safetensors")
+    # Adam's steps are 1e-3 long here, whatever the gradient's size: equal ones leave traces of rounding only
+    differences = torch.cat([(one[name] - two[name]).abs().flatten() for name in one])
+    assert (differences > 1e-4).float().mean() < 1e-3

@@ -27,7 +27,7 @@ PACKAGE = "itit_hf"
 
 # Lowest row first.
 LAYERS = (
-    ("configuration_itit", "masking", "visualization"),
+    ("configuration_itit", "masking", "straight_through", "visualization"),
     (
         "image_processing_itit",
         "image_tokenization_itit",
@@ -39,7 +39,7 @@ LAYERS = (
         "vq_evaluation",
         "vq_training",
     ),
-    ("modeling_itit", "sampling"),
+    ("modeling_itit", "passes", "sampling"),
     ("cycle", "pipeline_itit"),
     ("data", "objectives"),
     ("modelcard", "trainer", "training_args"),
@@ -47,7 +47,7 @@ LAYERS = (
 
 # These take the model as an argument, so that a stub of a few lines can test them.
 MODEL = "modeling_itit"
-MODEL_FREE = ("cycle", "objectives", "sampling")
+MODEL_FREE = ("cycle", "objectives", "passes", "sampling")
 
 # Stands above all rows: it may import any module, and no module imports it.
 TOP = "__init__"

@@ -32,7 +32,7 @@ class PatchVQModel(ModelMixin, ConfigMixin):
         encoder_channels (`int`, defaults to 256): Width of the encoder's 1x1 convolutions.
         vq_embed_dim (`int`, defaults to 8): Length of a code vector.
         num_vq_embeddings (`int`, defaults to 512): Codes.
-        block_out_channels (`tuple[int, ...]`, defaults to `(64, 128)`):
+        block_out_channels (`tuple[int, ...]`, defaults to `(32, 64, 128)`):
             Widths of the decoder from the finest grid to the token grid; each one but the last doubles the grid, and
             pixels are shuffled out of the finest.
         layers_per_block (`int`, defaults to 1): Residual layers of a decoder block, less one.
@@ -52,7 +52,7 @@ class PatchVQModel(ModelMixin, ConfigMixin):
         encoder_channels: int = 256,
         vq_embed_dim: int = 8,
         num_vq_embeddings: int = 512,
-        block_out_channels: tuple[int, ...] = (64, 128),
+        block_out_channels: tuple[int, ...] = (32, 64, 128),
         layers_per_block: int = 1,
         norm_num_groups: int = 16,
         lookup_from_codebook: bool = True,

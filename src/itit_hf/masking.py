@@ -210,3 +210,29 @@ def kept_positions(
         return positions, None
     kept = num_tokens - torch.tensor(dropped, device=device)
     return positions, torch.arange(num_kept, device=device) < kept[:, None]
+
+
+def draw_mask(
+    num_tokens: int,
+    mask_ratio: MaskRatio,
+    encoder_drop: str,
+    generator: Sequence[torch.Generator],
+    device: torch.device | str | None = None,
+) -> dict[str, torch.Tensor | None]:
+    """A new mask M for each sample and what of it the encoder is given, by the names of the model's arguments.
+
+    Args:
+        num_tokens (`int`): Tokens per image.
+        mask_ratio ([`MaskRatio`]): Law of the share of hidden tokens.
+        encoder_drop (`str`): See [`kept_positions`].
+        generator (`Sequence[torch.Generator]`): One per sample; it says how many samples there are.
+        device (`torch.device` or `str`, *optional*): Where the result lies; it is drawn on the CPU.
+
+    Returns:
+        `dict` with `bool_masked_pos` of shape `(batch_size, num_tokens)`, and `kept_positions` and
+        `kept_attention_mask` of shape `(batch_size, num_kept)` or `None`.
+    """
+    mask = random_mask(mask_ratio.sample(len(generator), generator), num_tokens, generator)
+    kept, kept_mask = kept_positions(mask, encoder_drop, generator)
+    masked = {"bool_masked_pos": mask, "kept_positions": kept, "kept_attention_mask": kept_mask}
+    return {name: value if value is None else value.to(device) for name, value in masked.items()}

@@ -19,6 +19,7 @@ from transformers.utils.output_capturing import capture_outputs
 from .configuration_itit import ITITConfig
 from .layers_itit import ITITAttention, ITITImageDecoder, ITITLayer, ITITTextDecoder, gather_tokens, scale_gradient
 from .losses import caption_loss, masked_image_loss
+from .straight_through import straight_through_embedding
 
 
 @dataclass
@@ -475,7 +476,8 @@ class ITITForPreTraining(ITITForCaptioning):
         kept_positions: torch.LongTensor | None = None,
         kept_attention_mask: torch.BoolTensor | None = None,
         logit_positions: torch.LongTensor | None = None,
-        image_token_embeds: torch.FloatTensor | None = None,
+        soft_logits: torch.FloatTensor | None = None,
+        soft_positions: torch.LongTensor | None = None,
         encoder_gradient_scale: float = 1.0,
         text_gradient_scale: float = 1.0,
     ) -> ITITForPreTrainingOutput:
@@ -501,8 +503,10 @@ class ITITForPreTraining(ITITForCaptioning):
             kept_attention_mask (`torch.BoolTensor` of shape `(batch_size, num_kept)`, *optional*): As there.
             logit_positions (`torch.LongTensor` of shape `(batch_size, num_positions)`, *optional*):
                 Where image logits are wanted; none by default.
-            image_token_embeds (`torch.FloatTensor` of shape `(batch_size, num_image_tokens, hidden_size)`,
-                *optional*): See [`ITITModel`].
+            soft_logits (`torch.FloatTensor` of shape `(batch_size, num_soft, codebook_size)`, *optional*):
+                Put the argmax of these in place of the ids at `soft_positions`, with straight-through gradient: the
+                reconstruction of a cycle.
+            soft_positions (`torch.LongTensor` of shape `(batch_size, num_soft)`, *optional*): Where.
             encoder_gradient_scale (`float`, *optional*, defaults to 1.0):
                 Scale of all gradient into the encoder; 0.0 stops it, as after the first pass of a cycle (appendix B).
             text_gradient_scale (`float`, *optional*, defaults to 1.0):
@@ -519,16 +523,13 @@ class ITITForPreTraining(ITITForCaptioning):
                 "nothing to predict: give `input_ids` for text logits or `logit_positions` for image logits"
             )
         features, attended = encoder_hidden_states, None
-        if features is None and (image_token_ids is not None or image_token_embeds is not None):
-            encoded = self.model(
-                image_token_ids,
-                bool_masked_pos,
-                text_embeds,
-                text_attention_mask,
-                kept_positions,
-                kept_attention_mask,
-                image_token_embeds,
-            )
+        if features is None and image_token_ids is not None:
+            embeds = None
+            if soft_logits is not None:
+                embeds, image_token_ids = self._soft_embeds(image_token_ids, soft_logits, soft_positions), None
+            text = (text_embeds, text_attention_mask)
+            kept = (kept_positions, kept_attention_mask)
+            encoded = self.model(image_token_ids, bool_masked_pos, *text, *kept, embeds)
             features = scale_gradient(encoded.last_hidden_state, encoder_gradient_scale)
             attended = encoded.attention_mask
         described = CausalLMOutputWithPast()
@@ -542,3 +543,9 @@ class ITITForPreTraining(ITITForCaptioning):
             codes, kept = self.model.code_embeddings, (kept_positions, attended, kept_attention_mask)
             image_logits = self.image_decoder(features, codes, bool_masked_pos, *kept, logit_positions)
         return ITITForPreTrainingOutput(**described, image_logits=image_logits)
+
+    def _soft_embeds(self, image_token_ids, soft_logits, soft_positions) -> torch.Tensor:
+        """Embeddings of the ids, with those of the reconstruction at `soft_positions`."""
+        soft = straight_through_embedding(soft_logits, self.model.code_embeddings)  # (B, S, H)
+        embeds = self.model.embed_image_tokens(image_token_ids)  # (B, K, H)
+        return embeds.scatter(1, soft_positions[..., None].expand_as(soft), soft)

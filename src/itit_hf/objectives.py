@@ -1,17 +1,34 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Objectives by name: `(model, mixed batch) -> {name: loss}`. All masks are drawn from noise keyed by sample."""
+"""Objectives by name: `(model, mixed batch) -> {name: loss}`. All noise is keyed by sample."""
 
 from collections.abc import Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 
+from .cycle import gumbel_noise, i2t2i_half_loss, i2t2i_loss, t2i2t_half_loss, t2i2t_loss
 from .image_tokenization_itit import encode_images
-from .losses import caption_inputs, caption_loss, masked_image_loss, masked_labels
-from .masking import MaskRatio, kept_positions, keyed_generators, masked_positions, random_mask
+from .losses import caption_loss, masked_image_loss
+from .masking import MaskRatio, draw_mask, keyed_generators
+from .passes import describe_pass, draw_pass
+from .sampling import TextCondition, decode_image_tokens
 
-OBJECTIVES = ("i2t", "t2i", "i2i")
+# Name -> the stream it reads.
+OBJECTIVES = {
+    "t2i": "paired",  # equation (2)
+    "i2t": "paired",  # equation (1)
+    "i2i": "paired",  # equation (2) with the empty text, for guidance
+    "t2t": "text",  # autoencoding of Table 2
+    "t2i2t": "text",  # equation (3)
+    "t2i2t_half": "text",
+    "i2i_unpaired": "image",  # autoencoding of Table 2
+    "i2t2i": "image",  # equation (4)
+    "i2t2i_half": "image",
+}
+_T2I2T = {"t2i2t": t2i2t_loss, "t2i2t_half": t2i2t_half_loss}
+_I2T2I = {"i2t2i": i2t2i_loss, "i2t2i_half": i2t2i_half_loss}
 
 
 @dataclass
@@ -30,7 +47,12 @@ class ObjectiveSettings:
         i2i_share (`float`): Share that image to image takes, from the back, when it has a pass of its own.
         text_gradient_scale (`float`): Scale of the text decoder's gradient into the encoder (section 3.4).
         label_smoothing (`float`): Of every cross entropy (Table 3).
-        seed (`int`): Seed of the masks.
+        gumbel_strength (`float`): Scale of the Gumbel noise in T2I2T's straight-through softmax; 0.0 is the plain one.
+        synthesis_steps (`int`): Decoding steps of the pictures drawn for T2I2T.
+        synthesis_guidance_scale (`float`): Their guidance.
+        synthesis_temperature (`float`, *optional*): Their temperature; the scheduler's by default.
+        synthesis_max_new_tokens (`int`): Tokens of the captions said for I2T2I, at most.
+        seed (`int`): Seed of all noise.
     """
 
     t2i_mask_ratio: MaskRatio = field(default_factory=MaskRatio)
@@ -41,26 +63,33 @@ class ObjectiveSettings:
     i2i_share: float = 1.0
     text_gradient_scale: float = 0.1
     label_smoothing: float = 0.1
+    gumbel_strength: float = 1.0
+    synthesis_steps: int = 24
+    synthesis_guidance_scale: float = 3.0
+    synthesis_temperature: float | None = None
+    synthesis_max_new_tokens: int = 64
     seed: int = 0
 
 
 class ITITObjectives:
     """The chosen losses of a mixed batch.
 
-    A batch holds a part for each stream: `{"paired": {...}}` with `image_token_ids` `(batch_size, num_image_tokens)`
-    or `pixel_values` `(batch_size, 3, height, width)`, `input_ids` and `attention_mask` `(batch_size, text_length)`,
-    and `position` `(batch_size,)`, each sample's place in its stream, which keys its noise.
+    A batch holds a part for each stream, `{"paired": ..., "image": ..., "text": ...}`. A part has `image_token_ids`
+    `(batch_size, num_image_tokens)` or `pixel_values` `(batch_size, 3, height, width)`, if it has pictures;
+    `input_ids` and `attention_mask` `(batch_size, text_length)`, if it has texts; and `position` `(batch_size,)`, each
+    sample's place in its stream, which keys its noise.
 
     Args:
-        names (`Sequence[str]`): Objectives, of `"i2t"` (equation 1), `"t2i"` (equation 2) and `"i2i"` (equation 2 with
-            the empty text, for classifier-free guidance).
+        names (`Sequence[str]`): Of `OBJECTIVES`: `"t2i"`, `"i2t"`, `"i2i"` read pairs; `"t2t"`, `"t2i2t"` and
+            `"t2i2t_half"` sentences; `"i2i_unpaired"`, `"i2t2i"` and `"i2t2i_half"` pictures.
         config ([`ITITConfig`]): The model's.
         text_encoder (`torch.nn.Module`): Frozen text encoder, called as transformers' `T5EncoderModel`.
         image_tokenizer (`torch.nn.Module`, *optional*): Frozen image tokenizer; needed for `pixel_values` only.
         settings ([`ObjectiveSettings`], *optional*): The paper's by default.
+        scheduler ([`ITITScheduler`], *optional*): Draws the pictures of T2I2T.
 
     Raises:
-        ValueError: If a name is unknown, repeated, or there is none.
+        ValueError: If a name is unknown, repeated, or there is none, or a scheduler is needed and missing.
     """
 
     def __init__(
@@ -70,15 +99,24 @@ class ITITObjectives:
         text_encoder: torch.nn.Module,
         image_tokenizer: torch.nn.Module | None = None,
         settings: ObjectiveSettings | None = None,
+        scheduler=None,
     ):
         unknown = [name for name in names if name not in OBJECTIVES]
         if unknown or not names or len(set(names)) != len(names):
-            raise ValueError(f"`names` must be one or more of {OBJECTIVES}, each once, got {list(names)}")
+            raise ValueError(f"`names` must be one or more of {list(OBJECTIVES)}, each once, got {list(names)}")
+        if scheduler is None and any(name in _T2I2T for name in names):
+            raise ValueError(f"objectives {list(names)} draw pictures: `scheduler` must be given")
         self.names = tuple(names)
         self.config = config
         self.text_encoder = text_encoder
         self.image_tokenizer = image_tokenizer
         self.settings = settings or ObjectiveSettings()
+        self.scheduler = scheduler
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Names of the streams that the objectives read."""
+        return tuple(dict.fromkeys(OBJECTIVES[name] for name in self.names))
 
     def __call__(self, model, batch: dict) -> dict[str, torch.Tensor]:
         """Losses by name.
@@ -93,95 +131,175 @@ class ITITObjectives:
         Raises:
             ValueError: If a stream that an objective needs is not in the batch.
         """
-        if "paired" not in batch:
-            raise ValueError(f"objectives {self.names} need the stream `paired`, the batch has {sorted(batch)}")
-        paired, settings = batch["paired"], self.settings
-        if "image_token_ids" not in paired:
-            paired = paired | {"image_token_ids": self._tokenize(paired)}
-        losses = {}
-        if "t2i" in self.names:
-            losses["t2i"] = self.text_to_image(model, _share(paired, settings.t2i_share, "t2i_share"))
-        if "i2t" in self.names:
-            losses |= self.image_to_text(model, _share(paired, settings.i2t_share, "i2t_share", from_back=True))
-        if "i2i" in self.names and "i2i" not in losses:
-            losses["i2i"] = self.image_to_image(model, _share(paired, settings.i2i_share, "i2i_share", from_back=True))
+        missing = [stream for stream in self.streams if stream not in batch]
+        if missing:
+            raise ValueError(f"objectives {self.names} need the streams {missing}, the batch has {sorted(batch)}")
+        parts = {stream: self._with_ids(batch[stream]) for stream in self.streams}
+        settings, losses = self.settings, {}
+        for name in self.names:
+            part = parts[OBJECTIVES[name]]
+            if name == "t2i":
+                losses[name] = self.text_to_image(model, _share(part, settings.t2i_share, "t2i_share"))
+            elif name == "i2t":
+                losses |= self.image_to_text(model, _share(part, settings.i2t_share, "i2t_share", from_back=True))
+            elif name == "i2i" and not self._i2i_shares_pass:
+                losses[name] = self.image_to_image(model, _share(part, settings.i2i_share, "i2i_share", True), name)
+            elif name == "i2i_unpaired":
+                losses[name] = self.image_to_image(model, part, name)
+            elif name == "t2t":
+                losses[name] = self.text_to_text(model, part)
+            elif name in _T2I2T:
+                losses[name] = self.text_cycle(model, part, name)
+            elif name in _I2T2I:
+                losses[name] = self.image_cycle(model, part, name)
         return {name: losses[name] for name in self.names}
+
+    @property
+    def _i2i_shares_pass(self) -> bool:
+        return "i2t" in self.names and self.settings.i2i_mask_ratio is None
 
     def text_to_image(self, model, paired: dict) -> torch.Tensor:
         """Equation (2) of the rows of `paired`, see the class: a scalar of shape `()`."""
-        with torch.no_grad():
-            text_embeds = self.text_encoder(
-                input_ids=paired["input_ids"], attention_mask=paired["attention_mask"]
-            ).last_hidden_state  # T, (B, L, E)
+        condition = {"text_embeds": self._encode(paired), "text_attention_mask": paired["attention_mask"]}
         masked = self._mask(paired, "t2i", self.settings.t2i_mask_ratio)
-        text = {"text_embeds": text_embeds, "text_attention_mask": paired["attention_mask"]}
-        return self._masked_image_loss(model, paired["image_token_ids"], masked, text)
+        drawn = draw_pass(model, paired["image_token_ids"], masked, condition)  # p(i_k | I_M, T)
+        return masked_image_loss(drawn.image_logits, drawn.image_labels, self.settings.label_smoothing)
 
-    def image_to_image(self, model, paired: dict) -> torch.Tensor:
+    def image_to_image(self, model, part: dict, name: str) -> torch.Tensor:
         """Equation (2) without text, in a pass of its own: a scalar of shape `()`."""
-        masked = self._mask(paired, "i2i", self.settings.i2i_mask_ratio or self.settings.i2t_mask_ratio)
-        return self._masked_image_loss(model, paired["image_token_ids"], masked)
+        masked = self._mask(part, name, self.settings.i2i_mask_ratio or self.settings.i2t_mask_ratio)
+        drawn = draw_pass(model, part["image_token_ids"], masked)  # p(i_k | I_M)
+        return masked_image_loss(drawn.image_logits, drawn.image_labels, self.settings.label_smoothing)
+
+    def text_to_text(self, model, part: dict) -> torch.Tensor:
+        """Text autoencoding (Table 2): say T given T and a picture that is all hidden. A scalar of shape `()`."""
+        masked = self._mask(part, "t2t", MaskRatio(1.0, 0.0, 1.0, 1.0))
+        hidden = torch.zeros_like(masked["bool_masked_pos"], dtype=torch.long)  # ids of hidden tokens do not matter
+        condition = {"text_embeds": self._encode(part), "text_attention_mask": part["attention_mask"]}
+        described = describe_pass(
+            model,
+            self.config,
+            {"image_token_ids": hidden} | condition,
+            masked,
+            part,
+            self.settings.text_gradient_scale,
+        )
+        return caption_loss(described.text_logits, described.text_labels, self.settings.label_smoothing)
+
+    def text_cycle(self, model, part: dict, name: str) -> torch.Tensor:
+        """Equation (3), or its half: draw what the sentences say, then say it again. A scalar of shape `()`."""
+        settings, config = self.settings, self.config
+        condition = TextCondition(self._encode(part), part["attention_mask"])
+        with _evaluating(model) as unwrapped:
+            image_token_ids = decode_image_tokens(
+                unwrapped,
+                condition,
+                self.scheduler,
+                num_inference_steps=settings.synthesis_steps,
+                guidance_scale=settings.synthesis_guidance_scale,
+                temperature=settings.synthesis_temperature,
+                generator=self._generators(part, f"synthesis/{name}"),
+            )  # I'
+        noise = None
+        if settings.gumbel_strength > 0.0:
+            generators, device = self._generators(part, f"gumbel/{name}"), part["position"].device
+            noise = gumbel_noise(config.num_image_tokens, config.codebook_size, generators, device)
+            noise = noise * settings.gumbel_strength
+        masks = (
+            self._mask(part, f"{name}/first", settings.t2i_mask_ratio),
+            self._mask(part, f"{name}/second", settings.i2t_mask_ratio),
+        )
+        scales = settings.text_gradient_scale, settings.label_smoothing
+        return _T2I2T[name](model, config, part, condition.embeds, image_token_ids, masks, noise, *scales)
+
+    def image_cycle(self, model, part: dict, name: str) -> torch.Tensor:
+        """Equation (4), or its half: say what the pictures show, then draw it again. A scalar of shape `()`."""
+        settings, image_token_ids = self.settings, part["image_token_ids"]
+        with _evaluating(model) as unwrapped:
+            ids = unwrapped.generate(
+                image_token_ids=image_token_ids,
+                max_new_tokens=settings.synthesis_max_new_tokens,
+                num_beams=1,
+                do_sample=False,
+            )
+        said = synthetic_text(ids[:, self.config.num_prefix_tokens + 1 :], self.config.eos_token_id)  # T'
+        masks = (
+            self._mask(part, f"{name}/first", settings.i2t_mask_ratio),
+            self._mask(part, f"{name}/second", settings.t2i_mask_ratio),
+        )
+        loss_of = _I2T2I[name]
+        return loss_of(model, self.config, self.text_encoder, image_token_ids, said, masks, settings.label_smoothing)
 
     def image_to_text(self, model, paired: dict) -> dict[str, torch.Tensor]:
         """Equation (1) and, where it shares the pass, image to image: scalars of shape `()` by name."""
-        settings, config = self.settings, self.config
-        masked = self._mask(paired, "i2t", settings.i2t_mask_ratio)
-        kept, kept_mask = masked["kept_positions"], masked["kept_attention_mask"]
-        prefix_length = (config.num_image_tokens if kept is None else kept.size(1)) + 1  # and the null text
-        decoder_input_ids, labels = caption_inputs(
-            paired["input_ids"],
-            paired["attention_mask"],
-            prefix_length,
-            config.bos_token_id,
-            config.image_token_id,
-        )
-        attention_mask = None
-        if kept_mask is not None:  # hide the filling of rows that keep fewer positions
-            attention_mask = torch.ones_like(decoder_input_ids)
-            attention_mask[:, : kept.size(1)] = kept_mask
-        shares_pass = "i2i" in self.names and settings.i2i_mask_ratio is None
-        positions, valid = masked_positions(masked["bool_masked_pos"]) if shares_pass else (None, None)
-        image_token_ids = paired["image_token_ids"]
-        output = model(
-            image_token_ids=image_token_ids,
-            **masked,
-            input_ids=decoder_input_ids,
-            attention_mask=attention_mask,
-            use_cache=False,
-            logits_to_keep=labels.size(1),
-            logit_positions=positions,
+        settings = self.settings
+        shares_pass = "i2i" in self.names and self._i2i_shares_pass
+        described = describe_pass(
+            model,
+            self.config,
+            {"image_token_ids": paired["image_token_ids"]},
+            self._mask(paired, "i2t", settings.i2t_mask_ratio),
+            paired,
             text_gradient_scale=settings.text_gradient_scale,
-        )
-        text_logits = output.logits[..., : config.num_text_tokens]  # p(t_l | I_M, t_0 ... t_{l-1})
-        losses = {"i2t": caption_loss(text_logits, labels, settings.label_smoothing)}
+            with_image_logits=shares_pass,
+        )  # p(t_l | I_M, t_0 ... t_{l-1})
+        losses = {"i2t": caption_loss(described.text_logits, described.text_labels, settings.label_smoothing)}
         if shares_pass:
-            image_labels = masked_labels(image_token_ids, positions, valid)
-            losses["i2i"] = masked_image_loss(output.image_logits, image_labels, settings.label_smoothing)
+            logits, labels = described.image_logits, described.image_labels
+            losses["i2i"] = masked_image_loss(logits, labels, settings.label_smoothing)
         return losses
 
-    def _masked_image_loss(self, model, image_token_ids, masked: dict, text: dict | None = None) -> torch.Tensor:
-        positions, valid = masked_positions(masked["bool_masked_pos"])
-        output = model(
-            image_token_ids=image_token_ids, **masked, **(text or {}), use_cache=False, logit_positions=positions
-        )  # p(i_k | I_M, T)
-        labels = masked_labels(image_token_ids, positions, valid)
-        return masked_image_loss(output.image_logits, labels, self.settings.label_smoothing)
+    def _generators(self, part: dict, purpose: str) -> list[torch.Generator]:
+        """Noise of each sample, a function of the run's seed, the purpose and the sample's position alone."""
+        return keyed_generators(self.settings.seed, purpose, part["position"].tolist())
 
     def _mask(self, part: dict, name: str, ratio: MaskRatio) -> dict:
-        """A new mask M for each sample, and what of it the encoder is given; noise keyed by the sample."""
-        keys = part["position"].tolist()
-        generators = keyed_generators(self.settings.seed, f"mask/{name}", keys)
-        mask = random_mask(ratio.sample(len(keys), generators), self.config.num_image_tokens, generators)
-        kept, kept_mask = kept_positions(mask, self.config.encoder_drop, generators)
-        masked = {"bool_masked_pos": mask, "kept_positions": kept, "kept_attention_mask": kept_mask}
-        device = part["position"].device
-        return {name: value if value is None else value.to(device) for name, value in masked.items()}
+        """A new mask for each sample."""
+        num_tokens, drop = self.config.num_image_tokens, self.config.encoder_drop
+        return draw_mask(num_tokens, ratio, drop, self._generators(part, f"mask/{name}"), part["position"].device)
 
-    def _tokenize(self, part: dict) -> torch.Tensor:
+    @torch.no_grad()
+    def _encode(self, part: dict) -> torch.Tensor:
+        """T, of shape `(batch_size, text_length, text_hidden_size)`."""
+        encoded = self.text_encoder(input_ids=part["input_ids"], attention_mask=part["attention_mask"])
+        return encoded.last_hidden_state
+
+    def _with_ids(self, part: dict) -> dict:
+        if "image_token_ids" in part or "pixel_values" not in part:
+            return part
         if self.image_tokenizer is None:
             raise ValueError("the batch holds `pixel_values`: `image_tokenizer` must be given to turn them into ids")
         with torch.no_grad():
-            return encode_images(self.image_tokenizer, part["pixel_values"])  # (B, K)
+            return part | {"image_token_ids": encode_images(self.image_tokenizer, part["pixel_values"])}  # (B, K)
+
+
+def synthetic_text(ids: torch.Tensor, eos_token_id: int) -> dict[str, torch.Tensor]:
+    """A generated text T' and where it ends.
+
+    Args:
+        ids (`torch.LongTensor` of shape `(batch_size, text_length)`): What was generated, padding after its end.
+        eos_token_id (`int`): End of sequence; a text that was cut has none.
+
+    Returns:
+        `dict` with `input_ids` and `attention_mask` of shape `(batch_size, text_length)`; the mask is 1 up to the
+        first end of sequence, that one included.
+    """
+    is_end = ids == eos_token_id
+    after_end = is_end.long().cumsum(dim=-1) - is_end.long() > 0
+    return {"input_ids": ids, "attention_mask": (~after_end).long()}
+
+
+@contextmanager
+def _evaluating(model):
+    """The module inside a wrapper, without dropout and without gradients: how a sample is synthesised."""
+    unwrapped = getattr(model, "module", model)
+    training = unwrapped.training
+    unwrapped.eval()
+    try:
+        with torch.no_grad():
+            yield unwrapped
+    finally:
+        unwrapped.train(training)
 
 
 def _share(part: dict, share: float, name: str, from_back: bool = False) -> dict:

@@ -7,6 +7,8 @@ import os
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import contextmanager
+from copy import copy
+from dataclasses import replace
 
 import torch
 from diffusers.training_utils import EMAModel
@@ -137,8 +139,14 @@ class ITITTrainer(Trainer):
         self.scheduler = scheduler or ITITScheduler(mask_token_id=model.config.mask_token_id)
         self._set_null_text()
         self.objectives = ITITObjectives(
-            args.objectives, model.config, self.text_encoder, self.image_tokenizer, args.objective_settings()
+            args.objectives,
+            model.config,
+            self.text_encoder,
+            self.image_tokenizer,
+            args.objective_settings(),
+            self.scheduler,
         )
+        self._check_streams()
         self._loss_sums: dict[str, torch.Tensor] = defaultdict(float)
         self._num_micro_batches = 0
         self.ema = None
@@ -148,6 +156,14 @@ class ITITTrainer(Trainer):
             self.add_callback(EMACallback(self))
         if args.sample_steps:
             self.add_callback(SampleCallback(self))
+
+    def _check_streams(self):
+        given, read = {stream.name for stream in self.streams}, set(self.objectives.streams)
+        if given != read:
+            raise ValueError(
+                f"`objectives` {list(self.objectives.names)} read the streams {sorted(read)}, "
+                f"`train_streams` has {sorted(given)}"
+            )
 
     @torch.no_grad()
     def _set_null_text(self):
@@ -159,7 +175,8 @@ class ITITTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader:
         """Micro-batches of this rank; see [`MixedBatchSampler`]. Not sharded again by accelerate."""
         args = self.args
-        counts = {stream.name: args.per_device_train_batch_size for stream in self.streams}
+        per_stream = {"image": args.per_device_image_batch_size, "text": args.per_device_text_batch_size}
+        counts = {s.name: per_stream.get(s.name) or args.per_device_train_batch_size for s in self.streams}
         num_batches = args.max_steps * args.gradient_accumulation_steps
         return DataLoader(
             self.train_dataset,
@@ -205,21 +222,24 @@ class ITITTrainer(Trainer):
             `dict[str, float]`: `eval_loss` and one `eval_loss_<name>` per objective, in nats.
         """
         stream = Stream("paired", self.eval_dataset if eval_dataset is None else eval_dataset)
+        every_pair = replace(self.objectives.settings, t2i_share=1.0, i2t_share=1.0, i2i_share=1.0)
+        objectives = copy(self.objectives)
+        objectives.settings = every_pair
         args, size = self.args, self.args.per_device_eval_batch_size
         rows = list(range(args.process_index, len(stream), args.world_size))
-        totals = torch.zeros(len(self.objectives.names) + 1, device=args.device)
+        totals = torch.zeros(len(objectives.names) + 1, device=args.device)
         model = self.model.eval()
         with self.averaged_weights():
             for start in range(0, len(rows), size):
                 samples = [("paired", stream.sample(position)) for position in rows[start : start + size]]
-                batch = self._prepare_inputs(self.data_collator(samples))
-                losses = self.objectives(model, batch)
+                pairs = self._prepare_inputs(self.data_collator(samples))["paired"]
+                losses = objectives(model, dict.fromkeys(objectives.streams, pairs))
                 totals += torch.stack([*losses.values(), torch.ones_like(totals[0])]) * len(samples)
         totals = self.accelerator.reduce(totals, reduction="sum")
         means = (totals[:-1] / totals[-1]).tolist()
         metrics = {f"{metric_key_prefix}_loss": sum(means)}
         metrics |= {
-            f"{metric_key_prefix}_loss_{n}": mean for n, mean in zip(self.objectives.names, means, strict=True)
+            f"{metric_key_prefix}_loss_{name}": mean for name, mean in zip(objectives.names, means, strict=True)
         }
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

@@ -33,6 +33,15 @@ class ITITTrainingArguments(TrainingArguments):
         i2i_share (`float`): Share that image to image takes, from the back, when it has a pass of its own.
         text_gradient_scale (`float`): Scale of the text decoder's gradient into the encoder.
         label_smoothing (`float`): Of every cross entropy.
+        gumbel_strength (`float`): Scale of the Gumbel noise in T2I2T's straight-through softmax.
+        synthesis_steps (`int`): Decoding steps of the pictures drawn for T2I2T, apart from the pipeline's.
+        synthesis_guidance_scale (`float`): Their guidance.
+        synthesis_temperature (`float`, *optional*): Their temperature; the scheduler's by default.
+        synthesis_max_new_tokens (`int`): Tokens of the captions said for I2T2I, at most.
+        per_device_image_batch_size (`int`, *optional*): Unpaired pictures per step and device; as many as pairs by
+            default.
+        per_device_text_batch_size (`int`, *optional*): Unpaired sentences per step and device; as many as pairs by
+            default.
         ema_decay (`float`): Decay of a moving average of the weights, which is what is drawn with, evaluated and
             exported; 0.0 keeps none. The paper has none.
         sample_steps (`int`): Every so many steps, draw and caption samples into `output_dir/samples`; 0 never.
@@ -58,6 +67,13 @@ class ITITTrainingArguments(TrainingArguments):
     i2i_share: float = field(default=1.0, metadata={"help": "Share that i2i takes, if it has its own pass."})
     text_gradient_scale: float = field(default=0.1, metadata={"help": "Text decoder's gradient into the encoder."})
     label_smoothing: float = field(default=0.1, metadata={"help": "Of every cross entropy."})
+    gumbel_strength: float = field(default=1.0, metadata={"help": "Gumbel noise in T2I2T."})
+    synthesis_steps: int = field(default=24, metadata={"help": "Decoding steps of T2I2T's pictures."})
+    synthesis_guidance_scale: float = field(default=3.0, metadata={"help": "Guidance of T2I2T's pictures."})
+    synthesis_temperature: float | None = field(default=None, metadata={"help": "The scheduler's by default."})
+    synthesis_max_new_tokens: int = field(default=64, metadata={"help": "Tokens of I2T2I's captions, at most."})
+    per_device_image_batch_size: int | None = field(default=None, metadata={"help": "As many as pairs by default."})
+    per_device_text_batch_size: int | None = field(default=None, metadata={"help": "As many as pairs by default."})
     ema_decay: float = field(default=0.0, metadata={"help": "Moving average of the weights; 0 keeps none."})
     sample_steps: int = field(default=0, metadata={"help": "Draw and caption samples every so many steps."})
     sample_prompts: list[str] = field(default_factory=list, metadata={"help": "Prompts to draw."})
@@ -99,6 +115,11 @@ class ITITTrainingArguments(TrainingArguments):
             i2i_share=self.i2i_share,
             text_gradient_scale=self.text_gradient_scale,
             label_smoothing=self.label_smoothing,
+            gumbel_strength=self.gumbel_strength,
+            synthesis_steps=self.synthesis_steps,
+            synthesis_guidance_scale=self.synthesis_guidance_scale,
+            synthesis_temperature=self.synthesis_temperature,
+            synthesis_max_new_tokens=self.synthesis_max_new_tokens,
             seed=self.seed,
         )
 

@@ -41,11 +41,11 @@ class CodeCounter:
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Both windows, each of shape `(num_codes,)`."""
-        return {"current": self.current, "previous": self.previous}
+        return {"current": self.current.clone(), "previous": self.previous.clone()}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]):
-        """Take up what `state_dict` gave."""
-        self.current, self.previous = state["current"], state["previous"]
+        """Take up what `state_dict` gave, each window of shape `(num_codes,)`."""
+        self.current, self.previous = state["current"].clone(), state["previous"].clone()
 
 
 def code_usage(counts: torch.Tensor) -> float:
@@ -64,7 +64,7 @@ def code_entropy(counts: torch.Tensor) -> float:
         counts (`torch.Tensor` of shape `(num_codes,)`): How often each was used.
     """
     frequency = counts[counts > 0].double() / counts.sum()
-    return float(-(frequency * frequency.log()).sum())
+    return float((frequency * -frequency.log()).sum())
 
 
 def constant_patch_entropy(

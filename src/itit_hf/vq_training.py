@@ -256,7 +256,7 @@ def discriminator_hinge_loss(real_logits: torch.Tensor, fake_logits: torch.Tenso
         fake_logits (`torch.Tensor`): For reconstructions, any shape.
 
     Returns:
-        `torch.Tensor`, a scalar.
+        `torch.Tensor` of shape `()`.
     """
     return 0.5 * (F.relu(1.0 - real_logits).mean() + F.relu(1.0 + fake_logits).mean())
 
@@ -267,13 +267,13 @@ def adaptive_weight(
     """VQGAN's weight of the adversarial loss (eq. 7): both losses then pull equally hard on the decoder's last layer.
 
     Args:
-        reconstruction_loss (`torch.Tensor`): Scalar with a graph, which is kept.
-        gan_loss (`torch.Tensor`): Scalar with a graph, which is kept.
+        reconstruction_loss (`torch.Tensor` of shape `()`): With a graph, which is kept.
+        gan_loss (`torch.Tensor` of shape `()`): With a graph, which is kept.
         last_layer (`nn.Parameter`): Weight of the decoder's last layer.
         largest (`float`, *optional*, defaults to 1e4): Upper bound.
 
     Returns:
-        `torch.Tensor`, a scalar without a graph.
+        `torch.Tensor` of shape `()`, without a graph.
     """
     pulls = [torch.autograd.grad(loss, last_layer, retain_graph=True)[0] for loss in (reconstruction_loss, gan_loss)]
     return (pulls[0].norm() / (pulls[1].norm() + 1e-6)).clamp(max=largest).detach()
@@ -288,7 +288,7 @@ def edge_loss(sample: torch.Tensor, pixel_values: torch.Tensor) -> torch.Tensor:
         pixel_values (`torch.Tensor` of the same shape): Picture.
 
     Returns:
-        `torch.Tensor`, a scalar.
+        `torch.Tensor` of shape `()`.
     """
     error = sample - pixel_values  # differences are linear: one pass is enough
     return error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
@@ -353,7 +353,7 @@ def vq_losses(
         discriminator (`nn.Module`, *optional*): Without one there is no adversarial loss.
 
     Returns:
-        `dict[str, torch.Tensor]`: Scalars by name; their sum is what to minimize.
+        `dict[str, torch.Tensor]` of shape `()` by name; their sum is what to minimize.
     """
     error = output.sample - pixel_values  # (B, 3, H, W)
     losses = {"l1": weights.l1 * error.abs().mean(), "l2": weights.l2 * error.square().mean()}

@@ -61,25 +61,10 @@ def test_caption_image_says_one_line_per_picture(pipeline_folder, picture_folder
 
 
 def train(pipeline_folder, picture_folder, output_dir, *more):
-    arguments = [
-        "--frozen_parts",
-        pipeline_folder,
-        "--paired_dataset",
-        picture_folder,
-        "--output_dir",
-        str(output_dir),
-    ]
-    arguments += [
-        "--per_device_train_batch_size",
-        "8",
-        "--save_steps",
-        "2",
-        "--sample_steps",
-        "0",
-        "--logging_steps",
-        "1",
-    ]
-    arguments += ["--use_cpu", "--disable_tqdm", "true", "--i2i_share", "1.0", "--i2t_share", "1.0"]
+    arguments = ["--frozen_parts", pipeline_folder, "--paired_dataset", picture_folder]
+    arguments += ["--output_dir", str(output_dir), "--per_device_train_batch_size", "8", "--logging_steps", "1"]
+    arguments += ["--save_steps", "2", "--sample_steps", "0", "--use_cpu", "--disable_tqdm", "true"]
+    arguments += ["--i2i_share", "1.0", "--i2t_share", "1.0"]
     script("train_itit").main([*arguments, *more])
 
 

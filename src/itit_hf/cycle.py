@@ -1,0 +1,168 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+r"""Cycle consistency, equations (3) and (4): the heart of the paper (section 3.3), line by line.
+
+Everything random is an argument: the synthetic sample, the masks and the Gumbel noise. What the paper leaves open is
+decided here:
+
+- The reconstruction $\tilde I$ takes tokens that the first mask hid from the logits, and copies the others from I'.
+- The first leg of T2I2T and the second of I2T2I hide what text to image hides, the other two what image to text does.
+- The second leg is an ordinary pass: it trains the embedding of the codes like any other.
+"""
+
+import torch
+from torch.nn import functional as F
+
+from .losses import caption_loss, masked_image_loss
+from .masking import gumbel, rand
+from .passes import PassOutput, describe_pass, draw_pass
+from .straight_through import straight_through_embedding
+
+Masks = tuple[dict[str, torch.Tensor | None], dict[str, torch.Tensor | None]]
+
+
+def gumbel_noise(num_tokens: int, num_classes: int, generator, device=None) -> torch.Tensor:
+    """Standard Gumbel noise for every token of every sample.
+
+    Args:
+        num_tokens (`int`): Tokens per sample.
+        num_classes (`int`): Classes per token.
+        generator (`Sequence[torch.Generator]`): One per sample.
+        device (`torch.device` or `str`, *optional*): Where the result lies.
+
+    Returns:
+        `torch.FloatTensor` of shape `(batch_size, num_tokens, num_classes)`.
+    """
+    return gumbel(rand(len(generator), (num_tokens, num_classes), generator, device))
+
+
+def t2i2t_loss(
+    model,
+    config,
+    text: dict[str, torch.Tensor],
+    text_embeds: torch.Tensor,
+    synthetic_image_token_ids: torch.Tensor,
+    masks: Masks,
+    noise: torch.Tensor | None = None,
+    text_gradient_scale: float = 0.1,
+    label_smoothing: float = 0.1,
+) -> torch.Tensor:
+    r"""Text -> image -> text, equation (3): $-\log p(t_l | \tilde I_M, t_0 ... t_{l-1})$.
+
+    Gradients reach the image decoder through $\tilde I$, and the encoder through the second pass only: through both
+    passes they made training unstable (appendix B, "Cycle training").
+
+    Args:
+        model: Called like [`ITITForPreTraining`]; the wrapped one when it is distributed.
+        config ([`ITITConfig`]): The model's.
+        text (`dict`): `input_ids` and `attention_mask` of shape `(batch_size, text_length)`: T, to be said again.
+        text_embeds (`torch.FloatTensor` of shape `(batch_size, text_length, text_hidden_size)`): T, encoded.
+        synthetic_image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): I', drawn from T.
+        masks (`tuple[dict, dict]`): M of each leg, from [`~masking.draw_mask`].
+        noise (`torch.FloatTensor` of shape `(batch_size, num_image_tokens, codebook_size)`, *optional*):
+            [`gumbel_noise`], for the straight-through Gumbel softmax; none is the plain one.
+        text_gradient_scale (`float`, *optional*, defaults to 0.1): See [`ITITForPreTraining`].
+        label_smoothing (`float`, *optional*, defaults to 0.1): See [`~losses.caption_loss`].
+
+    Returns:
+        `torch.FloatTensor` of shape `()`, in nats.
+    """
+    condition = {"text_embeds": text_embeds, "text_attention_mask": text["attention_mask"]}
+    drawn = draw_pass(
+        model, synthetic_image_token_ids, masks[0], condition, encoder_gradient_scale=0.0
+    )  # p(i_k | I'_M, T); no gradient into this encoder pass
+    image = _reconstruction(synthetic_image_token_ids, drawn, noise)  # I~
+    described = describe_pass(model, config, image, masks[1], text, text_gradient_scale)
+    return caption_loss(described.text_logits, described.text_labels, label_smoothing)  # p(t_l | I~_M, t_0 ... t_l-1)
+
+
+def t2i2t_half_loss(
+    model,
+    config,
+    text: dict[str, torch.Tensor],
+    text_embeds: torch.Tensor,
+    synthetic_image_token_ids: torch.Tensor,
+    masks: Masks,
+    noise: torch.Tensor | None = None,
+    text_gradient_scale: float = 0.1,
+    label_smoothing: float = 0.1,
+) -> torch.Tensor:
+    """The half cycle of Table 2: as [`t2i2t_loss`], but the gradient stops at the argmax, so that the reconstruction
+    is a synthetic picture for a given text. Arguments, shapes and result are those of [`t2i2t_loss`]."""
+    condition = {"text_embeds": text_embeds, "text_attention_mask": text["attention_mask"]}
+    with torch.no_grad():
+        drawn = draw_pass(model, synthetic_image_token_ids, masks[0], condition)
+    image = _reconstruction(synthetic_image_token_ids, drawn, noise)
+    described = describe_pass(model, config, image, masks[1], text, text_gradient_scale)
+    return caption_loss(described.text_logits, described.text_labels, label_smoothing)
+
+
+def i2t2i_loss(
+    model,
+    config,
+    text_encoder: torch.nn.Module,
+    image_token_ids: torch.Tensor,
+    synthetic_text: dict[str, torch.Tensor],
+    masks: Masks,
+    label_smoothing: float = 0.1,
+) -> torch.Tensor:
+    r"""Image -> text -> image, equation (4): $-\log p(i_k | I_M, \tilde T)$ at the hidden k.
+
+    Gradients reach the text decoder through $\tilde T$ and the frozen text encoder (plain straight-through softmax:
+    Gumbel noise brings nothing here), and the encoder through the second pass only. Positions behind the end of T' are
+    masked in the text encoder.
+
+    Args:
+        model: Called like [`ITITForPreTraining`]; the wrapped one when it is distributed.
+        config ([`ITITConfig`]): The model's.
+        text_encoder (`torch.nn.Module`): Frozen, called as transformers' `T5EncoderModel` with `inputs_embeds`.
+        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): I, to be drawn again.
+        synthetic_text (`dict`): `input_ids` and `attention_mask` of shape `(batch_size, text_length)`: T', what the
+            model said of I, its end of sequence included.
+        masks (`tuple[dict, dict]`): M of each leg, from [`~masking.draw_mask`].
+        label_smoothing (`float`, *optional*, defaults to 0.1): See [`~losses.masked_image_loss`].
+
+    Returns:
+        `torch.FloatTensor` of shape `()`, in nats.
+    """
+    described = describe_pass(
+        model, config, {"image_token_ids": image_token_ids}, masks[0], synthetic_text, encoder_gradient_scale=0.0
+    )  # p(t_l | I_M, t'_0 ... t'_{l-1}); no gradient into this encoder pass
+    return _draw_again(model, text_encoder, image_token_ids, described, synthetic_text, masks[1], label_smoothing)
+
+
+def i2t2i_half_loss(
+    model,
+    config,
+    text_encoder: torch.nn.Module,
+    image_token_ids: torch.Tensor,
+    synthetic_text: dict[str, torch.Tensor],
+    masks: Masks,
+    label_smoothing: float = 0.1,
+) -> torch.Tensor:
+    """The half cycle of Table 2: as [`i2t2i_loss`], but the gradient stops at the argmax, so that the reconstruction
+    is a synthetic text for a given picture. Arguments, shapes and result are those of [`i2t2i_loss`]."""
+    with torch.no_grad():
+        described = describe_pass(model, config, {"image_token_ids": image_token_ids}, masks[0], synthetic_text)
+    return _draw_again(model, text_encoder, image_token_ids, described, synthetic_text, masks[1], label_smoothing)
+
+
+def _reconstruction(image_token_ids: torch.Tensor, drawn: PassOutput, noise: torch.Tensor | None) -> dict:
+    """I~ by the names of the model's arguments: logits where tokens were hidden, ids elsewhere."""
+    logits = drawn.image_logits  # (B, M, V)
+    if noise is not None:
+        logits = logits + noise.gather(1, drawn.positions[..., None].expand_as(logits)).to(logits.dtype)
+    # Rows that hide fewer tokens are filled up with visible ones: these stay what they are, and get no gradient.
+    visible = F.one_hot(image_token_ids.gather(1, drawn.positions), logits.size(-1)).to(logits.dtype)
+    logits = torch.where(drawn.valid[..., None], logits, visible)
+    return {"image_token_ids": image_token_ids, "soft_logits": logits, "soft_positions": drawn.positions}
+
+
+def _draw_again(model, text_encoder, image_token_ids, described: PassOutput, text: dict, mask: dict, smoothing: float):
+    """Second leg of I2T2I: embed T~ with the text encoder, and fill in what the new mask hides of I."""
+    table = text_encoder.get_input_embeddings().weight[: described.text_logits.size(-1)]  # (num_text_tokens, E)
+    embeds = straight_through_embedding(described.text_logits, table)  # T~, (B, L, E)
+    text_embeds = text_encoder(inputs_embeds=embeds, attention_mask=text["attention_mask"]).last_hidden_state
+    condition = {"text_embeds": text_embeds, "text_attention_mask": text["attention_mask"]}
+    drawn = draw_pass(model, image_token_ids, mask, condition)
+    return masked_image_loss(drawn.image_logits, drawn.image_labels, smoothing)  # p(i_k | I_M, T~)

@@ -1,0 +1,124 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The two teacher-forced passes that every objective is made of: describe an image, and fill in its hidden tokens."""
+
+from dataclasses import dataclass
+
+import torch
+
+from .losses import caption_inputs, masked_labels
+from .masking import masked_positions
+
+
+@dataclass
+class PassOutput:
+    """What the decoders say and what they should have said; shapes as in [`~losses.caption_loss`] and
+    [`~losses.masked_image_loss`].
+
+    Args:
+        text_logits (`torch.FloatTensor` of shape `(batch_size, text_length, num_text_tokens)`, *optional*)
+        text_labels (`torch.LongTensor` of shape `(batch_size, text_length)`, *optional*)
+        image_logits (`torch.FloatTensor` of shape `(batch_size, num_masked, codebook_size)`, *optional*)
+        image_labels (`torch.LongTensor` of shape `(batch_size, num_masked)`, *optional*)
+        positions (`torch.LongTensor` of shape `(batch_size, num_masked)`, *optional*): Where the image logits are.
+        valid (`torch.BoolTensor` of shape `(batch_size, num_masked)`, *optional*): `False` at filling.
+    """
+
+    text_logits: torch.Tensor | None = None
+    text_labels: torch.Tensor | None = None
+    image_logits: torch.Tensor | None = None
+    image_labels: torch.Tensor | None = None
+    positions: torch.Tensor | None = None
+    valid: torch.Tensor | None = None
+
+
+def describe_pass(
+    model,
+    config,
+    image: dict[str, torch.Tensor],
+    masked: dict[str, torch.Tensor | None],
+    text: dict[str, torch.Tensor],
+    text_gradient_scale: float = 1.0,
+    encoder_gradient_scale: float = 1.0,
+    with_image_logits: bool = False,
+) -> PassOutput:
+    r"""Image to text, $p(t_l | I_M, t_0 ... t_{l-1})$, and in the same encoder pass image to image if asked for.
+
+    Args:
+        model: Called like [`ITITForPreTraining`]; the wrapped one when it is distributed.
+        config ([`ITITConfig`]): The model's.
+        image (`dict`): `image_token_ids` of shape `(batch_size, num_image_tokens)`; `soft_logits` and
+            `soft_positions` where they are a reconstruction; `text_embeds` and `text_attention_mask` when the encoder
+            is given a text too.
+        masked (`dict`): From [`~masking.draw_mask`].
+        text (`dict`): `input_ids` and `attention_mask` of shape `(batch_size, text_length)`: `t_1 ... t_L`.
+        text_gradient_scale (`float`, *optional*, defaults to 1.0): See [`ITITForPreTraining`].
+        encoder_gradient_scale (`float`, *optional*, defaults to 1.0): See [`ITITForPreTraining`].
+        with_image_logits (`bool`, *optional*, defaults to `False`): Predict the hidden image tokens too.
+
+    Returns:
+        [`PassOutput`].
+    """
+    kept, kept_mask = masked["kept_positions"], masked["kept_attention_mask"]
+    num_kept = config.num_image_tokens if kept is None else kept.size(1)
+    text_length = image["text_embeds"].size(1) if "text_embeds" in image else 1  # the null text is one token
+    decoder_input_ids, labels = caption_inputs(
+        text["input_ids"], text["attention_mask"], num_kept + text_length, config.bos_token_id, config.image_token_id
+    )
+    attention_mask = None
+    if kept_mask is not None or "text_attention_mask" in image:  # hide filling and padding in the prefix
+        attention_mask = torch.ones_like(decoder_input_ids)
+        if kept_mask is not None:
+            attention_mask[:, :num_kept] = kept_mask
+        if "text_attention_mask" in image:
+            attention_mask[:, num_kept : num_kept + text_length] = image["text_attention_mask"]
+    positions, valid = masked_positions(masked["bool_masked_pos"]) if with_image_logits else (None, None)
+    output = model(
+        **image,
+        **masked,
+        input_ids=decoder_input_ids,
+        attention_mask=attention_mask,
+        use_cache=False,
+        logits_to_keep=labels.size(1),
+        logit_positions=positions,
+        text_gradient_scale=text_gradient_scale,
+        encoder_gradient_scale=encoder_gradient_scale,
+    )
+    described = PassOutput(text_logits=output.logits[..., : config.num_text_tokens], text_labels=labels)
+    if with_image_logits:
+        described.image_logits, described.positions, described.valid = output.image_logits, positions, valid
+        described.image_labels = masked_labels(image["image_token_ids"], positions, valid)
+    return described
+
+
+def draw_pass(
+    model,
+    image_token_ids: torch.Tensor,
+    masked: dict[str, torch.Tensor | None],
+    text: dict[str, torch.Tensor] | None = None,
+    encoder_gradient_scale: float = 1.0,
+) -> PassOutput:
+    r"""Text to image, $p(i_k | I_M, T)$ at the hidden k; without text, image to image.
+
+    Args:
+        model: Called like [`ITITForPreTraining`]; the wrapped one when it is distributed.
+        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): The whole pictures.
+        masked (`dict`): From [`~masking.draw_mask`].
+        text (`dict`, *optional*): `text_embeds` of shape `(batch_size, text_length, text_hidden_size)` and
+            `text_attention_mask` of shape `(batch_size, text_length)`; the null text by default.
+        encoder_gradient_scale (`float`, *optional*, defaults to 1.0): See [`ITITForPreTraining`].
+
+    Returns:
+        [`PassOutput`].
+    """
+    positions, valid = masked_positions(masked["bool_masked_pos"])
+    output = model(
+        image_token_ids=image_token_ids,
+        **masked,
+        **(text or {}),
+        use_cache=False,
+        logit_positions=positions,
+        encoder_gradient_scale=encoder_gradient_scale,
+    )
+    labels = masked_labels(image_token_ids, positions, valid)
+    return PassOutput(image_logits=output.image_logits, image_labels=labels, positions=positions, valid=valid)

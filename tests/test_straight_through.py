@@ -1,0 +1,61 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+import torch
+
+from itit_hf import straight_through as module
+from itit_hf.masking import gumbel
+from itit_hf.straight_through import straight_through, straight_through_embedding
+
+
+def test_one_hot_forward_and_softmax_backward():
+    logits = torch.tensor([[1.0, 3.0, 2.0]], requires_grad=True)
+    weight = torch.tensor([[1.0, 10.0, 100.0]])
+    out = straight_through(logits)
+    torch.testing.assert_close(out, torch.tensor([[0.0, 1.0, 0.0]]))
+    (got,) = torch.autograd.grad((out * weight).sum(), logits)
+    (want,) = torch.autograd.grad((logits.softmax(-1) * weight).sum(), logits)
+    torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("rows_per_chunk", [2, 1024])
+@pytest.mark.parametrize("noisy", [False, True])
+def test_the_lean_form_equals_the_dense_one(monkeypatch, rows_per_chunk, noisy):
+    monkeypatch.setattr(module, "_ROWS_PER_CHUNK", rows_per_chunk)
+    torch.manual_seed(0)
+    logits, table = torch.randn(2, 5, 7, requires_grad=True), torch.randn(7, 4, requires_grad=True)
+    noise = gumbel(torch.rand(2, 5, 7)) if noisy else None
+    weight = torch.randn(2, 5, 4)
+    dense = straight_through(logits, 0.0 if noise is None else noise) @ table
+    lean = straight_through_embedding(logits, table, noise)
+    torch.testing.assert_close(lean, dense)
+    want = torch.autograd.grad((dense.sin() * weight).sum(), (logits, table))
+    got = torch.autograd.grad((lean.sin() * weight).sum(), (logits, table))
+    for ours, theirs in zip(got, want, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
+
+
+def test_a_frozen_table_gets_no_gradient_but_lets_it_through():
+    logits, table = torch.randn(3, 7, requires_grad=True), torch.randn(7, 4)
+    straight_through_embedding(logits, table).sum().backward()
+    assert table.grad is None and logits.grad.abs().sum() > 0
+
+
+def test_one_hot_rows_are_never_made():
+    logits = torch.randn(8, 16, 1000, requires_grad=True)
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.numel()) or t, lambda t: t):
+        straight_through_embedding(logits, torch.randn(1000, 4))
+    assert sorted(saved) == [8 * 16, 4 * 1000, logits.numel()]
+
+
+def test_gumbel_noise_samples_from_the_softmax():
+    logits = torch.tensor([0.5, 0.3, 0.2]).log().expand(100_000, 3)
+    noise = gumbel(torch.rand(100_000, 3, generator=torch.Generator().manual_seed(0)))
+    shares = straight_through(logits, noise).mean(0)
+    torch.testing.assert_close(shares, torch.tensor([0.5, 0.3, 0.2]), atol=0.01, rtol=0)
+
+
+def test_a_table_of_another_size_is_named():
+    with pytest.raises(ValueError, match="`logits` have 5 classes, `table` has 7 rows"):
+        straight_through_embedding(torch.zeros(2, 5), torch.zeros(7, 4))

@@ -14,7 +14,8 @@ Interrupted? It goes on where it was, and ends in the same weights:
 Sharpen the decoder afterwards; the codes, and with them every model trained on them, stay as they are:
 
     accelerate launch examples/train_vq.py --model_name_or_path out/image_tokenizer --train_decoder_only \
-        --gan_weight 0.1 --output_dir out/image_tokenizer_sharp
+        --gan_weight 0.2 --l2_weight 0.5 --adam_beta1 0.5 --learning_rate 6e-4 --ema_decay 0.995 --max_steps 1400 \
+        --output_dir out/image_tokenizer_sharp
 
 A VQGAN on your own pictures (a folder, parquet files or a Hub id with a column `image`; `pip install lpips` first):
 
@@ -118,10 +119,10 @@ class VQTrainingArguments:
     perceptual_weight: float = field(default=0.0, metadata={"help": "Weight of LPIPS, which needs `lpips`."})
     gan_weight: float = field(default=0.0, metadata={"help": "Weight of the adversarial loss."})
     gan_start_step: int = field(default=0, metadata={"help": "First step with a discriminator."})
-    gan_ramp_steps: int = field(default=100, metadata={"help": "Steps in which its weight then grows to full."})
+    gan_ramp_steps: int = field(default=150, metadata={"help": "Steps in which its weight then grows to full."})
     discriminator_channels: int = field(default=48, metadata={"help": "Width of its first layer."})
     discriminator_halvings: int = field(default=2, metadata={"help": "Its layers of stride 2."})
-    discriminator_learning_rate: float = field(default=5e-4, metadata={"help": "Peak."})
+    discriminator_learning_rate: float = field(default=2e-4, metadata={"help": "Peak."})
 
     quantize_from_step: int = field(default=150, metadata={"help": "First step with codes, set by k-means."})
     kmeans_pictures: int = field(default=1536, metadata={"help": "Pictures whose patches k-means clusters."})

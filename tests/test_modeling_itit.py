@@ -149,6 +149,15 @@ def test_generation_continues_a_given_text(model):
     assert ids[0, start : start + 3].tolist() == [40, 3, 4]
 
 
+def test_captions_come_from_four_beams_by_default(model, tmp_path):
+    alone = model.generate(image_token_ids=pictures())
+    beams = model.generate(image_token_ids=pictures(), num_beams=4, max_new_tokens=32, do_sample=False)
+    assert torch.equal(alone, beams) and alone.size(1) > 20
+    model.save_pretrained(tmp_path)
+    loaded = ITITForCaptioning.from_pretrained(tmp_path).generation_config
+    assert (loaded.num_beams, loaded.max_new_tokens, loaded.eos_token_id, loaded.pad_token_id) == (4, 32, 1, 0)
+
+
 def test_sampling_gives_valid_words(model):
     torch.manual_seed(0)
     ids = model.generate(image_token_ids=pictures(), do_sample=True, num_beams=1, max_new_tokens=6)

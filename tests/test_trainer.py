@@ -249,3 +249,7 @@ def test_two_processes_take_the_same_first_step_as_one(tmp_path):
     for name, gradient in one["gradients"].items():
         torch.testing.assert_close(two["gradients"][name], gradient, atol=1e-6, rtol=1e-4, msg=name)
     assert math.isfinite(one["loss"][0])
+
+
+def test_a_mean_loss_is_divided_by_the_accumulation_steps_even_for_models_that_normalise_their_own():
+    assert ITITTrainer.loss_is_scaled_for_ga is False

@@ -20,6 +20,8 @@ _import_structure = {
     "modeling_itit": ["ITITForCaptioning", "ITITForImageGeneration", "ITITForPreTraining", "ITITModel"],
     "processing_itit": ["ITITProcessor"],
     "pipeline_itit": ["ITITPipeline", "ITITPipelineOutput"],
+    "straight_through": ["straight_through_embedding"],
+    "cycle": ["i2t2i_loss", "t2i2t_loss"],
     "objectives": ["ITITObjectives", "ObjectiveSettings"],
     "training_args": ["ITITTrainingArguments"],
     "trainer": ["ITITTrainer"],

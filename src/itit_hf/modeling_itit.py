@@ -304,6 +304,7 @@ class ITITForCaptioning(ITITPreTrainedModel, GenerationMixin):
         self.model = ITITModel(config)
         self.text_decoder = ITITTextDecoder(config)
         self.post_init()
+        self.generation_config.update(num_beams=4, max_new_tokens=config.max_text_length)  # section 3.3
 
     def get_input_embeddings(self) -> nn.Embedding:
         """The text embedding, of shape `(vocab_size, decoder_hidden_size)`: `generate` works on text ids."""

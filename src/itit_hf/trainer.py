@@ -133,7 +133,6 @@ class ITITTrainer(Trainer):
             callbacks=callbacks,
             optimizers=optimizers,
         )
-        self.model_accepts_loss_kwargs = False  # our losses do not divide by `num_items_in_batch`
         self.image_tokenizer = processing_class.image_tokenizer.requires_grad_(False).eval().to(args.device)
         self.text_encoder = text_encoder.requires_grad_(False).eval().to(args.device)
         self.scheduler = scheduler or ITITScheduler(mask_token_id=model.config.mask_token_id)

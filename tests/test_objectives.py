@@ -248,6 +248,15 @@ def test_each_objective_trains_the_decoders_it_should(model, mixed, name, decode
     assert model.model.layers[0].fc1.weight.grad.any()
 
 
+@pytest.mark.parametrize("names", [("t2i",), ("i2t",), ("i2t", "t2i"), ("t2t", "i2i_unpaired"), ("i2t2i_half",)])
+def test_idle_decoders_are_those_without_a_gradient(model, mixed, names):
+    loss_of = all_objectives(model, *names)
+    model.zero_grad()
+    sum(loss_of(model, mixed).values()).backward()
+    without = {n.split(".")[0] for n, p in model.named_parameters() if "decoder" in n and p.grad is None}
+    assert set(loss_of.idle_decoders) == without
+
+
 def test_synthesis_leaves_the_model_in_training(model, mixed):
     all_objectives(model, "t2i2t", "i2t2i")(model.train(), mixed)
     assert model.training

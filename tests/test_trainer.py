@@ -1,5 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
+import json
 import math
 import os
 import subprocess
@@ -127,6 +128,12 @@ def test_evaluation_covers_the_cycles_too(tmp_path):
     assert math.isfinite(metrics["eval_loss_t2i2t"]) and math.isfinite(metrics["eval_loss_i2t2i"])
 
 
+def test_a_decoder_that_no_objective_trains_is_frozen(tmp_path):
+    trainer = make_trainer(tmp_path, objectives=["t2i"])
+    assert not any(p.requires_grad for p in trainer.model.text_decoder.parameters())
+    assert all(p.requires_grad for p in trainer.model.image_decoder.parameters())
+
+
 def test_streams_that_no_objective_reads_are_named(tmp_path):
     trainer = make_trainer(tmp_path)
     with pytest.raises(ValueError, match=r"read the streams \['paired', 'text'\], `train_streams` has \['paired'\]"):
@@ -210,13 +217,14 @@ def test_adafactor_takes_both_betas_and_the_weight_decay_from_the_arguments(tmp_
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FIRST_STEP = """
+import json
 import sys
 import torch
 sys.path.insert(0, {root!r})
 from tests.test_trainer import make_trainer
 batch = int(sys.argv[1])
 trainer = make_trainer(sys.argv[2], max_steps=1, per_device_train_batch_size=batch, max_grad_norm=0.0, optim="sgd",
-                       learning_rate=1.0, weight_decay=0.0, lr_scheduler_type="constant")
+                       learning_rate=1.0, weight_decay=0.0, lr_scheduler_type="constant", **json.loads(sys.argv[3]))
 before = {{name: p.detach().clone() for name, p in trainer.model.named_parameters()}}
 trainer.train()
 gradients = {{name: before[name] - p.detach() for name, p in trainer.model.named_parameters()}}
@@ -226,7 +234,7 @@ if trainer.args.process_index == 0:
 """
 
 
-def first_step(folder, processes, batch):
+def first_step(folder, processes, batch, options):
     folder.mkdir()
     script = folder / "first_step.py"
     script.write_text(FIRST_STEP.format(root=ROOT))
@@ -235,15 +243,15 @@ def first_step(folder, processes, batch):
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config]
     command += ["--num_processes", str(processes), "--main_process_port", "0"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, str(script), str(batch), str(folder)], capture_output=True, text=True, timeout=300, env=environment
-    )
+    command += [str(script), str(batch), str(folder), json.dumps(options)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return torch.load(folder / "first.pt")
 
 
-def test_two_processes_take_the_same_first_step_as_one(tmp_path):
-    one, two = first_step(tmp_path / "one", 1, 8), first_step(tmp_path / "two", 2, 4)
+@pytest.mark.parametrize("options", [{}, FULL_CYCLE], ids=["no cycle", "full cycle"])
+def test_two_processes_take_the_same_first_step_as_one(tmp_path, options):
+    one, two = first_step(tmp_path / "one", 1, 8, options), first_step(tmp_path / "two", 2, 4, options)
     assert (one["world"], two["world"]) == (1, 2)
     assert two["loss"] == pytest.approx(one["loss"], abs=1e-4)
     for name, gradient in one["gradients"].items():

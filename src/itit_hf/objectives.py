@@ -27,6 +27,18 @@ OBJECTIVES = {
     "i2t2i": "image",  # equation (4)
     "i2t2i_half": "image",
 }
+# Decoders that a loss trains; a decoder that no loss trains is frozen, as plain DDP waits for every gradient.
+_TRAINED_DECODERS = {
+    "t2i": {"image_decoder"},
+    "i2t": {"text_decoder"},
+    "i2i": {"image_decoder"},
+    "t2t": {"text_decoder"},
+    "t2i2t": {"image_decoder", "text_decoder"},
+    "t2i2t_half": {"text_decoder"},
+    "i2i_unpaired": {"image_decoder"},
+    "i2t2i": {"image_decoder", "text_decoder"},
+    "i2t2i_half": {"image_decoder"},
+}
 _T2I2T = {"t2i2t": t2i2t_loss, "t2i2t_half": t2i2t_half_loss}
 _I2T2I = {"i2t2i": i2t2i_loss, "i2t2i_half": i2t2i_half_loss}
 
@@ -117,6 +129,12 @@ class ITITObjectives:
     def streams(self) -> tuple[str, ...]:
         """Names of the streams that the objectives read."""
         return tuple(dict.fromkeys(OBJECTIVES[name] for name in self.names))
+
+    @property
+    def idle_decoders(self) -> tuple[str, ...]:
+        """Names of the decoders that none of the objectives trains."""
+        trained = set().union(*(_TRAINED_DECODERS[name] for name in self.names))
+        return tuple(name for name in ("text_decoder", "image_decoder") if name not in trained)
 
     def __call__(self, model, batch: dict) -> dict[str, torch.Tensor]:
         """Losses by name.

@@ -146,6 +146,8 @@ class ITITTrainer(Trainer):
             self.scheduler,
         )
         self._check_streams()
+        for name in self.objectives.idle_decoders:
+            getattr(self.model, name).requires_grad_(False)
         self._loss_sums: dict[str, torch.Tensor] = defaultdict(float)
         self._num_micro_batches = 0
         self.ema = None

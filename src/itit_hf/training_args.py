@@ -91,6 +91,8 @@ class ITITTrainingArguments(TrainingArguments):
     max_grad_norm: float = field(default=3.0, metadata={"help": "Table 3."})
     max_steps: int = field(default=1_500_000, metadata={"help": "Table 3."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "The collator reads the columns it needs."})
+    # With several forward passes per step, DDP's search for unused parameters marks some of them ready twice.
+    ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Must stay off."})
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "A loss that is not finite must be seen."})
 
     def __post_init__(self):

@@ -118,3 +118,19 @@ def test_a_folder_of_pictures_is_opened_and_a_wrong_split_is_named(tmp_path):
     assert rows.column_names == ["image", "text"] and rows[1]["text"] == "a blue bus"
     with pytest.raises(ValueError, match=r"it has no split 'paired', of \['train'\]"):
         load_rows(str(tmp_path), "paired")
+
+
+def test_two_folders_of_one_name_never_share_their_cache(tmp_path):
+    card = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: paired\n    path: data/paired-*.parquet\n---\n"
+    for number, place in enumerate(("here", "there"), start=1):
+        folder = tmp_path / place / "world"
+        (folder / "data").mkdir(parents=True)
+        (folder / "README.md").write_text(card)
+        tiny_pairs(number).to_parquet(folder / "data" / "paired-00000-of-00001.parquet")
+        assert len(load_rows(str(folder), "paired")) == number
+
+
+def test_a_folder_that_changed_is_read_again(tmp_path):
+    for number in (1, 2):
+        tiny_pairs(number).to_parquet(tmp_path / "train.parquet")
+        assert len(load_rows(str(tmp_path))) == number

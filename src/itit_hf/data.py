@@ -173,13 +173,24 @@ def load_rows(source: str, split: str | None = None) -> datasets.Dataset:
     Raises:
         ValueError: If there is no such split, or several and none was named.
     """
-    found = datasets.load_dataset(source)
+    found = datasets.load_dataset(source, cache_dir=_cache_of_folder(source) if os.path.isdir(source) else None)
     if split is None and len(found) == 1:
         return next(iter(found.values()))
     if split not in found:
         wanted = "name one of its splits" if split is None else f"it has no split {split!r}"
         raise ValueError(f"`{os.path.basename(source)}`: {wanted}, of {sorted(found)}")
     return found[split]
+
+
+def _cache_of_folder(folder: str) -> str:
+    """A cache folder of its own for each state of a local folder: the library's key for folders with a card leaves out
+    where they are and what they hold, so that the cached rows of one would be given for another of the same name."""
+    digest = hashlib.sha256(os.path.abspath(folder).encode())
+    for root, _, names in sorted(os.walk(folder)):
+        for name in sorted(names):
+            state = os.stat(os.path.join(root, name))
+            digest.update(f"{root}/{name}/{state.st_size}/{state.st_mtime_ns}".encode())
+    return os.path.join(datasets.config.HF_DATASETS_CACHE, "itit_hf", digest.hexdigest()[:16])
 
 
 def add_image_token_ids(rows: datasets.Dataset, processor, batch_size: int = 64) -> datasets.Dataset:

@@ -121,7 +121,8 @@ def test_a_folder_of_pictures_is_opened_and_a_wrong_split_is_named(tmp_path):
 
 
 def test_two_folders_of_one_name_never_share_their_cache(tmp_path):
-    card = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: paired\n    path: data/paired-*.parquet\n---\n"
+    files = "  data_files:\n  - split: paired\n    path: data/paired-*.parquet\n"
+    card = f"---\nconfigs:\n- config_name: default\n{files}---\n"
     for number, place in enumerate(("here", "there"), start=1):
         folder = tmp_path / place / "world"
         (folder / "data").mkdir(parents=True)

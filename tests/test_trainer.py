@@ -259,5 +259,11 @@ def test_two_processes_take_the_same_first_step_as_one(tmp_path, options):
     assert math.isfinite(one["loss"][0])
 
 
-def test_a_mean_loss_is_divided_by_the_accumulation_steps_even_for_models_that_normalise_their_own():
-    assert ITITTrainer.loss_is_scaled_for_ga is False
+def test_a_mean_loss_is_divided_by_the_accumulation_steps_even_if_the_model_seems_to_normalise_its_own(tmp_path):
+    trainer = make_trainer(tmp_path)
+    trainer.model_accepts_loss_kwargs = True  # what the Trainer concludes from a forward with `**kwargs`
+    trainer.current_gradient_accumulation_steps = 4
+    batch = next(iter(trainer.get_train_dataloader()))
+    whole = trainer.compute_loss(trainer.model, batch).item()
+    part = trainer.training_step(trainer.model, batch, num_items_in_batch=torch.tensor(7)).item()
+    assert part == pytest.approx(whole / 4, rel=1e-5)

@@ -190,8 +190,8 @@ def main(arguments: list[str] | None = None):
         logger.info(", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if "loss" in name))
     folder = os.path.join(training_args.output_dir, "pipeline")
     trainer.save_pipeline(folder)
+    trainer.log_samples()
     if training_args.should_save:
-        trainer.log_samples()
         logger.info(f"pipeline: {folder}   pictures: {os.path.join(training_args.output_dir, 'samples')}")
 
 

@@ -131,6 +131,21 @@ def test_objects_lie_inside_the_picture_and_stand_in_the_ground(config):
             assert min(standing) > 40  # the horizon
 
 
+@pytest.mark.parametrize("grid", [2, 4, 8])
+def test_sizes_and_corners_lie_on_the_grid_and_every_cell_of_it_is_used(config, grid):
+    world = world_of(replace(config, grid=grid))
+    scenes = [world.sample(0, n) for n in range(1000)]
+    objects = [item for scene in scenes for item in scene.objects]
+    assert all(number % grid == 0 for item in objects for number in (*item.box[:2], max(item.box[2:])))
+    assert all(left + width <= 64 and top + height <= 64 for left, top, width, height in (o.box for o in objects))
+    for side in (0, 1):
+        assert {item.box[side] for item in objects} >= set(range(0, 64 - 24 + 1, grid))
+    for scene in scenes:
+        if scene.relation:
+            (left, top, width, height), (next_left, next_top, *_) = (item.box for item in scene.objects)
+            assert (left + width < next_left) if scene.relation == "left of" else (top + height < next_top)
+
+
 def test_a_single_object_is_at_least_forty_pixels_long_at_64(cut_outs):
     world = World(SceneConfig(styles=(cut_outs,), kinds=SHAPES))
     sizes = {max(world.sample(0, n).objects[0].box[2:]) for n in range(1000)}

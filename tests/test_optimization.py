@@ -110,9 +110,3 @@ def test_a_model_without_blocks_is_refused():
 def test_a_closures_loss_is_returned():
     parameter = torch.nn.Parameter(torch.ones(2))
     assert CombinedOptimizer([torch.optim.SGD([parameter], lr=0.1)]).step(lambda: 3.0) == 3.0
-
-
-def test_sharded_matrices_are_refused(model, monkeypatch):
-    monkeypatch.setattr("itit_hf.optimization.DTensor", torch.nn.Parameter)
-    with pytest.raises(ValueError, match="`muon_learning_rate` needs whole matrices"):
-        create_muon(model, 0.02, 0.1, ADAMW)

@@ -168,7 +168,7 @@ def check_row(row, steps, frozen, folder):
 
 @pytest.mark.parametrize("row", [3, 10, 14])
 def test_a_row_trains(row, frozen, tmp_path):
-    check_row(row, 3, frozen, tmp_path)
+    check_row(row, 2, frozen, tmp_path)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from dataclasses import fields
 
 from itit_hf.emoji_scenes.art import STYLES
 from itit_hf.emoji_scenes.build import SplitSizes, build_dataset
-from itit_hf.emoji_scenes.scenes import RESOLUTIONS, SceneConfig, first_kinds
+from itit_hf.emoji_scenes.scenes import GRIDS, RESOLUTIONS, SceneConfig, first_kinds
 
 
 def parse_args(args: list[str] | None = None) -> argparse.Namespace:
@@ -25,6 +25,13 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--resolution", type=int, default=64, choices=RESOLUTIONS, help="pixels (default: 64)")
     parser.add_argument("--num_kinds", type=int, default=24, help="the first so many of the table (default: 24)")
     parser.add_argument("--max_objects", type=int, default=1, choices=(1, 2), help="objects in a scene (default: 1)")
+    parser.add_argument(
+        "--grid",
+        type=int,
+        default=1,
+        choices=GRIDS,
+        help="sizes and corners are multiples of so many pixels (default: 1)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="which sequence of scenes (default: 0)")
     parser.add_argument("--unseen_style", help="style of the extra split unseen_style (1000 rows by default)")
     for field in fields(SplitSizes):
@@ -46,6 +53,7 @@ def main(args: list[str] | None = None) -> None:
         styles=tuple(options.styles),
         kinds=first_kinds(options.styles, options.num_kinds),
         max_objects=options.max_objects,
+        grid=options.grid,
     )
     sizes = SplitSizes(**rows, unseen_style=unseen_rows)
     print(f"wrote {build_dataset(options.output, config, sizes, options.seed, options.unseen_style)}")

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch.distributed.tensor import DTensor
 from transformers.optimization import Adafactor
 
 
@@ -108,14 +107,12 @@ def create_muon(
         [`CombinedOptimizer`].
 
     Raises:
-        ValueError: If the model has no Transformer block, or its weights are sharded: Muon needs whole matrices.
+        ValueError: If the model has no Transformer block.
     """
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     hidden = [p for name, p in trained if p.ndim == 2 and ".layers." in name]
     if not hidden:
         raise ValueError("`model` must have matrices in `layers`, which Muon trains; got none that wants a gradient")
-    if any(isinstance(p, DTensor) for p in hidden):
-        raise ValueError("`muon_learning_rate` needs whole matrices, but the weights are sharded: train with DDP")
     chosen = {id(p) for p in hidden}
     rest = [p for _, p in trained if id(p) not in chosen]
     groups = [

@@ -22,6 +22,7 @@ from transformers.utils import logging
 from .data import ITITCollator, MixedBatchSampler, MixedDataset, Stream
 from .image_processing_itit import load_image
 from .modelcard import ModelFacts, model_card, training_facts
+from .modeling_itit import ITITForPreTraining
 from .monitoring import Monitor, gradient_figures, raised_alarms
 from .objectives import OBJECTIVES, ITITObjectives
 from .optimization import CappedAdafactor, create_muon
@@ -54,9 +55,10 @@ class SampleCallback(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         """Called by the Trainer."""
-        if args.sample_steps and state.global_step % args.sample_steps == 0 and state.is_world_process_zero:
+        if args.sample_steps and state.global_step % args.sample_steps == 0:
             self.trainer.log_samples()
-            self.trainer.log_cycles()
+            if state.is_world_process_zero:
+                self.trainer.log_cycles()
 
 
 class EMACallback(TrainerCallback):
@@ -134,6 +136,8 @@ class ITITTrainer(Trainer):
             raise ValueError(
                 f"`gradient_norm_steps` must be 0 when FSDP or DeepSpeed shards, got {args.gradient_norm_steps}"
             )
+        if self.is_fsdp_enabled:
+            self._check_sharding()
         for name in self.objectives.idle_decoders:
             getattr(self.model, name).requires_grad_(False)
         self._sums: dict[str, torch.Tensor] = defaultdict(float)  # of losses and gradients, since the last log
@@ -147,6 +151,22 @@ class ITITTrainer(Trainer):
             self.add_callback(EMACallback(self))
         if args.sample_steps:
             self.add_callback(SampleCallback(self))
+
+    def _check_sharding(self):
+        """What sharded weights cannot do is refused here, before it fails or waits forever in the middle of a run."""
+        args, plugin = self.args, self.accelerator.state.fsdp_plugin
+        wanted = {
+            "fsdp_version": (plugin.fsdp_version, 2),
+            # The text head reads the weight of the text embedding, which is gathered where that embedding is called;
+            # and captions of different lengths need no agreement between the processes while nothing is freed.
+            "fsdp_reshard_after_forward": (plugin.reshard_after_forward, False),
+            "ema_decay": (args.ema_decay, 0.0),
+        }
+        for name, (got, want) in wanted.items():
+            if got != want:
+                raise ValueError(f"`{name}` must be {want} when FSDP shards the weights, got {got}")
+        if args.optim == "adafactor":
+            raise ValueError("`optim` must not be adafactor when FSDP shards the weights: try adamw_torch")
 
     def _check_streams(self):
         given, read = {stream.name for stream in self.streams}, set(self.objectives.streams)
@@ -291,9 +311,16 @@ class ITITTrainer(Trainer):
             self.ema.restore(self.model.parameters())
 
     def create_pipeline(self) -> ITITPipeline:
-        """The pipeline of the model as it is, its components shared, not copied."""
+        """The pipeline of the model as it is, its components shared, not copied; but of sharded weights a copy is
+        gathered in the first process, and all processes must call this."""
+        model = self.accelerator.unwrap_model(self.model)
+        if self.is_fsdp_enabled:
+            weights = self.accelerator.get_state_dict(self.model)
+            model = ITITForPreTraining(self.objectives.config).to(self.args.device).eval()
+            if self.args.should_save:
+                model.load_state_dict(weights)
         return ITITPipeline(
-            model=self.accelerator.unwrap_model(self.model),
+            model=model,
             text_encoder=self.text_encoder,
             tokenizer=self.processing_class.tokenizer,
             image_tokenizer=self.image_tokenizer,
@@ -309,9 +336,11 @@ class ITITTrainer(Trainer):
             output_dir (`str`): Folder.
             facts (`Mapping`, *optional*): What only the user knows, by the names of [`~modelcard.ModelFacts`].
         """
+        with self.averaged_weights():
+            pipe = self.create_pipeline()
+            if self.args.should_save:
+                pipe.save_pretrained(output_dir)
         if self.args.should_save:
-            with self.averaged_weights():
-                self.create_pipeline().save_pretrained(output_dir)
             self._write_card(output_dir, facts or {})
 
     def _write_card(self, output_dir: str, facts: Mapping):
@@ -331,6 +360,8 @@ class ITITTrainer(Trainer):
         """Draw the sample prompts and caption the first held-out pictures, into `output_dir/samples`."""
         args, training = self.args, self.model.training
         pipe = self.create_pipeline()
+        if not args.should_save:
+            return
         pipe.set_progress_bar_config(disable=True)
         self.model.eval()
         images, labels = [], []

@@ -28,6 +28,7 @@ _SIZES = {
     2: (0.36, 0.48),
 }  # longer side of an object, as a share of the picture, by number of objects
 RESOLUTIONS = (64, 128, 256)
+GRIDS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class SceneConfig:
         colours (`tuple[str, ...]`): Keys of `COLOURS`.
         backgrounds (`tuple[str, ...]`): Keys of `BACKGROUNDS`.
         max_objects (`int`, defaults to 1): 1, or 2 for scenes of one or two objects.
+        grid (`int`, defaults to 1): Sizes and top left corners of objects are multiples of so many pixels. On the
+            cells of an image tokenizer (8) a drawing has few different codes, and a small model learns to draw it.
     """
 
     resolution: int = 64
@@ -49,6 +52,7 @@ class SceneConfig:
     colours: tuple[str, ...] = tuple(COLOURS)
     backgrounds: tuple[str, ...] = tuple(BACKGROUNDS)
     max_objects: int = 1
+    grid: int = 1
 
     def __post_init__(self):
         for field in ("styles", "kinds", "colours", "backgrounds"):
@@ -60,6 +64,8 @@ class SceneConfig:
             raise ValueError(f"`resolution` must be one of {RESOLUTIONS}, got {self.resolution}")
         if self.max_objects not in _SIZES:
             raise ValueError(f"`max_objects` must be 1 or 2, got {self.max_objects}")
+        if self.grid not in GRIDS:
+            raise ValueError(f"`grid` must be one of {GRIDS}, got {self.grid}")
         for field, known in (("colours", COLOURS), ("backgrounds", BACKGROUNDS)):
             unknown = [name for name in getattr(self, field) if name not in known]
             if unknown:
@@ -146,6 +152,10 @@ class KeyedDraws:
         """An integer from `low` to `high`, both included."""
         return low + next(self._words) % (high - low + 1)
 
+    def multiple(self, step: int, low: int, high: int) -> int:
+        """A multiple of `step` from `low` to `high`, both included where they are multiples."""
+        return step * self.integer(-(-low // step), high // step)
+
     def choice(self, items):
         """One of a sequence."""
         return items[next(self._words) % len(items)]
@@ -188,7 +198,7 @@ class World:
             kinds.remove(kind)  # two objects of one scene are of different kinds
             colour, style = draws.choice(config.colours), draws.choice(config.styles)
             low, high = (share * config.resolution for share in _SIZES[count])
-            size = draws.integer(int(np.ceil(low)), int(high))
+            size = draws.multiple(config.grid, int(np.ceil(low)), int(high))
             parts.append((kind, colour, style, *self._sheet.box(style, kind, size)))
         relation = draws.choice(("left of", "above")) if count == 2 else None
         corners = self._place([part[3:] for part in parts], relation, len(BACKGROUNDS[background]) == 2, draws)
@@ -200,26 +210,27 @@ class World:
 
     def _place(self, boxes, relation, grounded, draws) -> list[tuple[int, int]]:
         """Top left corners. Where there is ground, the lowest object stands in it."""
-        side = self.config.resolution
+        side, grid = self.config.resolution, self.config.grid
         floor = round(side * (_HORIZON + 1 / 16)) if grounded else 0  # the least bottom edge of what stands
         if relation is None:
             [(width, height)] = boxes
-            return [(draws.integer(0, side - width), draws.integer(max(0, floor - height), side - height))]
+            left = draws.multiple(grid, 0, side - width)
+            return [(left, draws.multiple(grid, max(0, floor - height), side - height))]
         (width, height), (next_width, next_height) = boxes
         gap, drift = side // 32, side // 8
         if relation == "left of":
-            left = draws.integer(0, side - width - next_width - gap)
-            next_left = draws.integer(left + width + gap, side - next_width)
-            top = draws.integer(max(0, floor - height), side - height)
+            last = (side - next_width) // grid * grid
+            left = draws.multiple(grid, 0, last - width - gap)
+            next_left = draws.multiple(grid, left + width + gap, last)
+            top = draws.multiple(grid, max(0, floor - height), side - height)
             beside = top + (height - next_height) // 2
-            lowest = max(0, floor - next_height)
-            next_top = _near(beside, drift, lowest, side - next_height, draws)
+            next_top = _near(beside, drift, max(0, floor - next_height), side - next_height, grid, draws)
         else:
-            next_top = draws.integer(max(height + gap, floor - next_height), side - next_height)
-            top = draws.integer(0, next_top - gap - height)
-            left = draws.integer(0, side - width)
+            next_top = draws.multiple(grid, max(height + gap, floor - next_height), side - next_height)
+            top = draws.multiple(grid, 0, next_top - gap - height)
+            left = draws.multiple(grid, 0, side - width)
             below = left + (width - next_width) // 2
-            next_left = _near(below, drift, 0, side - next_width, draws)
+            next_left = _near(below, drift, 0, side - next_width, grid, draws)
         return [(left, top), (next_left, next_top)]
 
     def render(self, scene: Scene) -> np.ndarray:
@@ -243,9 +254,10 @@ class World:
         return canvas.astype(np.uint8)
 
 
-def _near(wanted: int, drift: int, low: int, high: int, draws: KeyedDraws) -> int:
-    """A draw within `drift` of `wanted`, kept between `low` and `high`."""
-    return min(max(draws.integer(wanted - drift, wanted + drift), low), high)
+def _near(wanted: int, drift: int, low: int, high: int, grid: int, draws: KeyedDraws) -> int:
+    """A multiple of `grid` within `drift` of `wanted`, kept between `low` and `high`."""
+    near = draws.multiple(grid, wanted - drift, wanted + drift)
+    return min(max(near, -(-low // grid) * grid), high // grid * grid)
 
 
 @lru_cache(maxsize=8)

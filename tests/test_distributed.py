@@ -186,10 +186,10 @@ def test_sharded_processes_train_as_one(tmp_path, optimizer, tolerance):
     # Losses of about 20: 1e-5 is a few units in the last place, sums being taken in another order.
     assert first["losses"] == pytest.approx(alone["losses"], abs=tolerance)
     assert torch.equal(first["weights"], second["weights"])
-    torch.testing.assert_close(first["weights"], alone["weights"], atol=tolerance, rtol=1e-4)
+    torch.testing.assert_close(first["weights"], alone["weights"], atol=4 * tolerance, rtol=1e-4)
     folders = [tmp_path / f"pipeline-{processes}" / "model" for processes in (1, 2)]
     theirs, ours = (ITITForPreTraining.from_pretrained(folder).state_dict() for folder in folders)
-    torch.testing.assert_close(ours, theirs, atol=tolerance, rtol=1e-4)
+    torch.testing.assert_close(ours, theirs, atol=4 * tolerance, rtol=1e-4)
     assert len(list((tmp_path / "samples").iterdir())) == 1
 
 

@@ -30,7 +30,7 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         type=int,
         default=1,
         choices=GRIDS,
-        help="sizes and corners are multiples of so many pixels (default: 1)",
+        help="sizes and corners are multiples of it (default: 1)",
     )
     parser.add_argument("--seed", type=int, default=0, help="which sequence of scenes (default: 0)")
     parser.add_argument("--unseen_style", help="style of the extra split unseen_style (1000 rows by default)")

@@ -60,12 +60,9 @@ class SceneConfig:
             if isinstance(value, str) or not value or len(set(value)) != len(value):
                 raise ValueError(f"`{field}` must be several different names, got {value!r}")
             object.__setattr__(self, field, tuple(value))
-        if self.resolution not in RESOLUTIONS:
-            raise ValueError(f"`resolution` must be one of {RESOLUTIONS}, got {self.resolution}")
-        if self.max_objects not in _SIZES:
-            raise ValueError(f"`max_objects` must be 1 or 2, got {self.max_objects}")
-        if self.grid not in GRIDS:
-            raise ValueError(f"`grid` must be one of {GRIDS}, got {self.grid}")
+        for field, allowed in (("resolution", RESOLUTIONS), ("max_objects", tuple(_SIZES)), ("grid", GRIDS)):
+            if getattr(self, field) not in allowed:
+                raise ValueError(f"`{field}` must be one of {allowed}, got {getattr(self, field)}")
         for field, known in (("colours", COLOURS), ("backgrounds", BACKGROUNDS)):
             unknown = [name for name in getattr(self, field) if name not in known]
             if unknown:

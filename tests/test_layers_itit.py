@@ -1,8 +1,16 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
+import pytest
 import torch
 
-from itit_hf.layers_itit import ITITImageDecoder, ITITLayer, gather_tokens, scale_gradient
+from itit_hf import ITITForImageGeneration
+from itit_hf.layers_itit import (
+    ITITImageDecoder,
+    ITITLayer,
+    gather_tokens,
+    scale_gradient,
+    sine_cosine_positions,
+)
 
 from .testing_utils import tiny_config
 
@@ -39,3 +47,29 @@ def test_hidden_positions_carry_the_mask_embedding_into_the_image_decoder():
     assert torch.equal(restored[0, 3], image[0, 1]) and torch.equal(restored[0, 7], image[0, 2])
     others = [k for k in range(16) if k not in (3, 7)]
     assert torch.equal(restored[0, others], decoder.mask_embedding.expand(14, -1))
+
+
+def test_equal_steps_on_the_grid_are_equal_products_of_positions():
+    positions = sine_cosine_positions(side=5, width=16).view(5, 5, 16)
+    assert torch.allclose(positions.pow(2).sum(-1), torch.tensor(8.0))
+    below = (positions[1:] * positions[:-1]).sum(-1)
+    beside = (positions[:, 1:] * positions[:, :-1]).sum(-1)
+    assert torch.allclose(below, below[0, 0].expand_as(below))
+    assert torch.allclose(beside, below[0, 0].expand_as(beside))
+
+
+def test_rows_and_columns_have_their_own_half_of_the_width():
+    positions = sine_cosine_positions(side=3, width=8).view(3, 3, 8)
+    assert torch.equal(positions[0, :, :4], positions[0, :1, :4].expand(3, 4))
+    assert torch.equal(positions[:, 0, 4:], positions[:1, 0, 4:].expand(3, 4))
+
+
+def test_a_width_that_four_does_not_divide_is_refused():
+    with pytest.raises(ValueError, match="`width` must be a multiple of 4, got 6"):
+        sine_cosine_positions(side=2, width=6)
+
+
+def test_positions_of_the_small_start_are_as_large_as_what_they_are_added_to():
+    model = ITITForImageGeneration(tiny_config(initializer="xavier", initializer_range=0.02))
+    assert abs(model.model.embed_image_positions.weight.pow(2).mean().sqrt() - 0.02) < 1e-6
+    assert abs(model.image_decoder.embed_positions.weight.pow(2).mean() - 0.5) < 1e-6

@@ -32,6 +32,9 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         choices=GRIDS,
         help="sizes and corners are multiples of it (default: 1)",
     )
+    parser.add_argument(
+        "--size_range", type=float, nargs=2, help="longer side of an object as a share of the picture, least and most"
+    )
     parser.add_argument("--seed", type=int, default=0, help="which sequence of scenes (default: 0)")
     parser.add_argument("--unseen_style", help="style of the extra split unseen_style (1000 rows by default)")
     for field in fields(SplitSizes):
@@ -54,6 +57,7 @@ def main(args: list[str] | None = None) -> None:
         kinds=first_kinds(options.styles, options.num_kinds),
         max_objects=options.max_objects,
         grid=options.grid,
+        size_range=options.size_range and tuple(options.size_range),
     )
     sizes = SplitSizes(**rows, unseen_style=unseen_rows)
     print(f"wrote {build_dataset(options.output, config, sizes, options.seed, options.unseen_style)}")

@@ -82,8 +82,8 @@ class ITITConfig(PreTrainedConfig):
         attention_probs_dropout_prob (`float`, defaults to 0.1): Dropout on attention weights (Table 3).
         layer_norm_eps (`float`, defaults to 1e-6): Epsilon of the layer norms.
         initializer (`str`, defaults to `"normal"`):
-            `"normal"` draws linear weights from N(0, initializer_range); `"xavier"` uniformly by fan-in and fan-out
-            (what MAGE does, and what small runs need: see docs/experiments.md).
+            `"normal"` draws linear weights from N(0, initializer_range); `"xavier"` draws them uniformly by fan-in and
+            fan-out, and image positions start as sines and cosines: what small runs need (docs/experiments.md).
         initializer_range (`float`, defaults to 0.02): Standard deviation of `"normal"`, and of all embeddings.
         encoder_drop (`str`, defaults to `"half"`):
             Which hidden image positions the encoder is not given: `"half"` drops exactly half of all positions, the

@@ -44,6 +44,29 @@ def gather_tokens(hidden_states: torch.Tensor, positions: torch.Tensor) -> torch
     return hidden_states.gather(1, positions[..., None].expand(-1, -1, hidden_states.size(-1)))
 
 
+def sine_cosine_positions(side: int, width: int) -> torch.Tensor:
+    """Sines and cosines of a cell's row and column, a quarter of the width each, with wavelengths from one turn in
+    6 cells to one in 600: equal steps on the grid are equal rotations, so attention to a neighbour is one matrix.
+
+    Args:
+        side (`int`): Rows and columns of the grid.
+        width (`int`): A multiple of 4.
+
+    Returns:
+        `torch.FloatTensor` of shape `(side**2, width)`, of variance 1/2.
+
+    Raises:
+        ValueError: If the width is no multiple of 4.
+    """
+    if width % 4:
+        raise ValueError(f"`width` must be a multiple of 4, got {width}")
+    frequencies = 100.0 ** -(torch.arange(width // 4) * 4 / width)
+    angles = torch.arange(side)[:, None] * frequencies  # (side, width / 4)
+    waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # (side, width / 2)
+    rows, columns = waves[:, None].expand(side, side, -1), waves[None].expand(side, side, -1)
+    return torch.cat([rows, columns], dim=2).flatten(0, 1)  # (side**2, width)
+
+
 def eager_attention_forward(
     module: nn.Module,
     query: torch.Tensor,

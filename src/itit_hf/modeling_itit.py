@@ -17,7 +17,15 @@ from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_itit import ITITConfig
-from .layers_itit import ITITAttention, ITITImageDecoder, ITITLayer, ITITTextDecoder, gather_tokens, scale_gradient
+from .layers_itit import (
+    ITITAttention,
+    ITITImageDecoder,
+    ITITLayer,
+    ITITTextDecoder,
+    gather_tokens,
+    scale_gradient,
+    sine_cosine_positions,
+)
 from .losses import caption_loss, masked_image_loss
 from .straight_through import straight_through_embedding, straight_through_projection
 
@@ -112,8 +120,17 @@ class ITITPreTrainedModel(PreTrainedModel):
         elif isinstance(module, ITITImageDecoder):
             init.normal_(module.mask_embedding, std=std)
             init.zeros_(module.head_bias)
+            if self.config.initializer == "xavier":  # as large as the projected features that it is added to
+                init.copy_(module.embed_positions.weight, self._grid_positions(module.embed_positions))
         elif isinstance(module, ITITModel):
             init.zeros_(module.null_text_embeds)
+            if self.config.initializer == "xavier":  # as large as the embeddings of the codes
+                positions = self._grid_positions(module.embed_image_positions)
+                init.copy_(module.embed_image_positions.weight, 2**0.5 * std * positions)
+
+    @staticmethod
+    def _grid_positions(embedding: nn.Embedding) -> torch.Tensor:
+        return sine_cosine_positions(round(embedding.num_embeddings**0.5), embedding.embedding_dim)
 
 
 class ITITModel(ITITPreTrainedModel):

@@ -22,12 +22,11 @@ BACKGROUNDS = {
     "night": ((36, 40, 78),),
     "plain": ((208, 208, 208),),
 }
-_HORIZON = 5 / 8  # on a border of 8-pixel tokens at every resolution
 _SIZES = {
     1: (0.62, 0.85),
     2: (0.36, 0.48),
 }  # longer side of an object, as a share of the picture, by number of objects
-RESOLUTIONS = (64, 128, 256)
+RESOLUTIONS = (32, 64, 128, 256)
 GRIDS = (1, 2, 4, 8)
 
 
@@ -36,7 +35,7 @@ class SceneConfig:
     """What a world of scenes may contain.
 
     Args:
-        resolution (`int`, defaults to 64): Side of the pictures in pixels: 64, 128 or 256.
+        resolution (`int`, defaults to 64): Side of the pictures in pixels: 32, 64, 128 or 256.
         styles (`tuple[str, ...]`): Packaged art styles, or folders of cut-outs; each object has one of them.
         kinds (`tuple[str, ...]`): Things; all must exist in all styles.
         colours (`tuple[str, ...]`): Keys of `COLOURS`.
@@ -44,6 +43,8 @@ class SceneConfig:
         max_objects (`int`, defaults to 1): 1, or 2 for scenes of one or two objects.
         grid (`int`, defaults to 1): Sizes and top left corners of objects are multiples of so many pixels. On the
             cells of an image tokenizer (8) a drawing has few different codes, and a small model learns to draw it.
+        size_range (`tuple[float, float]`, *optional*): Least and greatest longer side of an object, as a share of the
+            picture. By default 0.62 to 0.85 in scenes of one object and 0.36 to 0.48 in scenes of two.
     """
 
     resolution: int = 64
@@ -53,6 +54,7 @@ class SceneConfig:
     backgrounds: tuple[str, ...] = tuple(BACKGROUNDS)
     max_objects: int = 1
     grid: int = 1
+    size_range: tuple[float, float] | None = None
 
     def __post_init__(self):
         for field in ("styles", "kinds", "colours", "backgrounds"):
@@ -63,6 +65,7 @@ class SceneConfig:
         for field, allowed in (("resolution", RESOLUTIONS), ("max_objects", tuple(_SIZES)), ("grid", GRIDS)):
             if getattr(self, field) not in allowed:
                 raise ValueError(f"`{field}` must be one of {allowed}, got {getattr(self, field)}")
+        self._check_sizes()
         for field, known in (("colours", COLOURS), ("backgrounds", BACKGROUNDS)):
             unknown = [name for name in getattr(self, field) if name not in known]
             if unknown:
@@ -74,6 +77,17 @@ class SceneConfig:
             raise ValueError(f"`kinds` not drawn in every one of {', '.join(self.styles)}: {', '.join(missing)}")
         if self.max_objects == 2 and len(self.kinds) < 2:
             raise ValueError(f"`kinds` must be at least two for scenes of two objects, got {self.kinds}")
+
+    def _check_sizes(self) -> None:
+        if self.size_range is None:
+            return
+        low, high = self.size_range
+        largest = 0.85 if self.max_objects == 1 else 0.48  # what leaves room to place it
+        if not 0 < low <= high <= largest:
+            raise ValueError(f"`size_range` must rise within 0 and {largest}, got {self.size_range}")
+        if -(-low * self.resolution // self.grid) > high * self.resolution // self.grid:
+            raise ValueError(f"`size_range` {self.size_range} holds no multiple of `grid` {self.grid} pixels")
+        object.__setattr__(self, "size_range", (low, high))
 
     def to_json(self) -> str:
         """The config as a JSON object."""
@@ -171,7 +185,7 @@ class World:
         zones = BACKGROUNDS[background]
         canvas = np.empty((side, side, 3), np.uint16)
         canvas[:] = zones[0]
-        canvas[round(side * _HORIZON) :] = zones[-1]
+        canvas[_horizon(side) :] = zones[-1]
         return canvas
 
     def sample(self, seed: int, index: int) -> Scene:
@@ -194,7 +208,7 @@ class World:
             kind = draws.choice(kinds)
             kinds.remove(kind)  # two objects of one scene are of different kinds
             colour, style = draws.choice(config.colours), draws.choice(config.styles)
-            low, high = (share * config.resolution for share in _SIZES[count])
+            low, high = (share * config.resolution for share in config.size_range or _SIZES[count])
             size = draws.multiple(config.grid, int(np.ceil(low)), int(high))
             parts.append((kind, colour, style, *self._sheet.box(style, kind, size)))
         relation = draws.choice(("left of", "above")) if count == 2 else None
@@ -208,7 +222,7 @@ class World:
     def _place(self, boxes, relation, grounded, draws) -> list[tuple[int, int]]:
         """Top left corners. Where there is ground, the lowest object stands in it."""
         side, grid = self.config.resolution, self.config.grid
-        floor = round(side * (_HORIZON + 1 / 16)) if grounded else 0  # the least bottom edge of what stands
+        floor = _horizon(side) + side // 16 if grounded else 0  # the least bottom edge of what stands
         if relation is None:
             [(width, height)] = boxes
             left = draws.multiple(grid, 0, side - width)
@@ -249,6 +263,11 @@ class World:
             area += 127  # round to nearest
             area //= 255
         return canvas.astype(np.uint8)
+
+
+def _horizon(side: int) -> int:
+    """Rows of sky: five eighths of a picture, or less so that it ends on a border of 8-pixel tokens."""
+    return side * 5 // 64 * 8
 
 
 def _near(wanted: int, drift: int, low: int, high: int, grid: int, draws: KeyedDraws) -> int:

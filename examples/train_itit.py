@@ -72,7 +72,9 @@ class ScriptArguments:
         model_name_or_path (`str`, *optional*): Checkpoint to start from; new weights by default.
         model_preset (`str`): Size of new weights: tiny, base, large or huge.
         dropout (`float`): Dropout of new weights, on embeddings, residual branches and attention.
-        scenes_styles (`list[str]`): Art of the emoji scenes, if they have to be built.
+        scenes_folder (`str`, *optional*): Where the emoji scenes are, or are built; data/emoji-scenes-64 by default.
+        scenes_styles (`list[str]`): Their art.
+        scenes_num_kinds (`int`): How many kinds of things they show.
     """
 
     paired_dataset: str | None = None
@@ -89,7 +91,9 @@ class ScriptArguments:
     model_name_or_path: str | None = None
     model_preset: str = "tiny"
     dropout: float = 0.1
+    scenes_folder: str | None = None
     scenes_styles: list[str] = field(default_factory=lambda: ["openmoji"])
+    scenes_num_kinds: int = 24
 
 
 def load_frozen_parts(args: ScriptArguments):
@@ -144,7 +148,8 @@ def load_streams(args: ScriptArguments, objectives: list[str], processor) -> tup
     evaluation = (args.paired_dataset, args.eval_split)
     if args.paired_dataset is None:
         resolution = processor.image_processor.size["height"]
-        world = ensure_emoji_scenes(f"data/emoji-scenes-{resolution}", args.scenes_styles, resolution)
+        folder = args.scenes_folder or f"data/emoji-scenes-{resolution}"
+        world = ensure_emoji_scenes(folder, args.scenes_styles, resolution, args.scenes_num_kinds)
         sources = {name: (at, split) if at else (world, split or name) for name, (at, split) in sources.items()}
         evaluation = (world, args.eval_split or "validation")
     streams = {}

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 from itit_hf.emoji_scenes import art
 from itit_hf.emoji_scenes.art import STYLES, available_kinds, draw_kind, fetch_tarball
-from itit_hf.emoji_scenes.build import SplitSizes, build_dataset, load_config, split_rows
+from itit_hf.emoji_scenes.build import SplitSizes, build_dataset, ensure_emoji_scenes, load_config, split_rows
 from itit_hf.emoji_scenes.card import dataset_card
 from itit_hf.emoji_scenes.evaluation import caption_accuracy
 from itit_hf.emoji_scenes.grammar import POSITION_PHRASES, ParsedCaption, ParsedObject, captions, describes, parse
@@ -465,6 +465,14 @@ def test_a_folder_with_content_is_refused_and_left_alone(tmp_path, config):
     with pytest.raises(FileExistsError, match="has content"):
         build_dataset(tmp_path, config)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_world_that_is_there_is_taken_as_it_is_and_another_one_refused(tmp_path, cut_outs):
+    config = SceneConfig(styles=(cut_outs,), kinds=first_kinds((cut_outs,), 3))
+    folder = build_dataset(tmp_path / "scenes", config, SplitSizes(paired=3, image=0, text=0, validation=0, heldout=0))
+    assert ensure_emoji_scenes(folder, [cut_outs], num_kinds=3) == str(folder)
+    with pytest.raises(ValueError, match="holds another world"):
+        ensure_emoji_scenes(folder, [cut_outs], num_kinds=4)
 
 
 def test_a_build_that_dies_leaves_nothing(tmp_path, config, monkeypatch):

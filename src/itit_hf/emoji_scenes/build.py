@@ -268,18 +268,28 @@ def load_config(folder: str | os.PathLike) -> SceneConfig:
     return SceneConfig.from_json((Path(folder) / CONFIG_NAME).read_text(encoding="utf-8"))
 
 
-def ensure_emoji_scenes(folder: str | os.PathLike, styles: Sequence[str], resolution: int = 64) -> str:
-    """The dataset folder, built first if it is not there: 24 kinds, one object, 20,000 pairs.
+def ensure_emoji_scenes(
+    folder: str | os.PathLike, styles: Sequence[str], resolution: int = 64, num_kinds: int = 24
+) -> str:
+    """The dataset folder, built first if it is not there: one object in a scene, 20,000 pairs.
 
     Args:
         folder (`str` or `os.PathLike`): Dataset folder.
         styles (`Sequence[str]`): Art to build with.
         resolution (`int`, *optional*, defaults to 64): Side of a picture in pixels.
+        num_kinds (`int`, *optional*, defaults to 24): Things, the first so many that the styles can draw.
 
     Returns:
         `str`: The folder.
+
+    Raises:
+        ValueError: If the folder holds another world.
     """
+    config = SceneConfig(resolution=resolution, styles=tuple(styles), kinds=first_kinds(tuple(styles), num_kinds))
     if not Path(folder).is_dir():
-        config = SceneConfig(resolution=resolution, styles=tuple(styles), kinds=first_kinds(tuple(styles), 24))
         build_dataset(folder, config, SplitSizes(paired=20000, image=20000, text=20000))
+    elif load_config(folder) != config:
+        raise ValueError(
+            f"`folder` {folder} holds another world than the one asked for: move it away, or name another"
+        )
     return os.fspath(folder)

@@ -7,6 +7,7 @@ from itit_hf import ITITForImageGeneration
 from itit_hf.layers_itit import (
     ITITImageDecoder,
     ITITLayer,
+    ITITTextDecoder,
     gather_tokens,
     scale_gradient,
     sine_cosine_positions,
@@ -34,6 +35,18 @@ def test_a_block_that_is_asked_for_some_rows_gives_the_same_rows():
     hidden, positions = torch.randn(2, 5, 16), torch.tensor([[4, 1], [0, 2]])
     some = layer(hidden, None, None, positions)
     torch.testing.assert_close(some, gather_tokens(layer(hidden), positions))
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_a_text_decoder_that_is_asked_for_the_last_places_gives_the_same_states(attention):
+    torch.manual_seed(0)
+    config = tiny_config()
+    config._attn_implementation = attention
+    decoder = ITITTextDecoder(config).eval()
+    ids, features = torch.tensor([[47, 47, 47, 40, 3, 4], [47, 47, 47, 40, 5, 6]]), torch.randn(2, 3, 24)
+    padding = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 0, 1, 1, 1, 1]])
+    last = decoder(ids, features, padding, num_queries=2)
+    torch.testing.assert_close(last, decoder(ids, features, padding)[:, -2:])
 
 
 def test_hidden_positions_carry_the_mask_embedding_into_the_image_decoder():

@@ -187,9 +187,11 @@ class ITITTextDecoder(nn.Module):
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
+        num_queries: int = 0,
     ) -> torch.Tensor:
-        """Ids of shape `(batch_size, length)` -> hidden states `(batch_size, length, decoder_hidden_size)`; as many
-        `image_features`, of shape `(batch_size, num_features, hidden_size)`, as the ids hold placeholders."""
+        """Ids of shape `(batch_size, length)` -> hidden states `(batch_size, length, decoder_hidden_size)`, or only
+        those of the last `num_queries` places; as many `image_features`, of shape
+        `(batch_size, num_features, hidden_size)`, as the ids hold placeholders."""
         is_feature = input_ids == self.config.image_token_id  # (B, S)
         hidden = self.embed_tokens(input_ids)  # (B, S, D)
         hidden = self.norm_embeddings(hidden + self.embed_positions(self._text_positions(is_feature, position_ids)))
@@ -205,9 +207,13 @@ class ITITTextDecoder(nn.Module):
             past_key_values=past_key_values,
             block_sequence_ids=block_ids,
         )
-        for layer in self.layers:
+        for layer in self.layers[:-1]:
             hidden = layer(hidden, mask, past_key_values)
-        return self.norm(hidden)
+        positions = None
+        if 0 < num_queries < hidden.size(1):  # the last block asks at the places that are read afterwards
+            positions = torch.arange(hidden.size(1), device=hidden.device)[-num_queries:].expand(len(hidden), -1)
+            mask = mask[:, :, -num_queries:]
+        return self.norm(self.layers[-1](hidden, mask, past_key_values, positions))
 
     def _text_positions(self, is_feature: torch.Tensor, position_ids: torch.Tensor | None) -> torch.Tensor:
         """Position of each token in the text, 0 for [BOS]; whatever `position_ids` count in front of the text."""

@@ -391,9 +391,9 @@ class ITITForCaptioning(ITITPreTrainedModel, GenerationMixin):
     ) -> CausalLMOutputWithPast:
         """The text decoder's half of a forward pass, with its head."""
         hidden, past_key_values = self._decode_text(
-            input_ids, features, attention_mask, position_ids, past_key_values, use_cache
+            input_ids, features, attention_mask, position_ids, past_key_values, use_cache, logits_to_keep
         )
-        logits = self.text_decoder.logits(hidden[:, -logits_to_keep:])  # (B, S, vocab_size)
+        logits = self.text_decoder.logits(hidden)  # (B, S, vocab_size)
         loss = None
         if labels is not None:
             said = logits[:, :-1, : self.config.num_text_tokens]
@@ -401,13 +401,13 @@ class ITITForCaptioning(ITITPreTrainedModel, GenerationMixin):
         return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past_key_values)
 
     def _decode_text(
-        self, input_ids, features, attention_mask, position_ids, past_key_values, use_cache
+        self, input_ids, features, attention_mask, position_ids, cache, use_cache, num_queries
     ) -> tuple[torch.Tensor, Cache | None]:
-        """The text decoder's states `(B, S, D)`, and its cache."""
+        """The text decoder's states at the last `num_queries` places, 0 is all, `(B, S, D)`, and its cache."""
         use_cache = self.config.use_cache and not self.training if use_cache is None else use_cache
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache(config=self.config)
-        num_past = past_key_values.get_seq_length() if past_key_values is not None else 0
+        if use_cache and cache is None:
+            cache = DynamicCache(config=self.config)
+        num_past = cache.get_seq_length() if cache is not None else 0
         prefix_length = self.config.num_prefix_tokens if features is None else features.size(1)
         text_length = num_past + input_ids.size(1) - prefix_length - 1
         if text_length > self.config.max_text_length:
@@ -419,7 +419,7 @@ class ITITForCaptioning(ITITPreTrainedModel, GenerationMixin):
             position_ids = torch.arange(num_past, num_past + input_ids.size(1), device=input_ids.device)[None]
         if position_ids is not None:
             position_ids = position_ids - self.config.num_prefix_tokens  # the text starts behind the image
-        return self.text_decoder(input_ids, features, attention_mask, position_ids, past_key_values), past_key_values
+        return self.text_decoder(input_ids, features, attention_mask, position_ids, cache, num_queries), cache
 
     def _prepare_model_inputs(self, inputs, bos_token_id, model_kwargs):
         """Encode the image once, before `generate` repeats its arguments for the beams, and write the prefix."""
@@ -578,8 +578,8 @@ class ITITForPreTraining(ITITForCaptioning):
                 described = self._describe(*text, labels, use_cache, logits_to_keep)
                 output = ITITForPreTrainingOutput(**described)
             else:
-                hidden, _ = self._decode_text(*text, use_cache=False)
-                output.said_embeds, output.said_ids = self._say(hidden[:, -logits_to_keep:], said_table)
+                hidden, _ = self._decode_text(*text, False, logits_to_keep)
+                output.said_embeds, output.said_ids = self._say(hidden, said_table)
         if logit_positions is not None:
             codes, kept = self.model.code_embeddings, (kept_positions, attended, kept_attention_mask)
             output.image_logits = self.image_decoder(features, codes, bool_masked_pos, *kept, logit_positions)

@@ -33,7 +33,7 @@ class _StraightThroughEmbedding(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
         ids = logits.argmax(dim=-1)
-        ctx.save_for_backward(logits, table, ids)
+        ctx.save_for_backward(logits if ctx.needs_input_grad[0] else None, table, ids)  # the half cycle needs none
         return table[ids]
 
     @staticmethod

@@ -79,16 +79,44 @@ def warned():
 # A call
 
 
-def test_images_and_text_give_one_batch(full_processor):
-    batch = full_processor(images=[picture(0), picture(1)], text=["a red bus", ""])
-    assert list(batch) == ["pixel_values", "image_token_ids", "input_ids", "attention_mask"]
-    assert set(batch) == set(full_processor.model_input_names)
+def test_images_give_pixels_and_ids(full_processor):
+    batch = full_processor(images=[picture(0), picture(1)])
+    assert list(batch) == ["pixel_values", "image_token_ids"]
     assert batch.pixel_values.shape == (2, 3, 8, 8) and batch.pixel_values.dtype == torch.float32
     assert batch.image_token_ids.shape == (2, 16) and batch.image_token_ids.dtype == torch.long
     assert torch.equal(batch.image_token_ids, encode_images(full_processor.image_tokenizer, batch.pixel_values))
+
+
+def test_text_is_padded_on_the_right(full_processor):
+    batch = full_processor(text=["a red bus", ""])
     assert batch.input_ids.dtype == torch.long
     assert batch.input_ids[1].tolist() == [1, 0, 0, 0]  # the null text is one token
     assert batch.attention_mask.tolist() == [[1, 1, 1, 1], [1, 0, 0, 0]]
+
+
+def test_images_and_text_give_beginnings_of_captions(full_processor):
+    batch = full_processor(images=[picture(0), picture(1)], text=["a red bus", "a"])
+    assert list(batch) == ["image_token_ids", "input_ids", "attention_mask"]
+    a, red, bus, end = full_processor(text="a red bus").input_ids[0].tolist()
+    assert end == 1
+    assert batch.input_ids.tolist() == [[a, red, bus], [0, 0, a]]
+    assert batch.attention_mask.tolist() == [[1, 1, 1], [0, 0, 1]]
+
+
+def test_an_empty_beginning_has_no_tokens(full_processor):
+    batch = full_processor(images=[picture(0), picture(1)], text="")
+    assert batch.input_ids.shape == (2, 0) and batch.input_ids.dtype == torch.long
+    assert batch.attention_mask.shape == (2, 0)
+
+
+def test_one_beginning_serves_all_images(full_processor):
+    batch = full_processor(images=[picture(0), picture(1)], text="a red")
+    assert batch.input_ids.shape == (2, 2) and batch.input_ids[0].tolist() == batch.input_ids[1].tolist()
+
+
+def test_other_numbers_of_beginnings_are_refused(full_processor):
+    with pytest.raises(ValueError, match="`text` has 3 entries for 2 pictures"):
+        full_processor(images=[picture(0), picture(1)], text=["a", "a", "a"])
 
 
 def test_images_alone_and_text_alone(processor):
@@ -108,7 +136,7 @@ def test_return_tensors(processor):
 
 def test_arguments_reach_their_part(processor):
     batch = processor(images=picture(), text="a", padding="max_length", max_length=9, size=4, crop_size=4)
-    assert batch.input_ids.shape == (1, 9) and batch.pixel_values.shape == (1, 3, 4, 4)
+    assert batch.input_ids.shape == (1, 8) and batch.pixel_values.shape == (1, 3, 4, 4)  # one is left for the end
     batch = processor(text="a", text_kwargs={"padding": "max_length", "max_length": 7})
     assert batch.input_ids.shape == (1, 7)
 

@@ -28,6 +28,7 @@ PACKAGE = "itit_hf"
 # Lowest row first.
 LAYERS = (
     (
+        "auto_classes",
         "configuration_itit",
         "cycle_generation",
         "masking",

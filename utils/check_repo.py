@@ -50,6 +50,7 @@ KWARGS_ALLOWED = {
     "on_step_end": "transformers' callbacks are passed all the trainer holds",
     "post_process_image_text_to_text": "transformers' image-text-to-text pipeline passes its decoding options",
     "prepare_inputs_for_generation": "transformers' `generate` passes all it holds",
+    "_prepare_generated_length": "transformers' `generate` passes which lengths were asked for",
     "ITITModel.forward": "transformers' `capture_outputs` reads `output_hidden_states` and its like from it",
 }
 

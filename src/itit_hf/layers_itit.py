@@ -44,6 +44,32 @@ def gather_tokens(hidden_states: torch.Tensor, positions: torch.Tensor) -> torch
     return hidden_states.gather(1, positions[..., None].expand(-1, -1, hidden_states.size(-1)))
 
 
+def joint_attention_mask(
+    image: torch.Tensor,
+    text: torch.Tensor,
+    text_attention_mask: torch.Tensor | None,
+    kept_attention_mask: torch.Tensor | None,
+) -> torch.Tensor | None:
+    """Which of the encoder's positions are no padding.
+
+    Args:
+        image (`torch.FloatTensor` of shape `(batch_size, num_kept, hidden_size)`)
+        text (`torch.FloatTensor` of shape `(batch_size, text_length, hidden_size)`)
+        text_attention_mask (`torch.Tensor` of shape `(batch_size, text_length)`, *optional*): All by default.
+        kept_attention_mask (`torch.BoolTensor` of shape `(batch_size, num_kept)`, *optional*): All by default.
+
+    Returns:
+        `torch.BoolTensor` of shape `(batch_size, num_kept + text_length)`, or `None` if no mask is given.
+    """
+    if text_attention_mask is None and kept_attention_mask is None:
+        return None
+    if kept_attention_mask is None:
+        kept_attention_mask = torch.ones(image.shape[:2], dtype=torch.bool, device=image.device)
+    if text_attention_mask is None:
+        text_attention_mask = torch.ones(text.shape[:2], dtype=torch.bool, device=text.device)
+    return torch.cat([kept_attention_mask, text_attention_mask.bool()], dim=1)  # (B, Kept + L)
+
+
 def sine_cosine_positions(side: int, width: int) -> torch.Tensor:
     """Sines and cosines of a cell's row and column, a quarter of the width each, with wavelengths from one turn in
     6 cells to one in 600: equal steps on the grid are equal rotations, so attention to a neighbour is one matrix.

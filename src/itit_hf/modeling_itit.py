@@ -23,6 +23,7 @@ from .layers_itit import (
     ITITLayer,
     ITITTextDecoder,
     gather_tokens,
+    joint_attention_mask,
     scale_gradient,
     sine_cosine_positions,
 )
@@ -220,7 +221,7 @@ class ITITModel(ITITPreTrainedModel):
         text = self.project_text(text_embeds.to(image.dtype))  # (B, L, H)
         text = text + self.embed_text_positions.weight[:text_length]
         hidden = self.dropout(self.norm_embeddings(torch.cat([image, text], dim=1)))  # (B, Kept + L, H)
-        attention_mask = self._joint_attention_mask(image, text, text_attention_mask, kept_attention_mask)
+        attention_mask = joint_attention_mask(image, text, text_attention_mask, kept_attention_mask)
         mask = create_bidirectional_mask(config=self.config, inputs_embeds=hidden, attention_mask=attention_mask)
         for layer in self.layers:
             hidden = layer(hidden, mask)
@@ -236,16 +237,6 @@ class ITITModel(ITITPreTrainedModel):
         if bool_masked_pos is not None:
             embeds = torch.where(bool_masked_pos[..., None], self.embed_image_tokens.weight[-1], embeds)
         return embeds + self.embed_image_positions.weight  # (B, K, H)
-
-    @staticmethod
-    def _joint_attention_mask(image, text, text_attention_mask, kept_attention_mask) -> torch.Tensor | None:
-        if text_attention_mask is None and kept_attention_mask is None:
-            return None
-        if kept_attention_mask is None:
-            kept_attention_mask = torch.ones(image.shape[:2], dtype=torch.bool, device=image.device)
-        if text_attention_mask is None:
-            text_attention_mask = torch.ones(text.shape[:2], dtype=torch.bool, device=text.device)
-        return torch.cat([kept_attention_mask, text_attention_mask.bool()], dim=1)  # (B, Kept + L)
 
 
 class ITITForImageGeneration(ITITPreTrainedModel):
@@ -436,16 +427,26 @@ class ITITForCaptioning(ITITPreTrainedModel, GenerationMixin):
 
     def _write_prefix(self, features, input_ids, attention_mask) -> tuple[torch.Tensor, torch.Tensor]:
         batch_size, prefix_length = features.shape[:2]
+        if input_ids is not None and attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
         if input_ids is not None and bool((input_ids == self.config.image_token_id).any()):
-            mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-            return input_ids, mask
+            return input_ids, attention_mask
         prefix = torch.full((batch_size, prefix_length + 1), self.config.image_token_id, device=features.device)
         prefix[:, -1] = self.config.bos_token_id
         prefix_mask = torch.ones_like(prefix)
         if input_ids is None:
             return prefix, prefix_mask
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        return torch.cat([prefix, input_ids], dim=1), torch.cat([prefix_mask, mask], dim=1)
+        order = attention_mask.argsort(dim=1, stable=True)  # padding first: the text goes on at its end
+        text, mask = input_ids.gather(1, order), attention_mask.gather(1, order)
+        return torch.cat([prefix, text], dim=1), torch.cat([prefix_mask, mask], dim=1)
+
+    def _prepare_generated_length(self, generation_config, **kwargs):
+        """No longer than the positions there are: what is given of a caption leaves room for the rest only."""
+        generation_config = super()._prepare_generated_length(generation_config=generation_config, **kwargs)
+        if (generation_config.max_new_tokens or 0) <= self.config.max_text_length:
+            longest = self.config.num_prefix_tokens + 1 + self.config.max_text_length
+            generation_config.max_length = min(generation_config.max_length, longest)
+        return generation_config
 
     def prepare_inputs_for_generation(self, input_ids, encoder_hidden_states=None, is_first_iteration=False, **kwargs):
         """Hand the image over once: afterwards its keys and values are in the cache."""

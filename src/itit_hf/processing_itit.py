@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from transformers import AutoProcessor, BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, TextKwargs, Unpack
@@ -116,8 +117,9 @@ class ITITProcessor(ProcessorMixin):
             `pixel_values` to `image_token_ids`. Saved and loaded with the processor, in a folder of its own.
 
     Example:
-        `processor(images=["bus.png"], text="a red bus")` has `pixel_values` of shape (1, 3, H, W), `image_token_ids`
-        of shape (1, K), and `input_ids` and `attention_mask` of shape (1, L).
+        `processor(images=["bus.png"])` has `pixel_values` of shape (1, 3, H, W) and `image_token_ids` of shape (1, K);
+        `processor(text="a red bus")` has `input_ids` and `attention_mask` of shape (1, L), as the text encoder wants
+        them; `model.generate(**processor(images=["bus.png"], text="a red"))` completes a caption.
     """
 
     valid_processor_kwargs = ITITProcessorKwargs
@@ -138,11 +140,16 @@ class ITITProcessor(ProcessorMixin):
         return [*names, "input_ids", "attention_mask"]
 
     def __call__(self, images=None, text=None, **kwargs: Unpack[ITITProcessorKwargs]) -> BatchFeature:
-        """Make a batch of pictures, of texts, or of both.
+        """Make a batch of pictures, of texts, or of pictures with the beginnings of their captions.
+
+        Both together are what `generate` of [`ITITForCaptioning`] takes, and what transformers' "image-text-to-text"
+        pipeline asks for: a beginning has no end of sequence and is padded on the left, "" is of no tokens, and the
+        pixels are left out where there are `image_token_ids`.
 
         Args:
             images (*optional*): What [`load_image`] takes, or a list of it.
-            text (`str` or `Sequence[str]`, *optional*): One text or several. "" is the null text, one token.
+            text (`str` or `Sequence[str]`, *optional*):
+                One text or several; with images, one for each or one for all. "" alone is the null text, one token.
             on_long_text (`str`, *optional*, defaults to `"warn"`): `"warn"` or `"error"`, see [`tokenize_text`].
             max_length (`int`, *optional*, defaults to 64): Text tokens at most, the end of sequence included.
             padding (`bool` or `str`, *optional*, defaults to `"longest"`): As in any tokenizer.
@@ -155,8 +162,8 @@ class ITITProcessor(ProcessorMixin):
             `input_ids` and `attention_mask` of shape `(batch_size, length)`.
 
         Raises:
-            ValueError: If neither is given, a picture cannot be read, a text is not a string, or one is too long and
-                `on_long_text="error"`.
+            ValueError: If neither is given, a picture cannot be read, a text is not a string, there are as many texts
+                as neither pictures nor one, or a text is too long and `on_long_text="error"`.
         """
         if images is None and text is None:
             raise ValueError("at least one of `images` and `text` must be given, got neither")
@@ -174,8 +181,29 @@ class ITITProcessor(ProcessorMixin):
                 data["image_token_ids"] = self.encode_images(pixel_values).cpu().numpy()
         if text is not None:
             options = {key: merged["text_kwargs"][key] for key in ("max_length", "padding", "on_long_text")}
-            data.update(tokenize_text(self.tokenizer, text, **options))
+            if images is None:
+                data.update(tokenize_text(self.tokenizer, text, **options))
+            else:
+                data.update(self._begin_captions(text, len(pixel_values), return_tensors is not None, **options))
+                if self.image_tokenizer is not None:
+                    del data["pixel_values"]  # `generate` takes no argument that it does not use
         return BatchFeature(data, tensor_type=return_tensors)
+
+    def _begin_captions(self, text, num_images: int, as_arrays: bool, max_length: int, padding, on_long_text) -> dict:
+        """Ids and padding mask of texts that a caption model goes on from; arrays are `(num_images, length)`."""
+        texts = [text] if isinstance(text, str) else text
+        rows = tokenize_text(self.tokenizer, texts, max_length, padding=False, on_long_text=on_long_text).input_ids
+        if len(rows) not in (1, num_images):
+            raise ValueError(f"`text` has {len(rows)} entries for {num_images} pictures; give one, or one for each")
+        rows = [row[:-1] for row in (rows * num_images if len(rows) == 1 else rows)]  # without the end of sequence
+        options = {"padding": padding, "padding_side": "left", "return_attention_mask": True}
+        padded = self.tokenizer.pad(
+            {"input_ids": rows}, **options, max_length=max_length - 1 if padding == "max_length" else None
+        )
+        if not as_arrays or len({len(row) for row in padded["input_ids"]}) > 1:
+            return dict(padded)
+        # Lists of no numbers would become floating point numbers.
+        return {key: np.array(value, dtype=np.int64).reshape(num_images, -1) for key, value in padded.items()}
 
     def encode_images(self, pixel_values: torch.Tensor) -> torch.LongTensor:
         """Ids of pictures, made on the image tokenizer's device and without gradients.

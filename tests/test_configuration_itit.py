@@ -26,6 +26,7 @@ def test_ids_outside_the_tokenizers_stand_in_spare_rows():
     [
         ({"num_image_tokens": 200}, "must be a square"),
         ({"hidden_size": 770}, "`hidden_size` must be a multiple"),
+        ({"hidden_size": 774, "num_attention_heads": 6, "initializer": "xavier"}, "`hidden_size` .* multiple of 4"),
         ({"num_text_tokens": 32127}, "`num_text_tokens` must be in"),
         ({"encoder_drop": "some"}, "`encoder_drop` must be one of"),
         ({"initializer": "zeros"}, "`initializer` must be one of"),

@@ -144,13 +144,19 @@ def test_sizes_and_corners_lie_on_the_grid_and_every_cell_of_it_is_used(config, 
             assert (left + width < next_left) if scene.relation == "left of" else (top + height < next_top)
 
 
+def test_objects_have_the_sizes_asked_for(config):
+    world = world_of(replace(config, size_range=(0.25, 0.375)))
+    objects = [item for n in range(300) for item in world.sample(0, n).objects]
+    assert {max(item.box[2:]) for item in objects} == set(range(16, 24 + 1))
+
+
 def test_a_single_object_is_at_least_forty_pixels_long_at_64(cut_outs):
     world = World(SceneConfig(styles=(cut_outs,), kinds=SHAPES))
     sizes = {max(world.sample(0, n).objects[0].box[2:]) for n in range(1000)}
     assert (min(sizes), max(sizes)) == (40, 54)
 
 
-@pytest.mark.parametrize("resolution", [64, 128, 256])
+@pytest.mark.parametrize("resolution", [32, 64, 128, 256])
 def test_every_background_token_of_eight_pixels_has_one_colour(cut_outs, resolution):
     world = World(SceneConfig(resolution=resolution, styles=(cut_outs,), kinds=SHAPES))
     for background in world.config.backgrounds:
@@ -169,7 +175,8 @@ def test_a_sprite_covers_its_box_in_its_colour(cut_outs):
 def test_scene_and_config_survive_json(config):
     scene = world_of(config).sample(0, 1)
     assert Scene.from_json(scene.to_json()) == scene
-    assert SceneConfig.from_json(config.to_json()) == config
+    for kept in (config, replace(config, size_range=(0.375, 0.4), grid=8)):
+        assert SceneConfig.from_json(kept.to_json()) == kept
 
 
 @pytest.mark.parametrize(
@@ -177,6 +184,11 @@ def test_scene_and_config_survive_json(config):
     [
         {"resolution": 100},
         {"max_objects": 3},
+        {"grid": 3},
+        {"grid": 8, "resolution": 32},  # two objects of 12 to 15 pixels
+        {"size_range": (0.3, 0.5)},
+        {"size_range": (0.4, 0.3)},
+        {"size_range": (0.4,)},
         {"colours": ("mauve",)},
         {"colours": ()},
         {"kinds": ("bus", "bus")},

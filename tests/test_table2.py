@@ -85,6 +85,16 @@ def test_there_is_no_other_recipe():
     assert names == [f"row{row:02d}.yaml" for row in TABLE_2]
 
 
+def test_the_stages_of_few_pairs_start_where_the_one_before_them_ended():
+    starts = {}
+    for path in (RECIPES / "few_pairs").iterdir():
+        script_args, args = parse("--config", str(path))
+        assert (args.output_dir, script_args.paired_split) == (f"out/few-pairs/{path.stem}", "paired[:500]")
+        starts[path.stem] = script_args.model_name_or_path
+    before = {stage: f"out/few-pairs/{stage}/pipeline/model" for stage in ("pairs", "images")}
+    assert starts == {"pairs": None, "none": before["pairs"], "images": before["pairs"], "cycles": before["images"]}
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """A folder like that of the emoji scenes: 24 pairs, 8 pictures without text and 8 sentences without picture."""

@@ -190,6 +190,10 @@ class ITITConfig(PreTrainedConfig):
                 raise ValueError(
                     f"`{width}` must be a multiple of `{heads}`, got {getattr(self, width)} and {getattr(self, heads)}"
                 )
+            if self.initializer == "xavier" and getattr(self, width) % 4:  # sines and cosines of two coordinates
+                raise ValueError(
+                    f'`{width}` must be a multiple of 4 with `initializer="xavier"`, got {getattr(self, width)}'
+                )
 
     def validate_names(self):
         """Called by `@strict`."""

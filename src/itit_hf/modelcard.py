@@ -128,7 +128,7 @@ def training_facts(
 
     Returns:
         `dict`, to be completed by what only the user knows: `ModelFacts(name, **training_facts(...), licence=...)`.
-        The seconds are those of sessions that came to their end.
+        The seconds are those of runs that came to their end.
     """
     losses = {}
     for line in log_history:

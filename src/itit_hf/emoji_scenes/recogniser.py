@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .kinds import COLOURS, KINDS
-from .scenes import BACKGROUNDS
+from .scenes import BACKGROUNDS, Boxed
 
 INPUT_SIZE = 64
 CELL = 8  # pixels of the grid that kinds, colours and boxes are read on
@@ -29,18 +29,12 @@ _NEIGHBOURHOOD = 5  # points to a side within which one object has one centre: b
 
 
 @dataclass(frozen=True)
-class SeenObject:
+class SeenObject(Boxed):
     """One object as read; `box` is (left, top, width, height) in pixels, not rounded."""
 
     kind: str
     colour: str
     box: tuple[float, float, float, float]
-
-    @property
-    def centre(self) -> tuple[float, float]:
-        """Horizontal and vertical centre in pixels."""
-        left, top, width, height = self.box
-        return left + width / 2, top + height / 2
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class SceneConfig:
         backgrounds (`tuple[str, ...]`): Keys of `BACKGROUNDS`.
         max_objects (`int`, defaults to 1): 1, or 2 for scenes of one or two objects.
         grid (`int`, defaults to 1): Sizes and top left corners of objects are multiples of so many pixels. On the
-            cells of an image tokenizer (8) a drawing has few different codes, and a small model learns to draw it.
+            cells of an image tokenizer (8) a drawing has few different codes.
         size_range (`tuple[float, float]`, *optional*): Least and greatest longer side of an object, as a share of the
             picture. By default 0.62 to 0.85 in scenes of one object and 0.36 to 0.48 in scenes of two.
     """
@@ -79,15 +79,25 @@ class SceneConfig:
             raise ValueError(f"`kinds` must be at least two for scenes of two objects, got {self.kinds}")
 
     def _check_sizes(self) -> None:
-        if self.size_range is None:
-            return
-        low, high = self.size_range
-        largest = 0.85 if self.max_objects == 1 else 0.48  # what leaves room to place it
-        if not 0 < low <= high <= largest:
-            raise ValueError(f"`size_range` must rise within 0 and {largest}, got {self.size_range}")
-        if -(-low * self.resolution // self.grid) > high * self.resolution // self.grid:
-            raise ValueError(f"`size_range` {self.size_range} holds no multiple of `grid` {self.grid} pixels")
-        object.__setattr__(self, "size_range", (low, high))
+        if self.size_range is not None:
+            largest = _SIZES[self.max_objects][1]  # what leaves room to place it
+            if len(self.size_range) != 2 or not 0 < self.size_range[0] <= self.size_range[1] <= largest:
+                raise ValueError(
+                    f"`size_range` must be two shares, 0 < least <= greatest <= {largest}; got {self.size_range}"
+                )
+            object.__setattr__(self, "size_range", tuple(self.size_range))
+        for count in range(1, self.max_objects + 1):
+            low, high = self.sizes(count)
+            if -(-low // self.grid) > high // self.grid:
+                raise ValueError(
+                    f"`grid` {self.grid} has no multiple among the sizes of an object, {low} to {high} pixels: give "
+                    "another `size_range`"
+                )
+
+    def sizes(self, count: int) -> tuple[int, int]:
+        """Least and greatest longer side, in pixels, of an object in scenes of `count`."""
+        low, high = (share * self.resolution for share in self.size_range or _SIZES[count])
+        return int(np.ceil(low)), int(high)
 
     def to_json(self) -> str:
         """The config as a JSON object."""
@@ -111,20 +121,24 @@ def first_kinds(styles: list[str], num_kinds: int) -> tuple[str, ...]:
     return tuple(kinds[:num_kinds])
 
 
-@dataclass(frozen=True)
-class SceneObject:
-    """One object: `box` is (left, top, width, height) in pixels."""
-
-    kind: str
-    colour: str
-    style: str
-    box: tuple[int, int, int, int]
+class Boxed:
+    """What has a `box`: (left, top, width, height) in pixels."""
 
     @property
     def centre(self) -> tuple[float, float]:
         """Horizontal and vertical centre in pixels."""
         left, top, width, height = self.box
         return left + width / 2, top + height / 2
+
+
+@dataclass(frozen=True)
+class SceneObject(Boxed):
+    """One object: `box` is (left, top, width, height) in pixels."""
+
+    kind: str
+    colour: str
+    style: str
+    box: tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -208,8 +222,7 @@ class World:
             kind = draws.choice(kinds)
             kinds.remove(kind)  # two objects of one scene are of different kinds
             colour, style = draws.choice(config.colours), draws.choice(config.styles)
-            low, high = (share * config.resolution for share in config.size_range or _SIZES[count])
-            size = draws.multiple(config.grid, int(np.ceil(low)), int(high))
+            size = draws.multiple(config.grid, *config.sizes(count))
             parts.append((kind, colour, style, *self._sheet.box(style, kind, size)))
         relation = draws.choice(("left of", "above")) if count == 2 else None
         corners = self._place([part[3:] for part in parts], relation, len(BACKGROUNDS[background]) == 2, draws)

@@ -31,7 +31,6 @@ import torch
 from datasets import Dataset
 from diffusers import VQModel
 from transformers import AutoTokenizer, T5EncoderModel, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from itit_hf import (
     ITITConfig,
@@ -72,6 +71,7 @@ class ScriptArguments:
         model_name_or_path (`str`, *optional*): Checkpoint to start from; new weights by default.
         model_preset (`str`): Size of new weights: tiny, base, large or huge.
         dropout (`float`): Dropout of new weights, on embeddings, residual branches and attention.
+        attn_implementation (`str`): Attention of the model: sdpa, or eager, which `--bf16` is faster with on a CPU.
         scenes_folder (`str`, *optional*): Where the emoji scenes are, or are built; data/emoji-scenes-64 by default.
         scenes_styles (`list[str]`): Their art.
         scenes_num_kinds (`int`): How many kinds of things they show.
@@ -91,6 +91,7 @@ class ScriptArguments:
     model_name_or_path: str | None = None
     model_preset: str = "tiny"
     dropout: float = 0.1
+    attn_implementation: str = "sdpa"
     scenes_folder: str | None = None
     scenes_styles: list[str] = field(default_factory=lambda: ["openmoji"])
     scenes_num_kinds: int = 24
@@ -122,7 +123,9 @@ def load_frozen_parts(args: ScriptArguments):
 def create_model(args: ScriptArguments, text_encoder, processor, num_image_tokens: int) -> ITITForPreTraining:
     """Trained weights, or new ones that fit the frozen parts."""
     if args.model_name_or_path is not None:
-        return ITITForPreTraining.from_pretrained(args.model_name_or_path)
+        return ITITForPreTraining.from_pretrained(
+            args.model_name_or_path, attn_implementation=args.attn_implementation
+        )
     config = ITITConfig.preset(args.model_preset)
     config.codebook_size = processor.image_tokenizer.config.num_vq_embeddings
     config.num_image_tokens = num_image_tokens
@@ -132,13 +135,16 @@ def create_model(args: ScriptArguments, text_encoder, processor, num_image_token
     config.text_hidden_size = text_encoder.config.d_model
     config.text_encoder_name_or_path = args.text_encoder or args.frozen_parts
     config.image_tokenizer_name_or_path = args.image_tokenizer or args.frozen_parts
-    model = ITITForPreTraining(ITITConfig(**config.to_dict()))
+    config = ITITConfig(**config.to_dict(), attn_implementation=args.attn_implementation)
+    model = ITITForPreTraining(config)
     codebook = processor.image_tokenizer.quantize.embedding.weight.detach()
     model.initialize_code_embeddings(codebook, torch.Generator().manual_seed(0))
     return model
 
 
-def load_streams(args: ScriptArguments, objectives: list[str], processor) -> tuple[dict, Dataset | None]:
+def load_streams(
+    args: ScriptArguments, objectives: list[str], processor, bad_images: str = "raise"
+) -> tuple[dict, Dataset | None]:
     """The streams that the objectives read, and held-out pairs, with their pictures as token ids."""
     sources = {
         "paired": (args.paired_dataset, args.paired_split),
@@ -157,7 +163,7 @@ def load_streams(args: ScriptArguments, objectives: list[str], processor) -> tup
         if sources[name][0] is None:
             raise ValueError(f"the objectives {objectives} need `--{name}_dataset`")
         rows = load_rows(*sources[name])
-        streams[name] = rows if name == "text" else add_image_token_ids(rows, processor)
+        streams[name] = rows if name == "text" else add_image_token_ids(rows, processor, bad_images=bad_images)
     return streams, add_image_token_ids(load_rows(*evaluation), processor) if evaluation[1] else None
 
 
@@ -169,7 +175,7 @@ def main(arguments: list[str] | None = None):
     set_seed(training_args.seed)
     text_encoder, processor = load_frozen_parts(args)
     with training_args.main_process_first(desc="data"):
-        streams, eval_pairs = load_streams(args, training_args.objectives, processor)
+        streams, eval_pairs = load_streams(args, training_args.objectives, processor, training_args.bad_images)
     with_pictures = next(rows for name, rows in streams.items() if name != "text")
     num_image_tokens = len(with_pictures[0]["image_token_ids"])
     model = create_model(args, text_encoder, processor, num_image_tokens)
@@ -185,11 +191,7 @@ def main(arguments: list[str] | None = None):
         eval_dataset=eval_pairs,
         scheduler=ITITScheduler(mask_token_id=model.config.mask_token_id, temperature=temperature),
     )
-    checkpoint = training_args.resume_from_checkpoint
-    if checkpoint == "last":
-        checkpoint = get_last_checkpoint(training_args.output_dir)
-        logger.info(f"resuming from {checkpoint}" if checkpoint else "no checkpoint yet: starting from step 0")
-    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     if eval_pairs is not None:
         metrics = trainer.evaluate()
         logger.info(", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if "loss" in name))

@@ -426,6 +426,17 @@ def test_a_split_is_judged_in_both_directions(monkeypatch):
     assert shares["rendered_both"] == shares["reconstructed_both"] == shares["caption_both"] == 1.0
 
 
+def test_a_right_drawing_that_was_trained_on_is_counted_as_a_copy(monkeypatch):
+    tokens = {"bus": [5, 6], "car": [7, 8]}
+    monkeypatch.setattr(
+        evaluate_emoji_scenes, "tokens_of", lambda pipe, pictures: torch.tensor(list(map(tokens.get, pictures)))
+    )
+    judge = Reads(seen(RED_BUS))
+    trained_on = torch.tensor([[5, 6], [0, 0], [1, 1], [2, 2], [3, 3], [4, 4], [9, 9], [10, 10], [11, 11]])
+    shares = evaluate_emoji_scenes.evaluate_copies(None, judge, ["bus", "car"], ["a red bus"] * 2, trained_on)
+    assert shares == {"drawn_copied": 0.5, "drawn_both_and_new": 0.5}
+
+
 def test_reconstructions_are_pictures_of_the_size_given():
     pipe = tiny_pipeline()
     pictures = evaluate_emoji_scenes.reconstruct(pipe, [blank(16), blank(16)])

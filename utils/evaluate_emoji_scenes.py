@@ -12,6 +12,9 @@ For each split, with 95% intervals:
 - `rendered_*`: the same of the true pictures: what the recogniser itself gets right.
 - `drawn_then_described_*`: whether the *same* model names what it was asked to draw. That is self-consistency, not
   accuracy: a model that draws and describes wrongly in the same way would pass.
+- With `--copies_of` the split trained on: `drawn_copied`, how many drawings have more than half of their thing, token
+  by token, from one picture of it, and `drawn_both_and_new`, how many are right and no such copy. From few pictures a
+  model learns them by heart, and repeats them when it is asked.
 """
 
 import json
@@ -24,7 +27,7 @@ from tqdm.auto import tqdm
 
 from itit_hf import ITITPipeline, decode_image_token_ids
 from itit_hf.data import load_rows
-from itit_hf.emoji_scenes.evaluation import caption_accuracy, confidence_interval, prompt_accuracy
+from itit_hf.emoji_scenes.evaluation import caption_accuracy, confidence_interval, copied_shares, prompt_accuracy
 from itit_hf.emoji_scenes.recogniser import SceneRecogniser
 from itit_hf.emoji_scenes.scenes import Scene
 
@@ -32,15 +35,24 @@ logger = logging.getLogger(__name__)
 
 
 @torch.no_grad()
+def tokens_of(pipe: ITITPipeline, pictures: list) -> torch.Tensor:
+    """Token ids of pictures, of shape `(num_pictures, num_image_tokens)`."""
+    return pipe.processor(images=pictures, return_tensors="pt")["image_token_ids"]
+
+
+@torch.no_grad()
 def reconstruct(pipe: ITITPipeline, pictures: list) -> list:
     """Pictures as the image tokenizer gives them back."""
-    image_token_ids = pipe.processor(images=pictures, return_tensors="pt")["image_token_ids"]
+    image_token_ids = tokens_of(pipe, pictures)
     pixel_values = decode_image_token_ids(pipe.image_tokenizer, image_token_ids)  # (B, 3, H, W)
     return pipe.image_processor.postprocess(pixel_values, output_type="pil")
 
 
-def evaluate_split(pipe: ITITPipeline, recogniser: SceneRecogniser, rows, options) -> dict[str, float]:
-    """All shares of one split. Scene i is drawn from a generator of its own, whatever the batch size."""
+def evaluate_split(
+    pipe: ITITPipeline, recogniser: SceneRecogniser, rows, options, trained_on: torch.Tensor | None = None
+) -> dict[str, float]:
+    """All shares of one split, and of copies if the tokens of the pictures trained on are given. Scene i is drawn from
+    a generator of its own, whatever the batch size."""
     prompts, scenes = [texts[0] for texts in rows["text"]], [Scene.from_json(text) for text in rows["scene"]]
     pictures, drawn, reconstructed, said, redescribed = [], [], [], [], []
     for start in tqdm(range(0, len(rows), options.batch_size), desc="scenes"):
@@ -64,7 +76,18 @@ def evaluate_split(pipe: ITITPipeline, recogniser: SceneRecogniser, rows, option
         "rendered": prompt_accuracy(pictures, prompts, recogniser),
         "drawn_then_described": caption_accuracy(redescribed, scenes),
     }
-    return {f"{what}_{name}": share for what, shares in figures.items() for name, share in shares.items()}
+    shares = {f"{what}_{name}": share for what, shares in figures.items() for name, share in shares.items()}
+    if trained_on is not None:
+        shares |= evaluate_copies(pipe, recogniser, drawn, prompts, trained_on)
+    return shares
+
+
+def evaluate_copies(pipe, recogniser, drawn: list, prompts: list[str], trained_on: torch.Tensor) -> dict[str, float]:
+    """Shares of drawings that are copies of the pictures trained on, and of those that are right and no copies."""
+    copied = (copied_shares(tokens_of(pipe, drawn), trained_on) > 0.5).tolist()
+    judged = zip(drawn, prompts, copied, strict=True)
+    new = sum(prompt_accuracy([drawing], [prompt], recogniser)["both"] for drawing, prompt, copy in judged if not copy)
+    return {"drawn_copied": sum(copied) / len(drawn), "drawn_both_and_new": new / len(drawn)}
 
 
 def main(arguments: list[str] | None = None) -> dict:
@@ -82,17 +105,21 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--temperature", type=float, help="Of the order of decoding; the scheduler's by default.")
     parser.add_argument("--seed", type=int, default=0, help="Scene i is drawn from this seed plus i.")
     parser.add_argument("--batch_size", type=int, default=50, help="Scenes at a time.")
+    parser.add_argument("--copies_of", help="Split of the dataset that was trained on, such as paired[:500].")
     parser.add_argument("--output", help="JSON file for the figures, the settings and the versions.")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     pipe = ITITPipeline.from_pretrained(options.model)
     pipe.set_progress_bar_config(disable=True)
     recogniser = SceneRecogniser.from_pretrained(options.recogniser)
+    trained_on = None
+    if options.copies_of:
+        trained_on = tokens_of(pipe, list(load_rows(options.dataset, options.copies_of)["image"]))
     results = {}
     for split in options.splits:
         rows = load_rows(options.dataset, split)
         rows = rows.select(range(min(options.num_scenes, len(rows))))
-        shares = evaluate_split(pipe, recogniser, rows, options)
+        shares = evaluate_split(pipe, recogniser, rows, options, trained_on)
         intervals = {name: confidence_interval(share, len(rows)) for name, share in shares.items()}
         results[split] = {"num_scenes": len(rows), "shares": shares, "intervals": intervals}
         logger.info(f"{split}, {len(rows)} scenes:")

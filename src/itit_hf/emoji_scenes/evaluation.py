@@ -9,6 +9,8 @@ recogniser, and the prompt that asked for it is held against what was read.
 import math
 from collections.abc import Sequence
 
+import torch
+
 from .grammar import ParsedCaption, describes, parse
 from .recogniser import SceneRecogniser, SeenScene
 from .scenes import Scene
@@ -101,3 +103,39 @@ def confidence_interval(share: float, count: int) -> tuple[float, float]:
     middle = (share + squared / 2) / (1 + squared)
     reach = math.sqrt(squared * (share * (1 - share) + squared / 4)) / (1 + squared)
     return max(middle - reach, 0.0), min(middle + reach, 1.0)
+
+
+def copied_shares(
+    image_token_ids: torch.Tensor, training_token_ids: torch.Tensor, num_ground_codes: int = 8
+) -> torch.Tensor:
+    """How much of each picture one training picture has at the same places: a model that repeats the few pictures it
+    was shown draws what it is asked for as well.
+
+    The most frequent codes of the training pictures are those of plain grounds, which all pictures share; tokens of
+    these codes do not count.
+
+    Args:
+        image_token_ids (`torch.LongTensor` of shape `(num_pictures, num_image_tokens)`): Drawn pictures.
+        training_token_ids (`torch.LongTensor` of shape `(num_training, num_image_tokens)`): Those trained on.
+        num_ground_codes (`int`, *optional*, defaults to 8): How many codes count as ground.
+
+    Returns:
+        `torch.FloatTensor` of shape `(num_pictures,)`: From 0 to 1, of the training picture that has most; 0 for a
+        picture that is ground alone.
+
+    Raises:
+        ValueError: If there is no training picture, or the two have different numbers of tokens.
+    """
+    if not len(training_token_ids) or image_token_ids.shape[1:] != training_token_ids.shape[1:]:
+        raise ValueError(
+            "`training_token_ids` must hold at least one picture of as many tokens as `image_token_ids`, got shapes "
+            f"{tuple(training_token_ids.shape)} and {tuple(image_token_ids.shape)}"
+        )
+    counts = training_token_ids.flatten().bincount()
+    ground = counts.topk(min(num_ground_codes, len(counts))).indices
+    counted = ~torch.isin(image_token_ids, ground)  # (N, K)
+    shares = []
+    for picture, places in zip(image_token_ids, counted, strict=True):
+        same = (training_token_ids == picture) & places  # (T, K)
+        shares.append(same.sum(dim=-1).max() / places.sum().clamp(min=1))
+    return torch.stack(shares)

@@ -194,6 +194,7 @@ def main(arguments: list[str] | None = None):
     trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     if eval_pairs is not None:
         metrics = trainer.evaluate()
+        trainer.save_metrics("eval", metrics)
         logger.info(", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if "loss" in name))
     folder = os.path.join(training_args.output_dir, "pipeline")
     trainer.save_pipeline(folder)

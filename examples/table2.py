@@ -1,0 +1,204 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+r"""Table 2 and Figure 5 at small scale: what each objective, and unpaired data, is worth.
+
+    python examples/table2.py --rows 3 7 10 14 --seeds 0 1 2
+    python examples/table2.py --rows 3 14 --pairs 20000 1000 400 200 60 --output_dir out/figure5
+
+Every row of Table 2 is a recipe of examples/recipes/table2. Of each seed, all rows start from the same weights, which
+were trained on the pairs alone (row 3) for `--start_steps`, and take `--steps` more. Each run is judged on scenes that
+no stream holds (utils/evaluate_emoji_scenes.py), and its losses on unseen pairs are kept. What is finished is not run
+again: interrupted, the same command goes on. All runs, and mean and range over the seeds, go into `results.json`,
+`table.md` and `figure.png` of the output folder.
+
+What follows `--` goes to each training: `-- --use_cpu --scenes_folder data/scenes --max_grad_norm 0.5`.
+"""
+
+import json
+import logging
+import re
+import subprocess
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+import matplotlib
+from tqdm.auto import tqdm
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402  (the backend comes first)
+
+logger = logging.getLogger(__name__)
+
+ROOT = Path(__file__).parents[1]
+RECIPES = ROOT / "examples" / "recipes" / "table2"
+START_ROW = 3  # both directions, pairs alone
+# Columns of the table: title, split, figure; of no split where it is a loss on unseen pairs.
+COLUMNS = {
+    "captions": ("validation", "caption_both"),
+    "drawn": ("validation", "drawn_both"),
+    "drawn, no copy": ("validation", "drawn_both_and_new"),
+    "captions, held out": ("heldout", "caption_both"),
+    "drawn, held out": ("heldout", "drawn_both"),
+    "i2t loss": (None, "eval_loss_i2t"),
+    "t2i loss": (None, "eval_loss_t2i"),
+}
+
+
+def recipe(row: int) -> Path:
+    """File of a row of Table 2."""
+    return RECIPES / f"row{row:02d}.yaml"
+
+
+def paper_figures(row: int) -> str:
+    """What the paper has in this row, from the head of the recipe."""
+    found = re.search(r"^# In the paper: (.*)\.$", recipe(row).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return found[1] if found else ""
+
+
+def run_name(row: int, seed: int, pairs: int | None) -> str:
+    """Folder of one run."""
+    return f"row{row:02d}-seed{seed}" if pairs is None else f"row{row:02d}-pairs{pairs}-seed{seed}"
+
+
+def train(row: int, seed: int, pairs: int | None, steps: int, folder: Path, start: Path | None, options: Namespace):
+    """One training, in a process of its own; a folder that has its pipeline already is left as it is."""
+    if (folder / "pipeline" / "model_index.json").is_file():
+        return
+    command = [sys.executable, str(ROOT / "examples" / "train_itit.py"), "--config", str(recipe(row))]
+    command += ["--seed", str(seed), "--max_steps", str(steps), "--output_dir", str(folder)]
+    command += ["--resume_from_checkpoint"]  # from its last checkpoint, if it was interrupted
+    if pairs is not None:
+        command += ["--paired_split", f"paired[:{pairs}]"]
+    if start is not None:
+        command += ["--model_name_or_path", str(start / "pipeline" / "model")]
+    subprocess.run(command + options.train_arguments, check=True, cwd=ROOT)
+
+
+def judge(folder: Path, pairs: int | None, options: Namespace) -> dict[str, float | None]:
+    """Figures of one run, each column's; measured once."""
+    file = folder / "figures.json"
+    if not file.is_file():
+        command = [sys.executable, str(ROOT / "utils" / "evaluate_emoji_scenes.py"), "--output", str(file)]
+        command += ["--model", str(folder / "pipeline"), "--dataset", options.dataset]
+        command += ["--num_scenes", str(options.num_scenes), "--num_beams", "1", "--temperature", "0.5"]
+        command += ["--copies_of", f"paired[:{pairs}]" if pairs is not None else options.copies_of]
+        subprocess.run(command, check=True, cwd=ROOT)
+    results = json.loads(file.read_text(encoding="utf-8"))["results"]
+    losses = json.loads((folder / "eval_results.json").read_text(encoding="utf-8"))
+    return {
+        title: losses.get(name) if split is None else results[split]["shares"][name]
+        for title, (split, name) in COLUMNS.items()
+    }
+
+
+def run_all(options: Namespace) -> list[dict]:
+    """Train and judge every row, number of pairs and seed that was asked for."""
+    runs, folder = [], Path(options.output_dir).resolve()
+    wanted = [(row, seed, pairs) for seed in options.seeds for pairs in options.pairs for row in options.rows]
+    for row, seed, pairs in tqdm(wanted, desc="runs"):
+        start = None
+        if options.start_steps:
+            start = folder / f"start-{run_name(START_ROW, seed, pairs)}"
+            train(START_ROW, seed, pairs, options.start_steps, start, None, options)
+        at = folder / run_name(row, seed, pairs)
+        train(row, seed, pairs, options.steps, at, start, options)
+        runs.append({"row": row, "seed": seed, "pairs": pairs, "figures": judge(at, pairs, options)})
+        (folder / "results.json").write_text(json.dumps({"settings": vars(options), "runs": runs}, indent=2))
+    return runs
+
+
+def summarise(runs: list[dict]) -> dict[tuple[int, int | None], dict[str, tuple[float, float, float] | None]]:
+    """Mean, least and greatest over the seeds, of each column, for each row and number of pairs."""
+    groups: dict[tuple[int, int | None], list[dict]] = {}
+    for run in runs:
+        groups.setdefault((run["row"], run["pairs"]), []).append(run["figures"])
+    summary = {}
+    for key, figures in groups.items():
+        columns = {title: [each[title] for each in figures] for title in COLUMNS}
+        summary[key] = {
+            title: None if None in values else (sum(values) / len(values), min(values), max(values))
+            for title, values in columns.items()
+        }
+    return summary
+
+
+def table(runs: list[dict]) -> str:
+    """Markdown: one line per row of Table 2 and number of pairs, each figure as mean (least to greatest)."""
+    lines = [["row", "pairs", "seeds", *COLUMNS, "in the paper"]]
+    lines.append(["---"] * len(lines[0]))
+    for (row, pairs), columns in summarise(runs).items():
+        seeds = sum(run["row"] == row and run["pairs"] == pairs for run in runs)
+        cells = ["" if each is None else "{:.3f} ({:.3f} to {:.3f})".format(*each) for each in columns.values()]
+        lines.append([str(row), "recipe's" if pairs is None else str(pairs), str(seeds), *cells, paper_figures(row)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def plot(runs: list[dict], file: Path):
+    """Captions and drawings over the rows, or over the number of pairs where there are several; bars from the least
+    to the greatest seed."""
+    summary, by_pairs = summarise(runs), len({run["pairs"] for run in runs}) > 1
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.5))
+    for axis, title in zip(axes, ("captions", "drawn", "t2i loss"), strict=True):
+        for row in sorted({row for row, _ in summary}):
+            points = [(pairs or 0, columns[title]) for (at, pairs), columns in summary.items() if at == row]
+            points = sorted((pairs, figures) for pairs, figures in points if figures is not None)
+            if not points:
+                continue
+            mean, least, greatest = (list(each) for each in zip(*(figures for _, figures in points), strict=True))
+            x = [pairs for pairs, _ in points] if by_pairs else [row]
+            errors = [
+                [m - low for m, low in zip(mean, least, strict=True)],
+                [high - m for m, high in zip(mean, greatest, strict=True)],
+            ]
+            axis.errorbar(x, mean, yerr=errors, marker="o", capsize=3, label=f"row {row}")
+        axis.set_title(title)
+        axis.set_xlabel("pairs" if by_pairs else "row of Table 2")
+        if by_pairs:
+            axis.set_xscale("log")
+            axis.legend()
+    figure.tight_layout()
+    figure.savefig(file, dpi=100)
+    plt.close(figure)
+
+
+def parse(arguments: list[str] | None) -> Namespace:
+    """The command line; what follows `--` goes to the trainings."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    parser = ArgumentParser(description="Table 2 and Figure 5 at small scale.")
+    parser.add_argument("--rows", type=int, nargs="+", default=[3, 7, 10, 14], choices=range(1, 15), metavar="ROW")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--pairs", type=int, nargs="+", default=[None], help="Numbers of pairs; the recipe's if none.")
+    parser.add_argument(
+        "--copies_of", default="paired[:200]", help="The recipes' pairs, of which drawings are copies."
+    )
+    parser.add_argument(
+        "--start_steps", type=int, default=400, help="On the pairs alone; 0: all rows from new weights."
+    )
+    parser.add_argument("--steps", type=int, default=600, help="Of each row.")
+    parser.add_argument(
+        "--dataset", default="data/emoji-scenes-64-12-kinds", help="Scenes that the runs are judged on."
+    )
+    parser.add_argument("--num_scenes", type=int, default=300, help="Of each split.")
+    parser.add_argument("--output_dir", default="out/table2")
+    options = parser.parse_args(arguments[:cut])
+    options.train_arguments = arguments[cut + 1 :]
+    return options
+
+
+def main(arguments: list[str] | None = None) -> str:
+    """Train, judge, write; the table."""
+    options = parse(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    Path(options.output_dir).mkdir(parents=True, exist_ok=True)
+    runs = run_all(options)
+    text = table(runs)
+    Path(options.output_dir, "table.md").write_text(text, encoding="utf-8")
+    plot(runs, Path(options.output_dir, "figure.png"))
+    logger.info(text)
+    return text
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+"""`examples/table2.py`: what it runs, what it does not run again, and how it sums up."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from .test_examples import script
+
+table2 = script("table2")
+
+SHARES = {"caption_both": 0.5, "drawn_both": 0.25, "drawn_both_and_new": 0.25}
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """In the place of trainings and judges: what was to be run; each leaves the files of a finished one."""
+    ran = []
+
+    def run(command, check, cwd):
+        ran.append(command)
+        at = {key: command[command.index(key) + 1] for key in ("--output_dir", "--output") if key in command}
+        if "--output_dir" in at:
+            folder = Path(at["--output_dir"])
+            (folder / "pipeline").mkdir(parents=True)
+            (folder / "pipeline" / "model_index.json").write_text("{}")
+            (folder / "eval_results.json").write_text('{"eval_loss_t2i": 2.0}')  # a row without image to text
+        else:
+            results = {split: {"shares": SHARES} for split in ("validation", "heldout")}
+            Path(at["--output"]).write_text(json.dumps({"results": results}))
+
+    monkeypatch.setattr(table2.subprocess, "run", run)
+    return ran
+
+
+def value(command, name):
+    return command[command.index(name) + 1]
+
+
+def test_all_rows_of_a_seed_start_from_the_same_weights(commands, tmp_path):
+    table2.main(["--rows", "3", "14", "--seeds", "5", "--output_dir", str(tmp_path)])
+    start, row3, _, row14, _ = commands
+    assert "row03.yaml" in value(start, "--config") and value(start, "--max_steps") == "400"
+    assert "row14.yaml" in value(row14, "--config") and value(row14, "--max_steps") == "600"
+    weights = str(tmp_path / "start-row03-seed5" / "pipeline" / "model")
+    assert value(row3, "--model_name_or_path") == value(row14, "--model_name_or_path") == weights
+    assert {value(command, "--seed") for command in (start, row3, row14)} == {"5"}
+
+
+def test_what_is_finished_is_not_run_again(commands, tmp_path):
+    arguments = ["--rows", "3", "--seeds", "0", "--output_dir", str(tmp_path)]
+    first = table2.main(arguments)
+    commands.clear()
+    assert table2.main(arguments) == first and commands == []
+
+
+def test_a_number_of_pairs_goes_to_training_and_judge(commands, tmp_path):
+    table2.main(["--rows", "14", "--seeds", "0", "--pairs", "60", "--start_steps", "0", "--output_dir", str(tmp_path)])
+    training, judge = commands
+    assert value(training, "--paired_split") == value(judge, "--copies_of") == "paired[:60]"
+    assert "--model_name_or_path" not in training
+
+
+def test_what_follows_two_dashes_goes_to_the_trainings(commands, tmp_path):
+    table2.main(["--rows", "3", "--seeds", "0", "--output_dir", str(tmp_path), "--", "--use_cpu", "--dropout", "0"])
+    start, row, judge = commands
+    assert start[-3:] == row[-3:] == ["--use_cpu", "--dropout", "0"] and "--dropout" not in judge
+
+
+def run_of(seed, captions, row=3, pairs=None):
+    figures = dict.fromkeys(table2.COLUMNS, 0.5) | {"captions": captions, "i2t loss": None}
+    return {"row": row, "seed": seed, "pairs": pairs, "figures": figures}
+
+
+def test_the_table_has_mean_and_range_over_the_seeds_and_the_papers_figures():
+    line = table2.table([run_of(0, 0.2), run_of(1, 0.3), run_of(2, 0.7)]).splitlines()[2]
+    cells = [cell.strip() for cell in line.split("|")[1:-1]]
+    assert cells[:4] == ["3", "recipe's", "3", "0.400 (0.200 to 0.700)"]
+    assert cells[-1] == "FID 15.7, CIDEr 23.5"
+
+
+def test_a_column_that_a_row_has_not_is_empty():
+    figures = table2.summarise([run_of(0, 0.2)])[3, None]
+    assert figures["i2t loss"] is None and figures["captions"] == (0.2, 0.2, 0.2)
+
+
+def test_the_figure_is_drawn_for_rows_and_for_numbers_of_pairs(tmp_path):
+    table2.plot([run_of(0, 0.2), run_of(0, 0.4, row=14)], tmp_path / "rows.png")
+    table2.plot([run_of(0, 0.2, pairs=60), run_of(0, 0.4, pairs=200)], tmp_path / "pairs.png")
+    assert (tmp_path / "rows.png").stat().st_size > 1000 and (tmp_path / "pairs.png").stat().st_size > 1000

@@ -437,6 +437,12 @@ def test_a_right_drawing_that_was_trained_on_is_counted_as_a_copy(monkeypatch):
     assert shares == {"drawn_copied": 0.5, "drawn_both_and_new": 0.5}
 
 
+def test_scenes_unlike_others_have_a_thing_in_a_colour_that_these_lack():
+    rows, _ = three_rows()  # a red bus, a blue car, a green tree
+    assert evaluate_emoji_scenes.unlike(rows, rows.select([0, 2]))["text"] == [["a blue car"]]
+    assert len(evaluate_emoji_scenes.unlike(rows, rows)) == 0
+
+
 def test_reconstructions_are_pictures_of_the_size_given():
     pipe = tiny_pipeline()
     pictures = evaluate_emoji_scenes.reconstruct(pipe, [blank(16), blank(16)])

@@ -15,6 +15,8 @@ For each split, with 95% intervals:
 - With `--copies_of` the split trained on: `drawn_copied`, how many drawings have more than half of their thing, token
   by token, from one picture of it, and `drawn_both_and_new`, how many are right and no such copy. From few pictures a
   model learns them by heart, and repeats them when it is asked.
+
+With `--unlike` only the scenes with a thing that no scene of that split shows in its colour: what the pairs lack.
 """
 
 import json
@@ -82,6 +84,16 @@ def evaluate_split(
     return shares
 
 
+def unlike(rows, others):
+    """Rows with a thing that none of the other rows shows in its colour."""
+
+    def things(text: str) -> set[tuple[str, str]]:
+        return {(thing.kind, thing.colour) for thing in Scene.from_json(text).objects}
+
+    shown = set().union(*map(things, others["scene"]))
+    return rows.select([i for i, scene in enumerate(rows["scene"]) if things(scene) - shown])
+
+
 def evaluate_copies(pipe, recogniser, drawn: list, prompts: list[str], trained_on: torch.Tensor) -> dict[str, float]:
     """Shares of drawings that are copies of the pictures trained on, and of those that are right and no copies."""
     copied = (copied_shares(tokens_of(pipe, drawn), trained_on) > 0.5).tolist()
@@ -106,6 +118,7 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--seed", type=int, default=0, help="Scene i is drawn from this seed plus i.")
     parser.add_argument("--batch_size", type=int, default=50, help="Scenes at a time.")
     parser.add_argument("--copies_of", help="Split of the dataset that was trained on, such as paired[:500].")
+    parser.add_argument("--unlike", help="Judge only scenes with a thing that this split shows not in its colour.")
     parser.add_argument("--output", help="JSON file for the figures, the settings and the versions.")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -118,6 +131,8 @@ def main(arguments: list[str] | None = None) -> dict:
     results = {}
     for split in options.splits:
         rows = load_rows(options.dataset, split)
+        if options.unlike:
+            rows = unlike(rows, load_rows(options.dataset, options.unlike))
         rows = rows.select(range(min(options.num_scenes, len(rows))))
         shares = evaluate_split(pipe, recogniser, rows, options, trained_on)
         intervals = {name: confidence_interval(share, len(rows)) for name, share in shares.items()}

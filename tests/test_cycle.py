@@ -182,13 +182,22 @@ def test_i2t2is_gradient_of_the_image_decoder_is_the_finite_difference(
     assert_gradient_is_the_slope(run, parameter)
 
 
-def test_all_tokens_of_the_reconstruction_may_come_from_the_logits(model, text, image_token_ids, masks):
-    cycles = [
-        t2i2t_loss(model, model.config, text, torch.randn(BATCH, 5, 10), image_token_ids, masks, reconstruction=choice)
-        for choice in ("hidden", "all")
-    ]
-    hidden = masks[0]["bool_masked_pos"].sum(dim=-1).max()
-    assert [cycle.first_leg.image_logits.size(1) for cycle in cycles] == [hidden, 16]
+@pytest.mark.parametrize("reconstruction", ["hidden", "all"])
+def test_the_first_leg_says_what_the_second_is_shown_and_nothing_else(
+    model, text, image_token_ids, masks, reconstruction
+):
+    text_embeds, first = torch.randn(BATCH, 5, 10), masks[0]["bool_masked_pos"]
+    cycle = t2i2t_loss(model, model.config, text, text_embeds, image_token_ids, masks, reconstruction=reconstruction)
+    said = torch.zeros_like(first).scatter(1, cycle.first_leg.positions, cycle.first_leg.valid)
+    from_logits = first if reconstruction == "hidden" else torch.ones_like(first)
+    assert torch.equal(said, from_logits & ~masks[1]["bool_masked_pos"])
+
+
+def test_a_second_leg_that_is_shown_nothing_leaves_the_graph_whole(model, text, image_token_ids, masks):
+    everything = draw_mask(16, MaskRatio(1.0, 0.0, 1.0, 1.0), "half", generators(1, 2, 3))
+    both = (masks[0], everything)
+    t2i2t_loss(model, model.config, text, torch.randn(BATCH, 5, 10), image_token_ids, both).loss.backward()
+    assert all(parameter.grad is not None for parameter in model.image_decoder.parameters())
 
 
 def test_frozen_codes_learn_from_what_was_copied_and_from_the_first_leg_alone(model, text, image_token_ids, masks):

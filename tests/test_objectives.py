@@ -332,3 +332,13 @@ def test_the_picture_drawn_again_differs_at_hidden_tokens_only(model, mixed):
     original, _, again = witness.seen["cycled", "i2t2i"]
     hidden = witness.seen["predicted", "i2t2i"][1]
     assert torch.equal(again[~hidden], original[~hidden]) and not torch.equal(again[hidden], original[hidden])
+
+
+def test_kept_text_features_change_no_loss_and_spare_the_text_encoder(model, batch):
+    model.eval()
+    want = objectives(model, "t2i")(model, batch)["t2i"]
+    loss_of, read = objectives(model, "t2i", cached_texts=9), []
+    loss_of.text_encoder.register_forward_hook(lambda *args: read.append(1))
+    for _ in range(2):
+        torch.testing.assert_close(loss_of(model, batch)["t2i"], want, atol=1e-5, rtol=1e-5)
+    assert len(read) == 4  # each text once

@@ -66,7 +66,7 @@ def test_a_text_for_the_encoder_stands_in_the_prefix_without_its_padding():
     assert model.inputs["attention_mask"].tolist() == [[1] * 14, [1] * 10 + [0] + [1] * 3]
 
 
-def test_drawing_may_ask_for_all_tokens():
+def test_drawing_may_ask_for_other_tokens():
     model = Recorder()
-    drawn = draw_pass(model, IMAGE, KEPT, predicted="all")
+    drawn = draw_pass(model, IMAGE, KEPT, wanted=torch.ones_like(MASK))
     assert model.inputs["logit_positions"].tolist() == [list(range(16))] * 2 and bool(drawn.valid.all())

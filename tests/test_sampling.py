@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from itit_hf.modeling_itit import ITITForImageGeneration
 from itit_hf.sampling import (
@@ -204,3 +206,90 @@ def test_a_negative_text_takes_the_place_of_the_null_text(model, scheduler):
     same = decode_image_tokens(model, texts(0), scheduler, 4, negative_condition=null, generator=generators(0))
     other = decode_image_tokens(model, texts(0), scheduler, 4, negative_condition=texts(9), generator=generators(0))
     assert torch.equal(default, same) and not torch.equal(default, other)
+
+
+def test_a_late_start_takes_the_last_steps_with_their_guidance_and_draws_the_marked_alone(scheduler):
+    model, given = KnownPicture(), torch.full((1, 16), 2)
+    scheduler.register_to_config(mask_token_id=5)
+    mask = torch.arange(16)[None] < 8
+    drawn = decode_image_tokens(
+        model,
+        TextCondition(torch.zeros(1, 1, 10)),
+        scheduler,
+        num_inference_steps=4,
+        guidance_interval=(0.75, 1.0),
+        image_token_ids=given,
+        bool_masked_pos=mask,
+        strength=0.5,
+    )
+    # 5 of 8 are hidden after two of four steps, 3 after three; only the last step is guided.
+    assert [count for _, count in model.calls] == [5, 3, 3] and model.with_text == [True, True, False]
+    assert (drawn[mask] == 3).sum() == 5 and (drawn[~mask] == 2).all()
+
+
+def test_a_late_start_from_nothing_is_named(scheduler):
+    with pytest.raises(ValueError, match="a `strength` below 1 needs a picture"):
+        decode_image_tokens(KnownPicture(), TextCondition(torch.zeros(1, 1, 10)), scheduler, strength=0.5)
+
+
+def test_an_interrupted_drawing_is_its_preview(scheduler):
+    scheduler.register_to_config(mask_token_id=5)
+
+    def stop(state):
+        state.interrupt = True
+        return state
+
+    text = TextCondition(torch.zeros(1, 1, 10))
+    assert (decode_image_tokens(KnownPicture(), text, scheduler, on_step_end=stop) == 3).all()
+
+
+class ReadCounter(TorchDispatchMode):
+    """Counts how often a number is read from the device, for which the host would wait."""
+
+    def __init__(self):
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.total += func.overloadpacket in (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("order", DECODING_ORDERS)
+def test_no_step_waits_for_the_device(model, order):
+    scheduler, start = ITITScheduler(mask_token_id=23, decoding_order=order), torch.full((2, 16), 23)
+    start[1, :6] = 5
+    padded = TextCondition(texts(0, 1).embeds, torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]))
+    reads = []
+    for steps in (2, 8):
+        with ReadCounter() as counter:
+            decode_image_tokens(model, padded, scheduler, steps, image_token_ids=start)
+        reads.append(counter.total)
+    assert reads[0] == reads[1]  # what was given is counted once, and broken weights are looked for once
+
+
+def test_a_mask_that_hides_nothing_is_not_handed_on():
+    stub = KnownPicture()
+    with_mask = TextCondition(texts(0).embeds, torch.ones(1, 4))
+    masks = []
+
+    def on_step_end(state):
+        masks.append(state.condition.attention_mask)
+        return state
+
+    decode_image_tokens(stub, with_mask, ITITScheduler(mask_token_id=5), 2, on_step_end=on_step_end)
+    assert masks == [None, None]
+
+
+@pytest.mark.parametrize("drop", ["half", "all"])
+def test_a_compiled_model_draws_the_same_in_few_graphs_without_breaks(scheduler, drop):
+    depth = {"num_hidden_layers": 1, "image_decoder_num_hidden_layers": 1}
+    model = ITITForImageGeneration(tiny_config(encoder_drop=drop, **depth)).eval()
+    options = {"num_inference_steps": 5}
+    plain = decode_image_tokens(model, texts(0, 1), scheduler, **options, generator=generators(2, 3))
+    torch._dynamo.reset()
+    counter = CompileCounter()
+    model.compile(backend=counter, fullgraph=True)
+    drawn = decode_image_tokens(model, texts(0, 1), scheduler, **options, generator=generators(2, 3))
+    assert torch.equal(drawn, plain)
+    assert counter.frame_count <= 6  # with and without text, positions dropped or not, one size and then any

@@ -10,8 +10,8 @@ code does and holds it against them, so that a lost saving is seen without a sto
 - A multiply-add is two FLOPs. Matrix products are counted, and nothing else: norms, softmax and sampling are not.
 - Training costs each product three times, forward and two backward; twice where its input needs no gradient.
 - What need not be computed does not count: hidden positions the encoder is not given, logits and queries of the last
-  block where nothing is read, keys of the future in a causal decoder, a second encoder pass for image to image, the
-  encoder and the prefix once for each beam.
+  block where nothing is read, tokens of a reconstruction that are hidden again, keys of the future in a causal
+  decoder, a second encoder pass for image to image, the encoder and the prefix once for each beam.
 - The frozen text encoder and image tokenizer are not part of the network, and are left out.
 
 Activations are float32 without dropout, with attention that keeps no weights (a fused kernel) and one copy of the log
@@ -38,6 +38,7 @@ class Workload:
         config ([`ITITConfig`]): The network.
         batch_size (`int`): Samples.
         text_length (`int`): Text tokens of a sample, none of them padding.
+        null_length (`int`): Tokens of the text that guidance moves away from; the empty text is one.
         num_inference_steps (`int`): Decoding steps S of a picture (section 3.3).
         guidance_scale (`float`): 1.0 spares the pass with the empty text.
         num_beams (`int`): Of a caption; a cycle says its captions greedily, whatever this is.
@@ -49,6 +50,7 @@ class Workload:
     config: ITITConfig
     batch_size: int = 1
     text_length: int = 64
+    null_length: int = 1
     num_inference_steps: int = 24
     guidance_scale: float = 3.0
     num_beams: int = 4
@@ -67,6 +69,13 @@ class Workload:
             return num_tokens - num_hidden
         half = num_tokens // 2
         return num_tokens - half if drop == "half" and num_hidden >= half else num_tokens
+
+    @property
+    def num_said_again(self) -> int:
+        """Image tokens that the first leg of text -> image -> text says: hidden from it, and shown to the second leg
+        (on average; the two masks are independent)."""
+        shown = 1 - self.num_hidden(self.i2t_mask_ratio) / self.config.num_image_tokens
+        return round(self.num_hidden(self.t2i_mask_ratio) * shown)
 
     def hidden_by_step(self) -> list[int]:
         """Image tokens of a sample that are hidden before each decoding step, while there are any."""
@@ -141,9 +150,9 @@ def text_head(config: ITITConfig, num_logits: int) -> int:
 
 def generate(work: Workload) -> int:
     """FLOPs of drawing a batch: `num_inference_steps` parallel steps, twice each with guidance (section 3.3). A text
-    is projected once, not once a step; the empty text is one token."""
+    is projected once, not once a step."""
     config = work.config
-    texts = [work.text_length] if work.guidance_scale == 1.0 else [work.text_length, 1]
+    texts = [work.text_length] if work.guidance_scale == 1.0 else [work.text_length, work.null_length]
     total = sum(text_projection(config, length) for length in texts)
     for num_hidden in work.hidden_by_step():
         num_kept = work.num_kept(num_hidden)
@@ -187,8 +196,9 @@ def paired_step(work: Workload) -> int:
 def text_cycle(work: Workload) -> int:
     """FLOPs of a training step of text -> image -> text, equation (3), its synthesis included. The decoder of the
     first leg is trained, its encoder is run forward only (appendix B)."""
-    hidden = work.num_hidden(work.t2i_mask_ratio)
-    to_logits = linear(hidden, work.config.hidden_size, work.config.codebook_size)  # from embeddings, backward
+    to_logits = linear(
+        work.num_said_again, work.config.hidden_size, work.config.codebook_size
+    )  # from embeddings, backward
     return _text_cycle(work, first_leg=3) + work.batch_size * to_logits
 
 
@@ -217,7 +227,7 @@ def _text_cycle(work: Workload, first_leg: int) -> int:
     kept = work.num_kept(hidden)
     first = text_projection(config, length) + encoder(config, kept, length)
     first += min(first_leg, 2) * feature_projection(config, kept + length)
-    first += first_leg * image_decoder(config, length, hidden)
+    first += first_leg * image_decoder(config, length, work.num_said_again)
     second = _encode_image(work) + _describe(work, length)
     return generate(work) + work.batch_size * (first + second)
 
@@ -326,7 +336,7 @@ def saved_by_text_cycle(work: Workload) -> int:
     result, as no gradient goes there (appendix B)."""
     config, hidden = work.config, work.num_hidden(work.t2i_mask_ratio)
     features = (work.num_kept(hidden) + work.text_length) * config.hidden_size
-    first = features + saved_by_image_decoder(config, work.text_length, hidden)
+    first = features + saved_by_image_decoder(config, work.text_length, work.num_said_again)
     return work.batch_size * (first + _saved_by_describing(work))
 
 

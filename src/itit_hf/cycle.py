@@ -92,8 +92,9 @@ def t2i2t_loss(
         [`CycleOutput`].
     """
     condition = {"text_embeds": text_embeds, "text_attention_mask": text["attention_mask"]}
+    wanted = _read_by_the_second_leg(masks, reconstruction)
     drawn = draw_pass(
-        model, synthetic_image_token_ids, masks[0], condition, encoder_gradient_scale=0.0, predicted=reconstruction
+        model, synthetic_image_token_ids, masks[0], condition, encoder_gradient_scale=0.0, wanted=wanted
     )  # p(i_k | I'_M, T); no gradient into this encoder pass
     image = _reconstructed_image(synthetic_image_token_ids, drawn, noise, code_gradient)  # I~
     described = describe_pass(
@@ -119,8 +120,9 @@ def t2i2t_half_loss(
     """The half cycle of Table 2: as [`t2i2t_loss`], but the gradient stops at the argmax, so that the reconstruction
     is a synthetic picture for a given text. Arguments, shapes and result are those of [`t2i2t_loss`]."""
     condition = {"text_embeds": text_embeds, "text_attention_mask": text["attention_mask"]}
+    wanted = _read_by_the_second_leg(masks, reconstruction)
     with torch.no_grad():
-        drawn = draw_pass(model, synthetic_image_token_ids, masks[0], condition, predicted=reconstruction)
+        drawn = draw_pass(model, synthetic_image_token_ids, masks[0], condition, wanted=wanted)
     image = _reconstructed_image(synthetic_image_token_ids, drawn, noise, code_gradient)
     described = describe_pass(model, config, image, masks[1], text, text_gradient_scale)
     loss = caption_loss(described.text_logits, described.text_labels, label_smoothing)
@@ -183,6 +185,14 @@ def i2t2i_half_loss(
     drawn = draw_pass(model, image_token_ids, masks[1], condition)
     loss = masked_image_loss(drawn.image_logits, drawn.image_labels, label_smoothing)
     return CycleOutput(loss, described, drawn)
+
+
+def _read_by_the_second_leg(masks: Masks, reconstruction: str) -> torch.Tensor:
+    """Which tokens the first leg has to say, `(B, K)`: the second leg is not shown what its own mask hides."""
+    first, second = (masked["bool_masked_pos"] for masked in masks)
+    said = first if reconstruction == "hidden" else torch.ones_like(first)
+    wanted = said & ~second
+    return torch.where(wanted.any(), wanted, said)  # with nothing to say the image decoder would get no gradient
 
 
 def _reconstructed_image(

@@ -12,6 +12,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .configuration_itit import ITITConfig
+from .shared_prefix import SharedPrefixCache, attend_behind_prefix
 
 
 def scale_gradient(hidden_states: torch.Tensor, scale: float) -> torch.Tensor:
@@ -68,6 +69,31 @@ def joint_attention_mask(
     if text_attention_mask is None:
         text_attention_mask = torch.ones(text.shape[:2], dtype=torch.bool, device=text.device)
     return torch.cat([kept_attention_mask, text_attention_mask.bool()], dim=1)  # (B, Kept + L)
+
+
+def bidirectional_mask(
+    config: ITITConfig, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, training: bool
+) -> torch.Tensor | None:
+    """The mask in the form that the attention implementation wants.
+
+    transformers first asks the device whether anything is padded at all. That is worth a wait in a training step, and
+    not in each step of decoding.
+
+    Args:
+        config ([`ITITConfig`]): Names the implementation.
+        hidden_states (`torch.FloatTensor` of shape `(batch_size, length, hidden_size)`)
+        attention_mask (`torch.BoolTensor` of shape `(batch_size, length)`, *optional*): `False` at padding.
+        training (`bool`): Whether to ask.
+
+    Returns:
+        `torch.Tensor` of shape `(batch_size, 1, length, length)`, or `None` where all may look at all.
+    """
+    return create_bidirectional_mask(
+        config=config,
+        inputs_embeds=hidden_states,
+        attention_mask=attention_mask,
+        allow_is_bidirectional_skip=training or attention_mask is None,
+    )
 
 
 def sine_cosine_positions(side: int, width: int) -> torch.Tensor:
@@ -143,6 +169,10 @@ class ITITAttention(nn.Module):
         )  # (B, heads, Q or S, head_dim)
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)
+        if isinstance(past_key_values, SharedPrefixCache):
+            layer = past_key_values.layers[self.layer_idx]
+            out = attend_behind_prefix(query, key, value, attention_mask, layer, self.scaling)
+            return self.out_proj(out.flatten(2)), None  # (B, Q, D)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
         dropout = self.config.attention_probs_dropout_prob if self.training else 0.0
         out, weights = attend(self, query, key, value, attention_mask, scaling=self.scaling, dropout=dropout)
@@ -225,7 +255,8 @@ class ITITTextDecoder(nn.Module):
             features = self.project_features(image_features).to(hidden.dtype)  # (B, P, D)
             hidden = hidden.masked_scatter(is_feature[..., None], features)
         hidden = self.dropout(hidden)
-        block_ids = torch.where(is_feature, 0, -1)  # block 0 attends in both directions, -1 is causal
+        # Block 0 attends in both directions, -1 is causal; a single token sees all that came before it anyway.
+        block_ids = torch.where(is_feature, 0, -1) if hidden.size(1) > 1 else None
         mask = create_causal_mask(
             config=self.config,
             inputs_embeds=hidden,
@@ -297,7 +328,7 @@ class ITITImageDecoder(nn.Module):
         hidden = torch.cat([image, features[:, num_kept:]], dim=1)  # (B, K + L, D)
         if attention_mask is not None:  # every image position is there again; the text keeps its padding
             attention_mask = F.pad(attention_mask[:, num_kept:], (config.num_image_tokens, 0), value=True)
-        mask = create_bidirectional_mask(config=config, inputs_embeds=hidden, attention_mask=attention_mask)
+        mask = bidirectional_mask(config, hidden, attention_mask, self.training)
         for layer in self.layers[:-1]:
             hidden = layer(hidden, mask)
         positions = logit_positions

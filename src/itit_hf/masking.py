@@ -164,7 +164,7 @@ def kept_positions(
     bool_masked_pos: torch.Tensor,
     encoder_drop: str = "half",
     generator: Generators = None,
-    num_masked: int | None = None,
+    num_masked: Sequence[int] | None = None,
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     """Which image positions the encoder is given (appendix B, "ViT architecture"; the rule is MAGE's).
 
@@ -176,7 +176,8 @@ def kept_positions(
         bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_tokens)`): `True` where hidden.
         encoder_drop (`str`, *optional*, defaults to `"half"`): `"half"`, `"all"` or `"none"`.
         generator (`torch.Generator` or a sequence of them, *optional*): Chooses which of the hidden ones are dropped.
-        num_masked (`int`, *optional*): The count of *each* row if all are equal and known to the caller.
+        num_masked (`Sequence[int]`, *optional*):
+            The count of each row if the caller knows it: it spares a synchronisation with the device.
 
     Returns:
         `(positions, attention_mask)`, both of shape `(batch_size, num_kept)`: ascending indices, and a mask that is
@@ -191,7 +192,7 @@ def kept_positions(
     batch_size, num_tokens = bool_masked_pos.shape
     if encoder_drop == "none" or batch_size == 0:
         return None, None
-    counts = [num_masked] * batch_size if num_masked is not None else bool_masked_pos.sum(dim=-1).tolist()
+    counts = bool_masked_pos.sum(dim=-1).tolist() if num_masked is None else num_masked
     half = num_tokens // 2
     device = bool_masked_pos.device
     if encoder_drop == "all":

@@ -8,20 +8,20 @@ import torch
 from torch import nn
 from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache
-from transformers.generation import GenerationMixin
-from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
-from transformers.utils.output_capturing import capture_outputs
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_itit import ITITConfig
+from .generation_itit import ITITGenerationMixin
 from .layers_itit import (
     ITITAttention,
     ITITImageDecoder,
     ITITLayer,
     ITITTextDecoder,
+    bidirectional_mask,
     gather_tokens,
     joint_attention_mask,
     scale_gradient,
@@ -222,7 +222,7 @@ class ITITModel(ITITPreTrainedModel):
         text = text + self.embed_text_positions.weight[:text_length]
         hidden = self.dropout(self.norm_embeddings(torch.cat([image, text], dim=1)))  # (B, Kept + L, H)
         attention_mask = joint_attention_mask(image, text, text_attention_mask, kept_attention_mask)
-        mask = create_bidirectional_mask(config=self.config, inputs_embeds=hidden, attention_mask=attention_mask)
+        mask = bidirectional_mask(self.config, hidden, attention_mask, self.training)
         for layer in self.layers:
             hidden = layer(hidden, mask)
         return ITITModelOutput(last_hidden_state=self.norm(hidden), attention_mask=attention_mask)
@@ -301,16 +301,20 @@ class ITITForImageGeneration(ITITPreTrainedModel):
         return ITITImageGenerationOutput(loss=loss, image_logits=logits)
 
 
-class ITITForCaptioning(ITITPreTrainedModel, GenerationMixin):
+class ITITForCaptioning(ITITPreTrainedModel, ITITGenerationMixin):
     """Encoder + text decoder: describes an image (equation 1). `generate` takes `image_token_ids` alone.
 
     In `input_ids` the image is a prefix of `image_token_id` placeholders, one for each encoder feature, then comes
-    `bos_token_id`, then text. `generate` writes prefix and [BOS] itself when they are missing, and runs the encoder
-    once per image, however many beams there are.
+    `bos_token_id`, then text. `generate` writes prefix and [BOS] itself when they are missing, and reads the image
+    once, however many beams there are.
     """
 
     main_input_name = "input_ids"
     _keys_to_ignore_on_load_unexpected = [r"^image_decoder\."]
+    _can_record_outputs = {
+        "hidden_states": OutputRecorder(ITITLayer, layer_name="text_decoder"),
+        "attentions": OutputRecorder(ITITAttention, index=1, layer_name="text_decoder"),
+    }
 
     def __init__(self, config: ITITConfig):
         super().__init__(config)
@@ -328,6 +332,7 @@ class ITITForCaptioning(ITITPreTrainedModel, GenerationMixin):
         self.text_decoder.embed_tokens = value
 
     @can_return_tuple
+    @capture_outputs
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -340,6 +345,8 @@ class ITITForCaptioning(ITITPreTrainedModel, GenerationMixin):
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int = 0,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
     ) -> CausalLMOutputWithPast:
         r"""Predict the next text token at each place.
 
@@ -360,6 +367,8 @@ class ITITForCaptioning(ITITPreTrainedModel, GenerationMixin):
                 Like `input_ids`, -100 ignored; shifted here, as in every causal language model of transformers.
             use_cache (`bool`, *optional*): Return keys and values.
             logits_to_keep (`int`, *optional*, defaults to 0): Logits of the last n places only; 0 is all.
+            output_hidden_states (`bool`, *optional*): Return those of the text decoder.
+            output_attentions (`bool`, *optional*): Likewise; with eager attention.
 
         Returns:
             `CausalLMOutputWithPast` with `logits` of shape `(batch_size, length, vocab_size)`.
@@ -401,7 +410,8 @@ class ITITForCaptioning(ITITPreTrainedModel, GenerationMixin):
         num_past = cache.get_seq_length() if cache is not None else 0
         prefix_length = self.config.num_prefix_tokens if features is None else features.size(1)
         text_length = num_past + input_ids.size(1) - prefix_length - 1
-        if text_length > self.config.max_text_length:
+        # A static cache counts on the device: to ask it is to wait, and it holds no more than it was made for.
+        if isinstance(text_length, int) and text_length > self.config.max_text_length:
             raise ValueError(
                 f"the text has {text_length} tokens after [BOS], more than `max_text_length` "
                 f"{self.config.max_text_length}: lower `max_new_tokens` or shorten `input_ids`"
@@ -411,49 +421,6 @@ class ITITForCaptioning(ITITPreTrainedModel, GenerationMixin):
         if position_ids is not None:
             position_ids = position_ids - self.config.num_prefix_tokens  # the text starts behind the image
         return self.text_decoder(input_ids, features, attention_mask, position_ids, cache, num_queries), cache
-
-    def _prepare_model_inputs(self, inputs, bos_token_id, model_kwargs):
-        """Encode the image once, before `generate` repeats its arguments for the beams, and write the prefix."""
-        image_token_ids = model_kwargs.pop("image_token_ids", None)
-        if image_token_ids is not None:
-            encoded = self.model(image_token_ids, model_kwargs.pop("bool_masked_pos", None))
-            model_kwargs["encoder_hidden_states"] = encoded.last_hidden_state
-            inputs = inputs if inputs is not None else model_kwargs.pop("input_ids", None)
-            inputs, attention_mask = self._write_prefix(
-                encoded.last_hidden_state, inputs, model_kwargs.get("attention_mask")
-            )
-            model_kwargs["attention_mask"] = attention_mask
-        return super()._prepare_model_inputs(inputs, bos_token_id, model_kwargs)
-
-    def _write_prefix(self, features, input_ids, attention_mask) -> tuple[torch.Tensor, torch.Tensor]:
-        batch_size, prefix_length = features.shape[:2]
-        if input_ids is not None and attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        if input_ids is not None and bool((input_ids == self.config.image_token_id).any()):
-            return input_ids, attention_mask
-        prefix = torch.full((batch_size, prefix_length + 1), self.config.image_token_id, device=features.device)
-        prefix[:, -1] = self.config.bos_token_id
-        prefix_mask = torch.ones_like(prefix)
-        if input_ids is None:
-            return prefix, prefix_mask
-        order = attention_mask.argsort(dim=1, stable=True)  # padding first: the text goes on at its end
-        text, mask = input_ids.gather(1, order), attention_mask.gather(1, order)
-        return torch.cat([prefix, text], dim=1), torch.cat([prefix_mask, mask], dim=1)
-
-    def _prepare_generated_length(self, generation_config, **kwargs):
-        """No longer than the positions there are: what is given of a caption leaves room for the rest only."""
-        generation_config = super()._prepare_generated_length(generation_config=generation_config, **kwargs)
-        if (generation_config.max_new_tokens or 0) <= self.config.max_text_length:
-            longest = self.config.num_prefix_tokens + 1 + self.config.max_text_length
-            generation_config.max_length = min(generation_config.max_length, longest)
-        return generation_config
-
-    def prepare_inputs_for_generation(self, input_ids, encoder_hidden_states=None, is_first_iteration=False, **kwargs):
-        """Hand the image over once: afterwards its keys and values are in the cache."""
-        inputs = super().prepare_inputs_for_generation(input_ids, is_first_iteration=is_first_iteration, **kwargs)
-        if is_first_iteration or not kwargs.get("use_cache", True):
-            inputs["encoder_hidden_states"] = encoder_hidden_states
-        return inputs
 
 
 class ITITForPreTraining(ITITForCaptioning):
@@ -491,6 +458,7 @@ class ITITForPreTraining(ITITForCaptioning):
         table[:-1] = (embeds / embeds.std() * self.config.initializer_range).to(table)
 
     @can_return_tuple
+    @capture_outputs
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -514,6 +482,8 @@ class ITITForPreTraining(ITITForCaptioning):
         said_table: torch.FloatTensor | None = None,
         encoder_gradient_scale: float = 1.0,
         text_gradient_scale: float = 1.0,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
     ) -> ITITForPreTrainingOutput:
         r"""One encoder pass, then the text decoder if `input_ids` are given and the image decoder if
         `logit_positions` are: image to text and image to image share a pass (section 3.2).
@@ -549,6 +519,8 @@ class ITITForPreTraining(ITITForCaptioning):
                 Scale of all gradient into the encoder; 0.0 stops it, as after the first pass of a cycle (appendix B).
             text_gradient_scale (`float`, *optional*, defaults to 1.0):
                 Scale of the text decoder's gradient into the encoder; 0.1 in the paper (section 3.4).
+            output_hidden_states (`bool`, *optional*): See [`ITITForCaptioning`].
+            output_attentions (`bool`, *optional*): As there.
 
         Returns:
             [`ITITForPreTrainingOutput`].

@@ -23,6 +23,7 @@ from .masking import MaskRatio, draw_mask, keyed_generators
 from .passes import PassOutput, describe_pass, draw_pass
 from .replay import SynthesisReplay
 from .sampling import TextCondition, decode_image_tokens
+from .text_features import TextFeatureCache
 
 # Name -> the stream it reads.
 OBJECTIVES = {
@@ -74,6 +75,7 @@ class ObjectiveSettings:
         synthesis_temperature (`float`, *optional*): Their temperature; the scheduler's by default.
         synthesis_max_new_tokens (`int`): Tokens of the captions said for I2T2I, at most.
         synthesis_replay (`int`): Updates that each synthesis serves, each with new masks and noise.
+        cached_texts (`int`): Texts whose features are kept, see [`~text_features.TextFeatureCache`].
         t2i2t_second_mask_ratio ([`MaskRatio`], *optional*): Of the second leg; that of image to text by default.
         i2t2i_second_mask_ratio ([`MaskRatio`], *optional*): Of the second leg; that of text to image by default.
         reconstruction (`str`): Which tokens of T2I2T's reconstruction come from the logits: `"hidden"` or `"all"`.
@@ -99,6 +101,7 @@ class ObjectiveSettings:
     synthesis_temperature: float | None = None
     synthesis_max_new_tokens: int = 64
     synthesis_replay: int = 1
+    cached_texts: int = 0
     t2i2t_second_mask_ratio: MaskRatio | None = None
     i2t2i_second_mask_ratio: MaskRatio | None = None
     reconstruction: str = "hidden"
@@ -111,6 +114,8 @@ class ObjectiveSettings:
                 raise ValueError(f"`{name}` must be one of {known}, got {getattr(self, name)!r}")
         if self.synthesis_replay < 1:
             raise ValueError(f"`synthesis_replay` must be at least 1 update, got {self.synthesis_replay}")
+        if self.cached_texts < 0:
+            raise ValueError(f"`cached_texts` must be 0 or more texts, got {self.cached_texts}")
 
 
 class ITITObjectives:
@@ -159,6 +164,7 @@ class ITITObjectives:
         self.scheduler = scheduler
         self.monitor = None
         self.replay = SynthesisReplay(self.settings.synthesis_replay)
+        self.text_features = TextFeatureCache(text_encoder, self.settings.cached_texts)
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -341,11 +347,9 @@ class ITITObjectives:
         num_tokens, drop = self.config.num_image_tokens, self.config.encoder_drop
         return draw_mask(num_tokens, ratio, drop, self._generators(part, f"mask/{name}"), part["position"].device)
 
-    @torch.no_grad()
     def _encode(self, part: dict) -> torch.Tensor:
         """T, of shape `(batch_size, text_length, text_hidden_size)`."""
-        encoded = self.text_encoder(input_ids=part["input_ids"], attention_mask=part["attention_mask"])
-        return encoded.last_hidden_state
+        return self.text_features(part["input_ids"], part["attention_mask"])
 
     def _with_ids(self, part: dict) -> dict:
         if "image_token_ids" in part or "pixel_values" not in part:

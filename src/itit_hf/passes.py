@@ -108,7 +108,7 @@ def draw_pass(
     masked: dict[str, torch.Tensor | None],
     text: dict[str, torch.Tensor] | None = None,
     encoder_gradient_scale: float = 1.0,
-    predicted: str = "hidden",
+    wanted: torch.Tensor | None = None,
 ) -> PassOutput:
     r"""Text to image, $p(i_k | I_M, T)$ at the hidden k; without text, image to image.
 
@@ -119,13 +119,13 @@ def draw_pass(
         text (`dict`, *optional*): `text_embeds` of shape `(batch_size, text_length, text_hidden_size)` and
             `text_attention_mask` of shape `(batch_size, text_length)`; the null text by default.
         encoder_gradient_scale (`float`, *optional*, defaults to 1.0): See [`ITITForPreTraining`].
-        predicted (`str`, *optional*, defaults to `"hidden"`): Which tokens: the `"hidden"` ones, or `"all"`.
+        wanted (`torch.BoolTensor` of shape `(batch_size, num_image_tokens)`, *optional*):
+            Which tokens to predict; the hidden ones by default.
 
     Returns:
         [`PassOutput`].
     """
-    hidden = masked["bool_masked_pos"]
-    positions, valid = masked_positions(hidden if predicted == "hidden" else torch.ones_like(hidden))
+    positions, valid = masked_positions(masked["bool_masked_pos"] if wanted is None else wanted)
     output = model(
         image_token_ids=image_token_ids,
         **masked,

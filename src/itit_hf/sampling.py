@@ -41,6 +41,7 @@ class DecodingState:
         filled_image_token_ids (`torch.LongTensor` of shape `(batch_size, num_tokens)`): A whole picture, a preview.
         condition ([`TextCondition`]): The text asked for.
         negative_condition ([`TextCondition`], *optional*): The text to move away from; `None` is the empty text.
+        interrupt (`bool`, *optional*, defaults to `False`): Stop here, with the preview as the result.
     """
 
     step: int
@@ -49,6 +50,7 @@ class DecodingState:
     filled_image_token_ids: torch.Tensor
     condition: TextCondition
     negative_condition: TextCondition | None = field(default=None)
+    interrupt: bool = False
 
 
 def classifier_free_guidance(cond: torch.Tensor, uncond: torch.Tensor, guidance_scale: float) -> torch.Tensor:
@@ -131,6 +133,8 @@ def decode_image_tokens(
     negative_condition: TextCondition | None = None,
     generator: Generators = None,
     image_token_ids: torch.Tensor | None = None,
+    bool_masked_pos: torch.Tensor | None = None,
+    strength: float = 1.0,
     on_step_end: Callable[[DecodingState], DecodingState] | None = None,
 ) -> torch.Tensor:
     """Draw: fill hidden image tokens in `num_inference_steps` parallel steps (section 3.3).
@@ -152,6 +156,11 @@ def decode_image_tokens(
         generator (`torch.Generator` or a list with one per sample, *optional*): Source of randomness.
         image_token_ids (`torch.LongTensor` of shape `(batch_size, num_tokens)`, *optional*):
             Start: given ids stay as they are, `mask_token_id` marks what is to be drawn. All hidden by default.
+        bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_tokens)`, *optional*):
+            `True` at ids of `image_token_ids` that are drawn anew; by default where they are `mask_token_id`.
+        strength (`float`, *optional*, defaults to 1.0):
+            Share of the steps to take, see [`ITITScheduler.set_timesteps`]; below 1.0 a random part of the ids at
+            `bool_masked_pos` stays too.
         on_step_end (`Callable`, *optional*): Called with a [`DecodingState`] after each step; returns it, changed or
             not.
 
@@ -163,41 +172,56 @@ def decode_image_tokens(
     """
     config = model.config
     batch_size, device = len(condition.embeds), condition.embeds.device
-    scheduler.set_timesteps(num_inference_steps, temperature)
+    scheduler.set_timesteps(num_inference_steps, temperature, strength)
     scales = guidance_scales(guidance_scale, num_inference_steps, guidance_schedule, guidance_interval)
+    scales = scales[scheduler.first_step :]
+    if strength < 1.0 and (image_token_ids is None or bool_masked_pos is None):
+        raise ValueError("a `strength` below 1 needs a picture to start from: `image_token_ids` and `bool_masked_pos`")
     shape = (batch_size, config.num_image_tokens)
     if image_token_ids is None:
         image_token_ids = torch.full(shape, config.mask_token_id, dtype=torch.long, device=device)
         counts = [config.num_image_tokens] * batch_size
     else:
-        counts = (image_token_ids == config.mask_token_id).sum(dim=-1).tolist()
+        if bool_masked_pos is None:
+            bool_masked_pos = image_token_ids == config.mask_token_id
+        counts = bool_masked_pos.sum(dim=-1).tolist()
+        image_token_ids = scheduler.add_noise(image_token_ids, bool_masked_pos, generator)
     num_masked = torch.tensor(counts, device=device)
-    num_hidden = max(counts, default=0)
+    hidden = [scheduler.num_masked_at_start(count) for count in counts]
     finite = torch.ones((), dtype=torch.bool, device=device)
-    state = DecodingState(-1, -1, image_token_ids, image_token_ids, condition, negative_condition)
+    texts = (_without_idle_mask(text) for text in (condition, negative_condition))
+    state = DecodingState(-1, -1, image_token_ids, image_token_ids, *texts)
     for step, timestep in enumerate(scheduler.timesteps):
-        if num_hidden > 0:
-            same_count = num_hidden if min(counts) == max(counts) else None
-            inputs, positions = _step_inputs(config, state.image_token_ids, num_hidden, same_count, generator)
+        if max(hidden, default=0) > 0:
+            torch.compiler.cudagraph_mark_step_begin()  # a compiled model's two results both live for this step
+            inputs, positions = _step_inputs(config, state.image_token_ids, hidden, generator)
             logits = _guided_logits(model, inputs, state.condition, state.negative_condition, scales[step])
             finite &= logits.isfinite().all()  # read once, at the end: reading it here would wait for the device
             state.image_token_ids, state.filled_image_token_ids = scheduler.step(
                 logits, timestep, state.image_token_ids, num_masked, positions, generator, return_dict=False
             )
-            num_hidden = scheduler.num_masked_after(step, max(counts))
+            hidden = [scheduler.num_masked_after(scheduler.first_step + step, count) for count in counts]
         if on_step_end is not None:
             state.step, state.timestep = step, timestep
             state = on_step_end(state)
+            if state.interrupt:
+                break
     if not finite:
         raise ValueError("the model gave image logits that are not finite (NaN or infinite): its weights are broken")
-    return state.image_token_ids
+    return state.filled_image_token_ids if state.interrupt else state.image_token_ids
 
 
-def _step_inputs(config, image_token_ids, num_hidden: int, same_count: int | None, generator: Generators):
-    """Model inputs of one step, and the positions that get logits; both counts are known without asking the device."""
+def _without_idle_mask(text: TextCondition | None) -> TextCondition | None:
+    """Without a mask where nothing is padded: attention is faster, and no step has to ask the device."""
+    is_idle = text is not None and text.attention_mask is not None and bool(text.attention_mask.all())
+    return TextCondition(text.embeds) if is_idle else text
+
+
+def _step_inputs(config, image_token_ids, hidden: list[int], generator: Generators):
+    """Model inputs of one step, and the positions that get logits; the device is not asked how many are hidden."""
     bool_masked_pos = image_token_ids == config.mask_token_id  # (batch_size, num_tokens)
-    positions, _ = masked_positions(bool_masked_pos, num_hidden)  # (batch_size, num_hidden)
-    kept, kept_mask = kept_positions(bool_masked_pos, config.encoder_drop, generator, same_count)
+    positions, _ = masked_positions(bool_masked_pos, max(hidden))  # (batch_size, num_hidden)
+    kept, kept_mask = kept_positions(bool_masked_pos, config.encoder_drop, generator, hidden)
     inputs = {
         "image_token_ids": image_token_ids,
         "bool_masked_pos": bool_masked_pos,

@@ -1,0 +1,118 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+r"""Turn the pictures of a dataset into image tokens once, so that no training has to:
+
+    python examples/prepare_tokens.py path/to/pictures --split train --output_dir data/tokens
+    python examples/train_itit.py --paired_dataset data/tokens --paired_split train ...
+
+A picture of 256 x 256 pixels becomes 256 numbers, and a step of training spares its encoding, which for a
+convolutional tokenizer is more work than half of the step. The rows keep their other columns, such as captions;
+pictures stay behind unless `--keep_images` is given. The tokens belong to the tokenizer that made them: train with the
+same one.
+
+The work is done part by part, and a part is written whole or not at all: run the same command again after an
+interruption and it goes on where it stopped.
+"""
+
+import json
+import logging
+import os
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+import datasets
+import torch
+from diffusers import VQModel
+from tqdm import tqdm
+from transformers import AutoTokenizer
+
+from itit_hf.data import BAD_IMAGE_POLICIES, add_image_token_ids, image_tokens_fingerprint, load_rows
+from itit_hf.image_processing_itit import ITITImageProcessorPil
+from itit_hf.image_tokenization_itit import PatchVQModel
+from itit_hf.processing_itit import ITITProcessor
+
+logger = logging.getLogger(__name__)
+
+RECORD = "tokens.json"
+
+
+def load_processor(args: Namespace) -> ITITProcessor:
+    """What turns pictures into tokens, from a pipeline folder, with another image tokenizer if one is named."""
+    source = args.image_tokenizer or args.model
+    at = {} if args.image_tokenizer else {"subfolder": "image_tokenizer"}
+    is_patch = PatchVQModel.load_config(source, **at)["_class_name"] == "PatchVQModel"
+    image_tokenizer = (PatchVQModel if is_patch else VQModel).from_pretrained(source, **at)
+    image_tokenizer.to("cuda" if torch.cuda.is_available() else "cpu")
+    if args.resolution is None:
+        image_processor = ITITImageProcessorPil.from_pretrained(args.model, subfolder="image_processor")
+    else:
+        image_processor = ITITImageProcessorPil(size={"height": args.resolution, "width": args.resolution})
+    tokenizer = AutoTokenizer.from_pretrained(args.model, subfolder="tokenizer")
+    return ITITProcessor(image_processor, tokenizer, image_tokenizer)
+
+
+def check_record(output_dir: Path, record: dict):
+    """Begin the folder, or see that it was begun with the same pictures, tokenizer and parts.
+
+    Raises:
+        ValueError: If it was not: its parts do not go together with those that would be added.
+    """
+    path = output_dir / RECORD
+    if path.exists():
+        begun = json.loads(path.read_text())
+        changed = {name: (begun.get(name), value) for name, value in record.items() if begun.get(name) != value}
+        if changed:
+            raise ValueError(
+                f"`output_dir` {output_dir} was begun otherwise (then, now): {changed}; name another folder"
+            )
+    output_dir.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def write_part(rows: datasets.Dataset, processor: ITITProcessor, path: Path, args: Namespace):
+    """One parquet file, whole or not at all."""
+    rows = add_image_token_ids(rows, processor, args.batch_size, args.bad_images)
+    if not args.keep_images and "image" in rows.column_names:
+        rows = rows.remove_columns("image")
+    unfinished = path.with_suffix(".unfinished")
+    rows.to_parquet(unfinished)
+    os.replace(unfinished, path)
+
+
+def main(arguments: list[str] | None = None):
+    """Load, tokenize what is missing, write."""
+    parser = ArgumentParser(description="Tokenize the pictures of a dataset once.")
+    parser.add_argument("dataset", help="Folder or Hub id, with a column `image`.")
+    parser.add_argument("--split", help="Its split, or a part such as `train[:500]`.")
+    parser.add_argument("--output_dir", required=True, help="Folder of the new dataset.")
+    parser.add_argument("--output_split", default="train", help="Name of the split in the new dataset.")
+    parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline folder or Hub id.")
+    parser.add_argument("--image_tokenizer", help="Another image tokenizer.")
+    parser.add_argument("--resolution", type=int, help="Pixels of a side; the pipeline's by default.")
+    parser.add_argument("--bad_images", choices=BAD_IMAGE_POLICIES, default="raise", help="What to do about them.")
+    parser.add_argument("--batch_size", type=int, default=64, help="Pictures tokenized at the same time.")
+    parser.add_argument("--rows_per_part", type=int, default=10_000, help="Rows of a file.")
+    parser.add_argument("--keep_images", action="store_true", help="Keep the pictures beside their tokens.")
+    args = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    datasets.disable_progress_bars()
+
+    processor, rows = load_processor(args), load_rows(args.dataset, args.split)
+    num_parts = -(-len(rows) // args.rows_per_part)
+    record = {"fingerprint": image_tokens_fingerprint(rows, processor), "rows": len(rows), "parts": num_parts}
+    record |= {"image_tokenizer": args.image_tokenizer or args.model, "keep_images": args.keep_images}
+    output_dir = Path(args.output_dir)
+    check_record(output_dir, record)
+    (output_dir / "data").mkdir(exist_ok=True)
+    with tqdm(total=len(rows), unit="pictures") as progress_bar:
+        for number in range(num_parts):
+            path = output_dir / "data" / f"{args.output_split}-{number:05d}-of-{num_parts:05d}.parquet"
+            part = rows.select(range(number * args.rows_per_part, min((number + 1) * args.rows_per_part, len(rows))))
+            if not path.exists():
+                write_part(part, processor, path, args)
+            progress_bar.update(len(part))
+    logger.info(f"{len(rows)} rows with image tokens: {output_dir}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The protocol of `utils/benchmark.py`, on cases that cost nothing; its goals file speaks of cases that exist."""
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+
+import benchmark
+from benchmark_cases import AMUSED, DROPS, SYNTHESES, TEXT_LENGTHS, Case
+
+GOALS = json.loads((Path(benchmark.__file__).parent / "benchmark_goals.json").read_text())
+MEASURED = {
+    "seconds": {"ours": [2.0, 3.0], "half of ours": [1.0, 1.0], "theirs": [4.0, 4.0]},
+    "flops": {"ours": 6e9, "half of ours": 3e9, "theirs": 24e9},
+    "saved_mib": {"t2i": 200.0, "t2i2t": 300.0},
+    "ceiling": 10.0,
+}
+
+
+def values(metric, of, to=None, batch_size=1):
+    return benchmark.goal_values({"metric": metric, "of": of, "to": to or {}}, MEASURED, batch_size)
+
+
+def test_a_ratio_is_taken_within_a_round():
+    assert values("ratio", {"ours": 1}, {"theirs": 1}) == [0.5, 0.75]
+
+
+def test_a_ratio_may_be_of_sums_and_of_parts():
+    assert values("ratio", {"ours": 1, "half of ours": 2}, {"theirs": 1, "half of ours": -1}) == [4 / 3, 5 / 3]
+
+
+def test_a_ratio_to_flops_is_one_where_the_time_is_that_of_the_work():
+    assert values("ratio to flops", {"ours": 1}, {"half of ours": 1}) == [1.0, 1.5]
+
+
+def test_the_share_of_the_ceiling_counts_work_by_time():
+    assert values("share of ceiling", {"ours": 1}) == [0.3, 0.2]
+
+
+def test_rates_and_times_of_a_batch():
+    assert values("a second", {"ours": 1}, batch_size=6) == [3.0, 2.0]
+    assert values("milliseconds", {"ours": 1}) == [2000.0, 3000.0]
+
+
+def test_saved_activations_are_summed():
+    assert values("saved MiB", {"t2i": 1, "t2i2t": 1}) == [500.0]
+
+
+def test_what_was_not_measured_has_no_value():
+    assert values("ratio", {"ours": 1}, {"nobody": 1}) is None
+
+
+def test_an_unknown_metric_is_named():
+    with pytest.raises(ValueError, match="got 'beauty'"):
+        values("beauty", {"ours": 1})
+
+
+@pytest.mark.parametrize(
+    ("bounds", "verdict"),
+    [
+        ({"at_most": 2.0, "stretch": 1.0}, "PASS"),
+        ({"at_most": 2.0, "stretch": 1.5}, "PASS, stretch"),
+        ({"at_most": 1.4, "stretch": 1.0}, "FAIL"),
+        ({"at_least": 1.0, "stretch": 2.0}, "PASS"),
+        ({"at_least": 1.6, "stretch": 2.0}, "FAIL"),
+    ],
+)
+def test_the_median_is_judged(bounds, verdict):
+    assert benchmark.judge(bounds, [0.1, 1.5, 9.0]) == verdict
+
+
+def test_goals_of_another_device_are_left_out_and_missing_ones_say_so():
+    ratio = {"what": "", "metric": "ratio", "at_most": 1, "stretch": 0}
+    goals = [
+        {"goal": "G1", "of": {"ours": 1}, "to": {"theirs": 1}} | ratio,
+        {"goal": "G2", "of": {"a": 1}, "to": {"b": 1}} | ratio,
+        {"goal": "G3", "what": "", "metric": "milliseconds", "of": {"ours": 1}, "device": "cuda"},
+    ]
+    options = Namespace(device="cpu", batch_sizes=[1])
+    checked = benchmark.check_goals(goals, {"measured": {"1": MEASURED}}, options)
+    assert [(goal["goal"], goal["verdict"]) for goal in checked] == [("G1", "PASS"), ("G2", "not measured")]
+    assert len(benchmark.goal_lines(checked)) == 4
+
+
+def test_each_round_times_each_case_and_starts_at_another(monkeypatch):
+    order = []
+    cases = [Case(name, lambda name=name: order.append(name), times=3.0) for name in "abc"]
+    monkeypatch.setattr(benchmark, "Stopwatch", lambda device: lambda run: run() or 2.0)
+    options = Namespace(device="cpu", rounds=2, warmup=0)
+    assert benchmark.time_rounds(cases, options, "") == {name: [6.0, 6.0] for name in "abc"}
+    assert "".join(order) == "abcbca"
+
+
+def test_the_stopwatch_counts_cpu_time():
+    assert 0.0 < benchmark.Stopwatch("cpu")(lambda: torch.randn(300, 300) @ torch.randn(300, 300)) < 10.0
+
+
+def test_every_goal_speaks_of_cases_that_exist():
+    known = {f"draw {text}{drop}" for text in TEXT_LENGTHS for drop in DROPS} | {"draw naively", "aMUSEd's decoder"}
+    known |= set(AMUSED) | {f"train {name}" for name in AMUSED} | {f"train t2i2t, {name}" for name in SYNTHESES}
+    known |= {"caption", "GIT", "GIT, vision of all beams", "patch tokenizer", "aMUSEd's tokenizer"}
+    known |= {"train pairs", "train i2t", "train i2t2i", "train GIT"} | {"t2i", "i2t + i2i", "t2i2t", "i2t2i"}
+    assert {name for goal in GOALS for name in (*goal["of"], *goal.get("to", {}))} <= known
+
+
+def test_the_fast_paths_are_found_equal_and_a_wrong_one_is_named(monkeypatch):
+    options = benchmark.parse([])
+    benchmark.check_fast_paths(options)
+    monkeypatch.setattr(benchmark, "_draws_agree", lambda device: False)
+    with pytest.raises(RuntimeError, match="inverse of the distribution"):
+        benchmark.check_fast_paths(options)
+
+
+def test_the_smallest_run_reports_and_writes_every_round(tmp_path, caplog):
+    path, goals = tmp_path / "out" / "benchmark.json", tmp_path / "goals.json"
+    ratio = {"metric": "ratio", "of": {"train t2i": 1}, "to": {"train pairs": 1}, "at_most": 9, "stretch": 0}
+    goals.write_text(json.dumps([{"goal": "G0", "what": "half of a pair"} | ratio]))
+    with caplog.at_level("INFO"):
+        status = benchmark.main(
+            ["--preset", "tiny", "--groups", "train", "--cases", "train t2i", "train pairs", "--anchors"]
+            + ["--rounds", "2", "--json", str(path), "--check", str(goals)]
+        )
+    written = json.loads(path.read_text())
+    assert status == 0 and len(written["measured"]["1"]["seconds"]["train t2i"]) == 2
+    assert written["goals"][0]["verdict"] == "PASS" and len(written["gemm"]) == 2
+    assert "| G0 | 1 | half of a pair |" in caplog.text

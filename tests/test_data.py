@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 import torch
 from datasets import Dataset
+from datasets import Image as DatasetImage
 
 from itit_hf.data import ITITCollator, MixedBatchSampler, MixedDataset, Stream, add_image_token_ids, load_rows
 from itit_hf.processing_itit import ITITProcessor
@@ -228,3 +229,60 @@ def test_a_folder_that_changed_is_read_again(tmp_path):
     for number in (1, 2):
         tiny_pairs(number).to_parquet(tmp_path / "train.parquet")
         assert len(load_rows(str(tmp_path))) == number
+
+
+BAD = {"bytes": b"no picture", "path": "bad.png"}
+
+
+def pictures(*bad_rows):
+    """Ten rows, of which some have a picture that cannot be read."""
+    good = tiny_pairs(10)
+    return [{"image": BAD if i in bad_rows else good[i]["image"], "text": str(i)} for i in range(10)]
+
+
+def test_a_row_with_a_bad_picture_is_replaced_by_the_next_one_and_counted():
+    rows = pictures(3, 4)
+    stream = Stream("paired", rows, bad_images="skip")
+    samples = [stream.sample(position) for position in range(10)]
+    order = [stream.row_index(position) for position in range(10)]
+    assert [sample["text"] for sample in samples] == [str({3: 5, 4: 5}.get(row, row)) for row in order]
+    assert [sum(sample["skipped"]) for sample in samples] == [{3: 2, 4: 1}.get(row, 0) for row in order]
+
+
+def test_a_bad_picture_is_named_by_its_row_unless_it_is_skipped():
+    stream = Stream("paired", pictures(*range(10)))
+    with pytest.raises(ValueError, match=f"row {stream.row_index(0)} of the stream `paired`"):
+        stream.sample(0)
+
+
+def test_a_stream_of_bad_pictures_ends():
+    with pytest.raises(ValueError, match="100 pictures in a row cannot be used"):
+        Stream("image", pictures(*range(10)), bad_images="skip").sample(0)
+
+
+def test_a_policy_that_is_none_is_named():
+    with pytest.raises(ValueError, match="`bad_images` must be one of"):
+        Stream("image", pictures(), bad_images="ignore")
+
+
+def test_pictures_of_a_dataset_pass_the_door_undecoded():
+    stream = Stream("paired", tiny_pairs())
+    assert set(stream.rows[0]["image"]) == {"bytes", "path"}
+    row = stream.row_index(0)
+    assert stream.sample(0)["image"].tobytes() == tiny_pairs()[row]["image"].convert("RGB").tobytes()
+
+
+def test_rows_with_bad_pictures_get_no_tokens(processor):
+    rows = Dataset.from_list([{"image": image} for image in [picture["image"] for picture in tiny_pairs(24)] * 2])
+    files = rows.cast_column("image", DatasetImage(decode=False)).to_list()
+    files[7]["image"] = BAD
+    bad = Dataset.from_list(files).cast_column("image", DatasetImage())
+    assert len(add_image_token_ids(bad, processor, bad_images="skip")) == 47
+    with pytest.raises(ValueError, match="cannot be read as a picture"):
+        add_image_token_ids(bad, processor)
+
+
+def test_a_sampler_starts_where_a_run_was():
+    counts = {"paired": 2, "text": 3}
+    whole = list(MixedBatchSampler(counts, 6, accumulation=2, replay=2))
+    assert list(MixedBatchSampler(counts, 6, accumulation=2, replay=2, first_update=4)) == whole[8:]

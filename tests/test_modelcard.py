@@ -14,6 +14,7 @@ from itit_hf.modelcard import (
     StreamFacts,
     changed_settings,
     eval_results,
+    loss_results,
     model_card,
     training_facts,
 )
@@ -139,9 +140,23 @@ def test_the_hub_is_shown_what_the_model_gets_right_and_no_ceiling(evaluation):
     assert {each.dataset_name for each in results} == {"scenes"}
 
 
+def test_losses_on_held_out_pairs_are_told_by_objective_and_others_are_not():
+    results = loss_results({"loss_t2i": 1.0, "eval_loss": 9.0, "eval_loss_t2i": 2.0, "eval_loss_i2t2i": 3.0})
+    assert {(each.task_type, each.metric_name, each.metric_value) for each in results} == {
+        ("text-to-image", "t2i (nats)", 2.0),
+        ("image-to-text", "i2t2i (nats)", 3.0),
+    }
+
+
+def test_pictures_stand_in_the_text_and_in_the_gallery(facts):
+    card = ModelCard(model_card(replace(facts, pictures={"a red bus": "images/00.png"})))
+    assert "![a red bus](images/00.png)" in card.text
+    assert card.data.widget == [{"text": "a red bus", "output": {"url": "images/00.png"}}]
+
+
 def test_the_model_index_is_read_back_by_the_hub_library(facts):
     data = ModelCard(model_card(facts)).data
-    told, read_back = eval_results(facts.evaluation), data.eval_results
+    told, read_back = eval_results(facts.evaluation) + loss_results(facts.losses), data.eval_results
     assert len(told) == len(read_back) and all(result in told for result in read_back)
 
 

@@ -14,12 +14,21 @@ from collections.abc import Iterator, Mapping, Sequence
 import datasets
 import torch
 from torch.utils.data import Dataset, Sampler
+from transformers.utils import logging
 
 from .image_processing_itit import load_image
 from .image_tokenization_itit import encode_images
 from .masking import keyed_integer
+from .sources import first_rows, open_source, with_columns
+
+logger = logging.get_logger(__name__)
 
 STREAMS = ("paired", "image", "text")
+# What may be wrong with a picture, in the order of the counts in a batch's `skipped`.
+BAD_IMAGE_REASONS = ("unreadable", "oversized")
+BAD_IMAGE_POLICIES = ("raise", "skip")
+MAX_BAD_IMAGES = 0.05  # share of pictures that `"skip"` may leave out
+MAX_SKIPPED_IN_A_ROW = 100
 STREAM_COLUMNS = {"paired": ("image", "text"), "image": ("image",), "text": ("text",)}
 
 
@@ -31,17 +40,22 @@ class Stream:
         rows: A `datasets.Dataset`, or any sequence of dictionaries, with the columns `image` (or `image_token_ids`)
             and `text` as the stream needs.
         seed (`int`): Seed of its shuffles; each epoch has its own.
+        bad_images (`str`, *optional*, defaults to `"raise"`):
+            What to do about a picture that [`load_image`] refuses: `"raise"`, or `"skip"`, which takes the next row
+            whose picture can be read, always the same one, and counts why.
 
     Raises:
-        ValueError: If the name is unknown, there are no rows or a column is missing.
+        ValueError: If the name or `bad_images` is unknown, there are no rows or a column is missing.
     """
 
-    def __init__(self, name: str, rows: Sequence[Mapping], seed: int = 0):
+    def __init__(self, name: str, rows: Sequence[Mapping], seed: int = 0, bad_images: str = "raise"):
         if name not in STREAMS:
             raise ValueError(f"`name` must be one of {STREAMS}, got {name!r}")
         if len(rows) == 0:
             raise ValueError(f"the stream `{name}` has no rows")
-        self.name, self.rows, self.seed = name, rows, seed
+        if bad_images not in BAD_IMAGE_POLICIES:
+            raise ValueError(f"`bad_images` must be one of {BAD_IMAGE_POLICIES}, got {bad_images!r}")
+        self.name, self.rows, self.seed, self.bad_images = name, undecoded(rows), seed, bad_images
         self._check_columns(getattr(rows, "column_names", None) or list(rows[0]))
         self._epoch, self._order = -1, None
 
@@ -67,21 +81,53 @@ class Stream:
         """The sample at `position`: its columns, one of its captions, and the position itself.
 
         Raises:
-            ValueError: If the row has no caption.
+            ValueError: If the row has no caption, or a picture is refused and `bad_images` does not skip it.
         """
-        index = self.row_index(position)
-        row = self.rows[index]
-        sample = {"position": position}
-        for column in ("image_token_ids", "image"):
-            if "image" in STREAM_COLUMNS[self.name] and row.get(column) is not None:
-                sample[column] = row[column]
-                break
+        index, picture = self.row_index(position), {}
+        if "image" in STREAM_COLUMNS[self.name]:
+            index, row, picture = self._picture(index)
+        else:
+            row = self.rows[index]
+        sample = {"position": position} | picture
         if "text" in STREAM_COLUMNS[self.name]:
             captions = [row["text"]] if isinstance(row["text"], str) else row["text"]
             if not captions:
                 raise ValueError(f"row {index} of the stream `{self.name}` has no caption")
             sample["text"] = captions[keyed_integer(self.seed, f"caption/{self.name}", position) % len(captions)]
         return sample
+
+    def _picture(self, index: int) -> tuple[int, Mapping, dict]:
+        """The first row from `index` on whose picture can be used, that picture, and why others could not."""
+        skipped = [0] * len(BAD_IMAGE_REASONS)
+        while True:
+            row, name = self.rows[index], f"row {index} of the stream `{self.name}`"
+            if row.get("image_token_ids") is not None:
+                return index, row, {"image_token_ids": row["image_token_ids"]}
+            try:
+                picture = {"image": load_image(row["image"], name=name)}
+            except ValueError as error:
+                if self.bad_images == "raise":
+                    raise
+                skipped[BAD_IMAGE_REASONS.index(getattr(error, "reason", "unreadable"))] += 1
+                if sum(skipped) == MAX_SKIPPED_IN_A_ROW:
+                    raise ValueError(f"{sum(skipped)} pictures in a row cannot be used, up to {error}") from error
+                index = (index + 1) % len(self.rows)
+            else:
+                return index, row, picture | ({"skipped": skipped} if self.bad_images == "skip" else {})
+
+
+def undecoded(rows: Sequence[Mapping]) -> Sequence[Mapping]:
+    """The rows with their pictures as files, which [`load_image`] opens: what a library would decode on the way has
+    passed no limit of size.
+
+    Args:
+        rows: A `datasets.Dataset`; anything else is returned as it is.
+    """
+    features = getattr(rows, "features", None) or {}
+    for column, feature in features.items():
+        if isinstance(feature, datasets.Image) and feature.decode:
+            rows = rows.cast_column(column, datasets.Image(decode=False))
+    return rows
 
 
 class MixedDataset(Dataset):
@@ -115,6 +161,7 @@ class MixedBatchSampler(Sampler):
         world_size (`int`, *optional*, defaults to 1): Number of processes.
         accumulation (`int`, *optional*, defaults to 1): Micro-batches per update.
         replay (`int`, *optional*, defaults to 1): Updates that a sample of an unpaired stream serves.
+        first_update (`int`, *optional*, defaults to 0): Where to start: updates done before.
     """
 
     def __init__(
@@ -125,16 +172,18 @@ class MixedBatchSampler(Sampler):
         world_size: int = 1,
         accumulation: int = 1,
         replay: int = 1,
+        first_update: int = 0,
     ):
         self.counts = {name: count for name, count in counts.items() if count}
         self.num_updates, self.rank, self.world_size = num_updates, rank, world_size
-        self.accumulation, self.replay = accumulation, replay
+        self.accumulation, self.replay, self.first_update = accumulation, replay, first_update
 
     def __len__(self) -> int:
+        """Micro-batches in all, those before the first update included."""
         return self.num_updates * self.accumulation
 
     def __iter__(self) -> Iterator[list[tuple[str, int, int]]]:
-        for batch in range(len(self)):
+        for batch in range(self.first_update * self.accumulation, len(self)):
             yield [address for name, count in self.counts.items() for address in self._addresses(batch, name, count)]
 
     def _addresses(self, batch: int, name: str, count: int) -> list[tuple[str, int, int]]:
@@ -169,6 +218,8 @@ class ITITCollator:
             "position": torch.tensor([row["position"] for row in rows]),
             "use": torch.tensor(rows[0].get("use", 0)),
         }
+        if "skipped" in rows[0]:
+            part["skipped"] = torch.tensor([row["skipped"] for row in rows])  # (B, len(BAD_IMAGE_REASONS))
         if "image_token_ids" in rows[0]:
             part["image_token_ids"] = torch.stack([torch.as_tensor(row["image_token_ids"]).long() for row in rows])
         elif "image" in rows[0]:
@@ -181,18 +232,37 @@ class ITITCollator:
         return part
 
 
-def load_rows(source: str, split: str | None = None) -> datasets.Dataset:
-    """Open a dataset by folder (pictures with `metadata.jsonl`, or parquet files) or Hub id.
+def load_rows(
+    source: str,
+    split: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    stream_rows: int | None = None,
+) -> datasets.Dataset:
+    """Open a dataset: a folder, files of one kind, or a Hub id; see [`~sources.open_source`].
 
     Args:
-        source (`str`): Folder or Hub id.
+        source (`str`): Folder of pictures with `metadata.jsonl` or `metadata.csv`, or of parquet files; a file or
+            pattern that ends in `.tar` (webdataset), `.parquet`, `.jsonl`, `.json`, `.csv` or `.txt`; or a Hub id.
         split (`str`, *optional*): Its split, or a part of it in datasets' words, such as `"train[:500]"`,
             `"train[:2%]"` or `"train[:500]+extra"`; may be left out if there is one only.
+        columns (`Mapping[str, str]`, *optional*): Which columns `image` and `text` are, such as
+            `{"text": "caption"}`; of class labels the names become the captions.
+        stream_rows (`int`, *optional*): Read only so many rows, one by one, of a whole split that is too large to
+            fetch, and keep them.
 
     Raises:
-        ValueError: If there is no such split, or several and none was named, or the part holds no row.
+        ValueError: If there is no such split, or several and none was named, or the part holds no row; or a file is
+            broken, by its name and line.
     """
-    found = datasets.load_dataset(source, cache_dir=_cache_of_folder(source) if os.path.isdir(source) else None)
+    if stream_rows is not None:
+        rows = first_rows(source, split, stream_rows)
+    else:
+        cache_dir = _cache_of_folder(source) if os.path.isdir(source) else None
+        rows = _part(open_source(source, cache_dir), source, split)
+    return with_columns(rows, columns or {}, os.path.basename(source))
+
+
+def _part(found: datasets.DatasetDict, source: str, split: str | None) -> datasets.Dataset:
     if split is None and len(found) == 1:
         return next(iter(found.values()))
     sizes = {name: len(rows) for name, rows in found.items()}
@@ -222,7 +292,22 @@ def _cache_of_folder(folder: str) -> str:
     return os.path.join(datasets.config.HF_DATASETS_CACHE, "itit_hf", digest.hexdigest()[:16])
 
 
-def add_image_token_ids(rows: datasets.Dataset, processor, batch_size: int = 64) -> datasets.Dataset:
+def image_tokens_fingerprint(rows: datasets.Dataset, processor) -> str:
+    """What the image tokens of these rows depend on: the rows, the image tokenizer's weights and the preparation.
+
+    Args:
+        rows (`datasets.Dataset`): With a column `image`.
+        processor ([`ITITProcessor`]): With its image tokenizer.
+    """
+    digest = hashlib.sha256(f"{rows._fingerprint}/{processor.image_processor.to_json_string()}".encode())
+    for tensor in processor.image_tokenizer.state_dict().values():
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def add_image_token_ids(
+    rows: datasets.Dataset, processor, batch_size: int = 64, bad_images: str = "raise"
+) -> datasets.Dataset:
     """Tokenize every picture once, into a cached column `image_token_ids` of shape `(num_image_tokens,)`.
 
     The cache is keyed by the dataset and the tokenizer's weights: another tokenizer never finds old ids.
@@ -231,10 +316,18 @@ def add_image_token_ids(rows: datasets.Dataset, processor, batch_size: int = 64)
         rows (`datasets.Dataset`): With a column `image`; returned as it is if it has `image_token_ids` already.
         processor ([`ITITProcessor`]): With its image tokenizer.
         batch_size (`int`, *optional*, defaults to 64): Pictures per pass.
+        bad_images (`str`, *optional*, defaults to `"raise"`): With `"skip"`, rows whose picture [`load_image`] refuses
+            are left out, up to 5% of them.
+
+    Raises:
+        ValueError: If a picture cannot be used, or, when they are skipped, too many.
     """
     if "image_token_ids" in rows.column_names:
         return rows
     tokenizer = processor.image_tokenizer
+    files = undecoded(rows)
+    if bad_images == "skip":
+        files = _readable(files)
 
     @torch.no_grad()
     def tokenize(batch: dict) -> dict:
@@ -242,9 +335,30 @@ def add_image_token_ids(rows: datasets.Dataset, processor, batch_size: int = 64)
         pixel_values = processor.image_processor(images, return_tensors="pt")["pixel_values"]
         return {"image_token_ids": encode_images(tokenizer, pixel_values.to(tokenizer.device)).cpu().numpy()}
 
-    digest = hashlib.sha256(f"{rows._fingerprint}/{processor.image_processor.to_json_string()}".encode())
-    for tensor in tokenizer.state_dict().values():
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return rows.map(
-        tokenize, batched=True, batch_size=batch_size, new_fingerprint=digest.hexdigest()[:16], desc="image tokens"
+    fingerprint = image_tokens_fingerprint(files, processor)
+    tokenized = files.map(
+        tokenize, batched=True, batch_size=batch_size, new_fingerprint=fingerprint, desc="image tokens"
     )
+    for column, feature in rows.features.items():
+        if isinstance(feature, datasets.Image):
+            tokenized = tokenized.cast_column(column, feature)  # decoded where they were
+    return tokenized
+
+
+def _readable(files: datasets.Dataset) -> datasets.Dataset:
+    """The rows whose pictures can be used; which they are is decided once and cached."""
+
+    def is_readable(row: dict) -> bool:
+        try:
+            load_image(row["image"])
+        except ValueError:
+            return False
+        return True
+
+    kept = files.filter(is_readable, desc="readable pictures")
+    num_bad = len(files) - len(kept)
+    if num_bad > MAX_BAD_IMAGES * len(files):
+        raise ValueError(f"{num_bad} of {len(files)} pictures cannot be used, more than {MAX_BAD_IMAGES:.0%}")
+    if num_bad:
+        logger.warning(f"{num_bad} of {len(files)} pictures cannot be used and are left out")
+    return kept

@@ -19,11 +19,11 @@ import torch
 
 from .data import load_rows
 from .masking import keyed_integer
+from .sources import PICTURE_FIELDS
 
 logger = logging.getLogger(__name__)
 
 KARPATHY_SPLITS = ("train", "restval", "val", "test")
-PICTURE_FIELDS = ("jpg", "jpeg", "png", "webp")
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,13 @@ from importlib.metadata import version
 
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
-
-from .training_args import ITITTrainingArguments
+from transformers import TrainingArguments
 
 NOT_RECORDED = "*not recorded*"
 TAGS = ["itit", "text-to-image", "image-to-text"]
 # What an evaluation measured of the model itself, by task; the rest are ceilings and self-consistency.
 _TASKS = {"caption": "image-to-text", "drawn": "text-to-image"}
-# Settings of transformers that change the weights, besides those that ITITTrainingArguments names itself.
+# Settings of transformers that change the weights, besides those that our own arguments name.
 _INHERITED = ("per_device_train_batch_size", "gradient_accumulation_steps", "bf16", "fp16", "seed", "data_seed")
 _LIBRARIES = ("itit_hf", "torch", "transformers", "diffusers")
 
@@ -51,6 +50,7 @@ class ModelFacts:
         licence (`str`, *optional*): Licence of the weights, as the Hub writes it, such as `"apache-2.0"`.
         location (`str`, *optional*): Folder or Hub id that `from_pretrained` opens.
         prompt (`str`, *optional*): Something it can draw.
+        pictures (`dict[str, str]`): What it drew: file, named as seen from the card, by prompt or title.
         streams (`list[StreamFacts]`): What it was trained on.
         held_out (`str`, *optional*): What was kept out of the training data.
         command (`str`, *optional*): What trained it.
@@ -75,6 +75,7 @@ class ModelFacts:
     licence: str | None = None
     location: str | None = None
     prompt: str | None = None
+    pictures: Mapping[str, str] = field(default_factory=dict)
     streams: Sequence[StreamFacts] = ()
     held_out: str | None = None
     command: str | None = None
@@ -107,11 +108,12 @@ class ModelFacts:
 
 def _is_unknown(value, name: str) -> bool:
     # No setting that differs from the defaults is a fact; an empty list of objectives, losses or versions is not.
-    return value is None or (name != "settings" and isinstance(value, Mapping | Sequence) and not value)
+    may_be_empty = name in ("settings", "pictures")
+    return value is None or (not may_be_empty and isinstance(value, Mapping | Sequence) and not value)
 
 
 def training_facts(
-    args: ITITTrainingArguments,
+    args: TrainingArguments,
     global_step: int,
     log_history: Sequence[Mapping],
     rows: Mapping[str, int],
@@ -150,7 +152,7 @@ def training_facts(
     }
 
 
-def changed_settings(args: ITITTrainingArguments) -> dict:
+def changed_settings(args: TrainingArguments) -> dict:
     """Settings that change the weights and differ from their defaults; never a path, an address or a token.
 
     Args:
@@ -159,7 +161,8 @@ def changed_settings(args: ITITTrainingArguments) -> dict:
     Returns:
         `dict` of plain values by name.
     """
-    told = {*ITITTrainingArguments.__annotations__, *_INHERITED}
+    own = [each for each in type(args).__mro__ if each not in TrainingArguments.__mro__]
+    told = {*_INHERITED, *(name for each in own for name in each.__annotations__)}
     changed = {}
     for item in fields(args):
         default = item.default if item.default_factory is MISSING else item.default_factory()
@@ -201,6 +204,32 @@ def eval_results(evaluation: Mapping) -> list[EvalResult]:
     return results
 
 
+def loss_results(losses: Mapping[str, float]) -> list[EvalResult]:
+    """Losses on held-out pairs in the form in which the Hub shows them.
+
+    Args:
+        losses (`Mapping[str, float]`): By the names of the log; only `eval_loss_<objective>` is told.
+
+    Returns:
+        `list[EvalResult]`, one for each objective, in nats.
+    """
+    results = []
+    for name, value in losses.items():
+        objective = name.removeprefix("eval_loss_")
+        if objective != name:
+            results.append(
+                EvalResult(
+                    task_type="image-to-text" if objective.startswith("i2t") else "text-to-image",
+                    dataset_type="pairs",
+                    dataset_name="held-out pairs",
+                    metric_type="loss",
+                    metric_name=f"{objective} (nats)",
+                    metric_value=value,
+                )
+            )
+    return results
+
+
 def model_card(facts: ModelFacts) -> str:
     """Write the card.
 
@@ -210,13 +239,16 @@ def model_card(facts: ModelFacts) -> str:
     Returns:
         `str`: Markdown with the Hub's front matter, `model-index` included if there is an evaluation.
     """
+    results = [*(eval_results(facts.evaluation) if facts.evaluation else ()), *loss_results(facts.losses)]
     data = ModelCardData(
         license=facts.licence,
         library_name="itit_hf",
         pipeline_tag="text-to-image",
         tags=TAGS,
         model_name=facts.name,
-        eval_results=eval_results(facts.evaluation) if facts.evaluation else None,
+        eval_results=results or None,
+        # What the Hub shows as a gallery.
+        widget=[{"text": text, "output": {"url": path}} for text, path in facts.pictures.items()] or None,
     )
     sections = {
         "How to use": _how_to_use(facts),
@@ -229,6 +261,7 @@ def model_card(facts: ModelFacts) -> str:
     head = f"---\n{data.to_yaml()}\n---\n\n# {facts.name}\n\n{facts.description or NOT_RECORDED}\n"
     if facts.missing:
         head += f"\nNot recorded: {', '.join(facts.missing)}.\n"
+    head += "".join(f"\n![{text}]({path})\n" for text, path in facts.pictures.items())
     return head + "".join(f"\n## {title}\n\n{text}\n" for title, text in sections.items())
 
 

@@ -1,0 +1,77 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+import json
+
+import PIL.Image
+import pytest
+from datasets import config as datasets_config
+from huggingface_hub import ModelCard
+
+from itit_hf import ITITPipeline
+
+from ..hub_server import HubServer
+from ..testing_utils import tiny_pipeline
+from .test_examples import script
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A tiny pipeline, and ten pictures with captions in the words that it knows."""
+    at = tmp_path_factory.mktemp("lora")
+    tiny_pipeline().save_pretrained(at / "pipe")
+    (at / "pictures").mkdir()
+    lines = []
+    for i in range(10):
+        PIL.Image.new("RGB", (16, 16), (25 * i, 60, 200)).save(at / "pictures" / f"{i}.png")
+        lines.append(json.dumps({"file_name": f"{i}.png", "text": "a blue fish on the grass"}))
+    (at / "pictures" / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return at
+
+
+@pytest.fixture
+def arguments(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets_config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    given = {
+        "model": folders / "pipe",
+        "dataset": folders / "pictures",
+        "output_dir": tmp_path / "out",
+        "max_steps": 30,
+        "warmup_steps": 0,
+        "per_device_train_batch_size": 4,
+        "sample_inference_steps": 2,
+        "disable_tqdm": "true",
+    }
+    return [item for name, value in given.items() for item in (f"--{name}", str(value))] + ["--use_cpu"]
+
+
+def test_an_adapter_learns_pictures_that_it_was_not_shown_and_is_opened(arguments, folders, tmp_path):
+    before, after = script("train_lora").main(arguments)
+    assert after["eval_loss"] < 0.8 * before["eval_loss"]
+    grid = PIL.Image.open(tmp_path / "out" / "before-after.png")
+    assert grid.size[0] > grid.size[1]  # six before over six after
+    pipe = ITITPipeline.from_pretrained(folders / "pipe")
+    pipe.load_lora_weights(tmp_path / "out" / "adapter")
+    assert pipe.get_active_adapters() == ["default"]
+
+
+def test_the_adapter_is_pushed_with_a_card_and_opened_from_there(arguments, folders, tmp_path):
+    with HubServer(tmp_path / "hub") as server:
+        push = ["--max_steps", "1", "--push_to_hub", "--hub_model_id", "user/my-fish"]
+        script("train_lora").main([*arguments, *push])
+        assert sorted(server.repository("user/my-fish").files) == [
+            ".gitattributes",
+            "README.md",
+            "adapter_config.json",
+            "adapter_model.safetensors",
+            "images/00-a-blue-fish-on-the-grass.png",
+        ]
+        card = ModelCard.load("user/my-fish")
+        assert {"lora", "itit"} <= set(card.data.tags) and 'load_lora_weights("user/my-fish")' in card.text
+        pipe = ITITPipeline.from_pretrained(folders / "pipe")
+        pipe.load_lora_weights("user/my-fish", adapter_name="fish")
+        assert pipe.get_list_adapters() == ["fish"]
+
+
+def test_too_few_pictures_to_hold_some_back_are_refused(arguments):
+    with pytest.raises(ValueError, match="`num_held_out` must be from 1 to 9, got 10"):
+        script("train_lora").main([*arguments, "--num_held_out", "10"])

@@ -1,0 +1,257 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+import io
+import json
+import logging
+import tarfile
+
+import datasets
+import PIL.Image
+import PIL.ImageColor
+import pytest
+from datasets import ClassLabel, Dataset, Features, Image, Value
+
+from itit_hf.data import ITITCollator, MixedDataset, Stream, load_rows
+from itit_hf.image_processing_itit import load_image
+from itit_hf.sources import label_captions
+
+from .hub_server import HubServer
+from .testing_utils import tiny_pipeline
+
+COLOURS = ("red", "blue", "green")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+
+
+def picture(colour) -> PIL.Image.Image:
+    return PIL.Image.new("RGB", (16, 16), colour)
+
+
+def png(colour) -> bytes:
+    file = io.BytesIO()
+    picture(colour).save(file, format="PNG")
+    return file.getvalue()
+
+
+def folder_of_pictures(folder, metadata):
+    """Three pictures with metadata; a name for its text by the ending of the file."""
+    folder.mkdir()
+    for colour in COLOURS:
+        picture(colour).save(folder / f"{colour}.png")
+    if metadata == "jsonl":
+        lines = [json.dumps({"file_name": f"{c}.png", "text": [f"a {c} bus", f"{c}!"]}) for c in COLOURS]
+    else:
+        lines = ["file_name,text", *(f"{c}.png,a {c} bus" for c in COLOURS)]
+    (folder / f"metadata.{metadata}").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(folder)
+
+
+def table_of_pictures(**names) -> Dataset:
+    features = Features({names.get("image", "image"): Image(), names.get("text", "text"): Value("string")})
+    rows = [{names.get("image", "image"): picture(c), names.get("text", "text"): f"a {c} bus"} for c in COLOURS]
+    return Dataset.from_list(rows, features=features)
+
+
+def archive(path, members):
+    with tarfile.open(path, "w") as tar:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return str(path)
+
+
+def samples(*endings, colours=COLOURS):
+    """Members of an archive: a picture, and a caption by its ending."""
+    captions = {
+        "txt": lambda c: f"a {c} bus\n".encode(),
+        "json": lambda c: json.dumps({"caption": f"a {c} bus"}).encode(),
+    }
+    return [(f"{c}.{end}", captions[end](c) if end in captions else png(c)) for c in colours for end in endings]
+
+
+def said(rows):
+    return [text if isinstance(text, str) else text[0] for text in rows["text"]]
+
+
+def colours_of(rows):
+    names = {PIL.ImageColor.getrgb(colour): colour for colour in COLOURS}
+    return [names[load_image(row["image"]).getpixel((0, 0))] for row in rows]
+
+
+KINDS = {
+    "a folder with metadata.jsonl": lambda at: folder_of_pictures(at / "pictures", "jsonl"),
+    "a folder with metadata.csv": lambda at: folder_of_pictures(at / "pictures", "csv"),
+    "a parquet file": lambda at: [table_of_pictures().to_parquet(at / "a.parquet"), str(at / "a.parquet")][1],
+    "archives with txt": lambda at: [archive(at / "0.tar", samples("png", "txt")), str(at / "*.tar")][1],
+    "an archive with json": lambda at: archive(at / "0.tar", samples("png", "json")),
+}
+
+
+@pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
+def test_each_kind_of_source_gives_pictures_and_captions(make, tmp_path):
+    rows = load_rows(make(tmp_path))
+    assert said(rows) and sorted(zip(colours_of(rows), said(rows), strict=True)) == sorted(
+        (colour, f"a {colour} bus") for colour in COLOURS
+    )
+
+
+@pytest.mark.parametrize("ending", ["txt", "jsonl", "csv"])
+def test_sentences_stand_in_files_of_text(tmp_path, ending):
+    sentences = [f"a {colour} bus" for colour in COLOURS]
+    lines = {
+        "txt": sentences,
+        "jsonl": [json.dumps({"text": sentence}) for sentence in sentences],
+        "csv": ["text", *sentences],
+    }[ending]
+    (tmp_path / f"s.{ending}").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert said(load_rows(str(tmp_path / f"s.{ending}"))) == sentences
+
+
+def test_three_streams_of_three_kinds_make_one_batch(tmp_path):
+    archive(tmp_path / "0.tar", samples("png"))
+    (tmp_path / "sentences.txt").write_text("a red bus\nthe tree\n", encoding="utf-8")
+    streams = [
+        Stream("paired", load_rows(folder_of_pictures(tmp_path / "pairs", "jsonl"))),
+        Stream("image", load_rows(str(tmp_path / "*.tar"))),
+        Stream("text", load_rows(str(tmp_path / "sentences.txt"))),
+    ]
+    mixed = MixedDataset(streams)
+    batch = ITITCollator(tiny_pipeline().processor)([mixed[name, i, 0] for name in mixed.streams for i in range(2)])
+    assert {name: sorted(part) for name, part in batch.items()} == {
+        "paired": ["attention_mask", "input_ids", "pixel_values", "position", "use"],
+        "image": ["pixel_values", "position", "use"],
+        "text": ["attention_mask", "input_ids", "position", "use"],
+    }
+
+
+def test_a_caption_of_a_list_is_drawn_anew_each_time_and_the_same_for_one_seed(tmp_path):
+    rows = load_rows(folder_of_pictures(tmp_path / "pictures", "jsonl"))
+    stream = [Stream("paired", rows, seed=seed) for seed in (0, 0, 1)]
+    texts = [[each.sample(position)["text"] for position in range(30)] for each in stream]
+    assert texts[0] == texts[1] != texts[2] and len(set(texts[0])) == 6
+
+
+def test_columns_are_found_by_the_names_they_have(tmp_path):
+    table_of_pictures(image="photo", text="alt").to_parquet(tmp_path / "a.parquet")
+    rows = load_rows(str(tmp_path / "a.parquet"), columns={"image": "photo", "text": "alt"})
+    assert said(rows) == [f"a {colour} bus" for colour in COLOURS] and colours_of(rows) == list(COLOURS)
+
+
+@pytest.mark.parametrize(
+    "columns, message",
+    [
+        ({"text": "caption"}, r"no column 'caption' for 'text', it has \['image', 'text'\]"),
+        ({"label": "text"}, "'label'"),
+    ],
+)
+def test_a_column_that_is_not_there_is_named(tmp_path, columns, message):
+    table_of_pictures().to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=message):
+        load_rows(str(tmp_path / "a.parquet"), columns=columns)
+
+
+def labelled():
+    features = Features({"image": Image(), "label": ClassLabel(names=["red_bus", "fish"])})
+    rows = [{"image": picture("red"), "label": 0}, {"image": picture("blue"), "label": 1}]
+    return Dataset.from_list(rows, features=features)
+
+
+def test_class_labels_become_captions_by_one_map():
+    rows = labelled()
+    rows = rows.map(label_captions(rows.features["label"], ["a {}", "a picture of a {}"]))
+    assert rows["text"][:] == [["a red bus", "a picture of a red bus"], ["a fish", "a picture of a fish"]]
+
+
+def test_a_folder_for_each_class_is_a_dataset_with_the_class_as_caption(tmp_path):
+    for name in ("red_bus", "fish"):
+        (tmp_path / "classes" / name).mkdir(parents=True)
+        picture("red").save(tmp_path / "classes" / name / "0.png")
+    rows = load_rows(str(tmp_path / "classes"), columns={"text": "label"})
+    assert sorted(rows["text"][:]) == [["fish"], ["red bus"]]
+
+
+def test_a_template_without_a_place_for_the_name_is_refused():
+    with pytest.raises(ValueError, match="a picture"):
+        label_captions(labelled().features["label"], ["a picture"])
+
+
+def test_only_the_first_rows_of_a_stream_are_read(tmp_path):
+    archive(tmp_path / "0.tar", samples("png", "txt", colours=COLOURS[:2]))
+    archive(tmp_path / "1.tar", samples("png", "txt", colours=COLOURS[2:]))
+    rows = load_rows(str(tmp_path / "*.tar"), stream_rows=2)
+    assert said(rows) == ["a red bus", "a blue bus"] and colours_of(rows) == ["red", "blue"]
+    with pytest.raises(ValueError, match="must be at least 1, got 0"):
+        load_rows(str(tmp_path / "*.tar"), stream_rows=0)
+
+
+def test_what_lacks_a_caption_is_left_out_and_named(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    whole = [(f"{i}.{end}", content) for i in range(5) for end, content in (("png", png("red")), ("txt", b"a bus"))]
+    rows = load_rows(archive(tmp_path / "0.tar", [*whole, ("5.png", png("blue")), ("5.txt", b"  ")]))
+    assert len(rows) == 5 and "1 samples lack picture or caption and are left out: ['0.tar: 5']" in caplog.text
+
+
+def broken_metadata(folder, line):
+    at = folder_of_pictures(folder / "pictures", "jsonl")
+    with open(f"{at}/metadata.jsonl", "a", encoding="utf-8") as file:
+        file.write(line)
+    return at
+
+
+def cut_parquet(folder):
+    table_of_pictures().to_parquet(folder / "a.parquet")
+    content = (folder / "a.parquet").read_bytes()
+    (folder / "a.parquet").write_bytes(content[: len(content) // 2])
+    return str(folder / "*.parquet")
+
+
+def broken_archive(folder):
+    (folder / "0.tar").write_bytes(b"no archive" * 100)
+    return str(folder / "0.tar")
+
+
+def broken_csv(folder):
+    at = folder_of_pictures(folder / "pictures", "csv")
+    with open(f"{at}/metadata.csv", "a", encoding="utf-8") as file:
+        file.write("red.png\n")
+    return at
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda at: broken_metadata(at, "{no json\n"), r"metadata.jsonl`, line 4: is no JSON"),
+        (lambda at: broken_metadata(at, '["red.png"]\n'), r"metadata.jsonl`, line 4: wanted an object"),
+        (lambda at: broken_metadata(at, '{"text": "a"}\n'), r"metadata.jsonl`, line 4: wanted `file_name`"),
+        (lambda at: broken_metadata(at, '{"file_name": "gone.png"}\n'), r"line 4: there is no picture .*gone.png"),
+        (broken_csv, r"metadata.csv`, line 5: has another number of cells"),
+        (cut_parquet, r"a.parquet` is no parquet file, or is cut"),
+        (broken_archive, r"0.tar` is no archive"),
+        (lambda at: str(at / "*.tar"), r"there is no file at `.*\*.tar`"),
+        (lambda at: archive(at / "0.tar", [("0.cls", b"1")]), "no sample has a picture"),
+    ],
+)
+def test_a_broken_file_is_named_with_its_line(make, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        load_rows(make(tmp_path))
+
+
+def test_a_row_that_cannot_be_used_is_named(tmp_path):
+    rows = load_rows(folder_of_pictures(tmp_path / "pictures", "jsonl"))
+    (tmp_path / "pictures" / "red.png").write_bytes(b"cut")
+    with pytest.raises(ValueError, match="row 2 of the stream `paired`"):
+        stream = Stream("paired", rows.select([1, 2, 0]))
+        [stream.sample(position) for position in range(3)]
+
+
+def test_a_dataset_of_the_hub_is_opened_whole_and_in_part(tmp_path, monkeypatch):
+    with HubServer(tmp_path / "hub") as server:
+        monkeypatch.setattr(datasets.config, "HF_ENDPOINT", server.url)
+        monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+        table_of_pictures().push_to_hub("user/buses")
+        assert sorted(said(load_rows("user/buses"))) == sorted(f"a {colour} bus" for colour in COLOURS)
+        assert said(load_rows("user/buses", "train", stream_rows=2)) == ["a red bus", "a blue bus"]

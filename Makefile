@@ -7,13 +7,13 @@ TEST_PROCESSES ?= 2
 VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
-CODE := src tests examples utils
+CODE := src tests examples utils metrics
 DEMO := out/demo
 DEMO_PROMPTS := "a red bus" "a blue fish" "a green tree" "a yellow star" "a purple mushroom" "an orange cat"
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-slow style quality repo-consistency clean
+.PHONY: help install demo test test-slow test-reliability style quality repo-consistency clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,15 +34,19 @@ demo: $(INSTALLED) ## Draw six prompts with the committed checkpoint and caption
 
 # One thread per process: PyTorch's threads, when they compete for the cores, are several times slower than one.
 # Offline: no test may depend on a download.
-test test-slow: export OMP_NUM_THREADS := 1
-test test-slow: export HF_HUB_OFFLINE := 1
-test test-slow: export TOKENIZERS_PARALLELISM := false
+test test-slow test-reliability: export OMP_NUM_THREADS := 1
+test test-slow test-reliability: export HF_HUB_OFFLINE := 1
+test test-slow test-reliability: export TOKENIZERS_PARALLELISM := false
 
 test: $(INSTALLED) ## Run the default tests: offline, on the CPU.
 	$(RUN) -m pytest -n $(TEST_PROCESSES)
 
 test-slow: $(INSTALLED) ## Run the slow tests: trainings, several processes, real checkpoints.
-	$(RUN) -m pytest -m slow
+	$(RUN) -m pytest -m slow --ignore tests/reliability
+
+test-reliability: $(INSTALLED) ## Run every case of docs/reliability.md and print its table; takes about an hour.
+	$(RUN) -m pytest tests/reliability -m "slow or not slow" -p no:xdist
+	$(RUN) utils/mutation_check.py
 
 style: $(INSTALLED) ## Sort imports, fix what can be fixed, and format.
 	$(RUN) -m ruff check --fix $(CODE)

@@ -3,6 +3,7 @@
 r"""Describe pictures with a pipeline folder, by default the one in this repository:
 
     python examples/caption_image.py out/pictures/00-a-red-bus.png
+    python examples/caption_image.py out/pictures/00-a-red-bus.png --prompt "a picture of"
 
 Logs one line per picture: its file and its caption.
 """
@@ -22,13 +23,15 @@ def main(arguments: list[str] | None = None):
     parser = ArgumentParser(description="Describe pictures.")
     parser.add_argument("images", nargs="+", help="Picture files.")
     parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline folder or Hub id.")
+    parser.add_argument("--prompt", help="How the captions begin.")
     parser.add_argument("--num_beams", type=int, default=4, help="Beams; 1 is greedy.")
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     pipe = ITITPipeline.from_pretrained(args.model)
     if torch.cuda.is_available():
         pipe.to("cuda")
-    for path, caption in zip(args.images, pipe.caption(list(args.images), num_beams=args.num_beams), strict=True):
+    captions = pipe.caption(list(args.images), prompt=args.prompt, num_beams=args.num_beams)
+    for path, caption in zip(args.images, captions, strict=True):
         logger.info(f"{path}: {caption}")
 
 

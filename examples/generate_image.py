@@ -1,9 +1,11 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Draw pictures from text with a pipeline folder, by default the one in this repository:
+r"""Draw pictures from text, or edit one, with a pipeline folder, by default the one in this repository:
 
     python examples/generate_image.py "a red bus"
     python examples/generate_image.py "a red bus" "a blue fish" --num_images_per_prompt 4 --seed 1
+    python examples/generate_image.py "a blue fish" --image bus.png --mask_image mask.png
+    python examples/generate_image.py "a red bus" --image bus.png --strength 0.6
 
 Writes every picture and one labelled grid, and says where. Takes seconds on a CPU.
 """
@@ -27,6 +29,9 @@ def parse_args(arguments: list[str] | None = None):
     parser.add_argument("prompts", nargs="+", help="What to draw.")
     parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline folder or Hub id.")
     parser.add_argument("--output_dir", default="out/pictures", help="Where the pictures are written.")
+    parser.add_argument("--image", help="Picture file to edit.")
+    parser.add_argument("--mask_image", help="Picture file, white where the picture is drawn anew; all of it without.")
+    parser.add_argument("--strength", type=float, help="Share of the steps; 1 with a mask, 0.5 without by default.")
     parser.add_argument("--negative_prompt", help="What to move away from.")
     parser.add_argument("--num_inference_steps", type=int, default=12, help="Decoding steps.")
     parser.add_argument("--guidance_scale", type=float, default=3.0, help="1 + tau; 1 is none.")
@@ -46,6 +51,9 @@ def main(arguments: list[str] | None = None):
     labels = [prompt for prompt in args.prompts for _ in range(args.num_images_per_prompt)]
     images = pipe(
         args.prompts,
+        image=args.image,
+        mask_image=args.mask_image,
+        strength=args.strength,
         negative_prompt=args.negative_prompt,
         num_inference_steps=args.num_inference_steps,
         guidance_scale=args.guidance_scale,

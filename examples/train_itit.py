@@ -11,8 +11,9 @@ Interrupted? It goes on where it was:
 
     accelerate launch examples/train_itit.py --resume_from_checkpoint
 
-On your own pictures (a folder with `metadata.jsonl`, parquet files, or a Hub id; columns `image` and `text`), with the
-frozen parts of any pipeline folder:
+On your own pictures (a folder with `metadata.jsonl` or `metadata.csv`, parquet files, webdataset archives or a Hub id;
+columns `image` and `text`, or named by `--paired_columns image=photo text=alt`), with the frozen parts of any pipeline
+folder; `--push_to_hub --hub_model_id NAME` uploads each checkpoint and, in the end, the pipeline:
 
     accelerate launch examples/train_itit.py --paired_dataset path/to/pictures --output_dir out/mine
 
@@ -30,7 +31,7 @@ from dataclasses import dataclass, field
 import torch
 from datasets import Dataset
 from diffusers import VQModel
-from transformers import AutoTokenizer, T5EncoderModel, set_seed
+from transformers import AutoModelForTextEncoding, AutoTokenizer, set_seed
 
 from itit_hf import (
     ITITConfig,
@@ -63,6 +64,12 @@ class ScriptArguments:
         image_split (`str`, *optional*): Its split.
         text_dataset (`str`, *optional*): Folder or Hub id with `text`, for the objectives that read sentences alone.
         text_split (`str`, *optional*): Its split.
+        paired_columns (`list[str]`): What its columns are called, such as `image=photo text=alt`; class labels become
+            captions.
+        image_columns (`list[str]`): The same of the pictures.
+        text_columns (`list[str]`): The same of the sentences.
+        stream_rows (`int`, *optional*): Read only so many rows of each split, one by one, and keep them: for what is
+            too large to fetch.
         frozen_parts (`str`): Pipeline folder or Hub id whose text encoder, tokenizer, image tokenizer and image
             processor are used.
         text_encoder (`str`, *optional*): T5 or mT5 encoder with its tokenizer, in place of the one there.
@@ -84,6 +91,10 @@ class ScriptArguments:
     image_split: str | None = None
     text_dataset: str | None = None
     text_split: str | None = None
+    paired_columns: list[str] = field(default_factory=list)
+    image_columns: list[str] = field(default_factory=list)
+    text_columns: list[str] = field(default_factory=list)
+    stream_rows: int | None = None
     frozen_parts: str = "checkpoints/emoji-scenes-64"
     text_encoder: str | None = None
     image_tokenizer: str | None = None
@@ -103,7 +114,7 @@ def load_frozen_parts(args: ScriptArguments):
     subfolders = {"subfolder": "tokenizer"}, {"subfolder": "text_encoder"}
     tokenizer_at, encoder_at = ({}, {}) if args.text_encoder else subfolders
     tokenizer = AutoTokenizer.from_pretrained(text_source, **tokenizer_at)
-    text_encoder = T5EncoderModel.from_pretrained(text_source, **encoder_at)
+    text_encoder = AutoModelForTextEncoding.from_pretrained(text_source, **encoder_at)
     image_source = args.image_tokenizer or args.frozen_parts
     image_at = {} if args.image_tokenizer else {"subfolder": "image_tokenizer"}
     kind = (
@@ -142,6 +153,15 @@ def create_model(args: ScriptArguments, text_encoder, processor, num_image_token
     return model
 
 
+def columns_of(args: ScriptArguments, stream: str) -> dict[str, str]:
+    """Which columns of a stream's dataset are `image` and `text`."""
+    given = getattr(args, f"{stream}_columns")
+    wrong = [item for item in given if not all(item.partition("="))]
+    if wrong:
+        raise ValueError(f"`--{stream}_columns` must be of the form image=photo, got {wrong}")
+    return dict(item.split("=", 1) for item in given)
+
+
 def load_streams(
     args: ScriptArguments, objectives: list[str], processor, bad_images: str = "raise"
 ) -> tuple[dict, Dataset | None]:
@@ -162,9 +182,11 @@ def load_streams(
     for name in dict.fromkeys(OBJECTIVES[objective] for objective in objectives):
         if sources[name][0] is None:
             raise ValueError(f"the objectives {objectives} need `--{name}_dataset`")
-        rows = load_rows(*sources[name])
+        rows = load_rows(*sources[name], columns_of(args, name), args.stream_rows)
         streams[name] = rows if name == "text" else add_image_token_ids(rows, processor, bad_images=bad_images)
-    return streams, add_image_token_ids(load_rows(*evaluation), processor) if evaluation[1] else None
+    if evaluation[1] is None:
+        return streams, None
+    return streams, add_image_token_ids(load_rows(*evaluation, columns_of(args, "paired")), processor)
 
 
 def main(arguments: list[str] | None = None):
@@ -199,6 +221,8 @@ def main(arguments: list[str] | None = None):
     folder = os.path.join(training_args.output_dir, "pipeline")
     trainer.save_pipeline(folder)
     trainer.log_samples()
+    if training_args.push_to_hub:
+        trainer.push_to_hub()
     if training_args.should_save:
         logger.info(f"pipeline: {folder}   pictures: {os.path.join(training_args.output_dir, 'samples')}")
 

@@ -35,28 +35,29 @@ PLAIN = {"optim": "sgd", "learning_rate": 0.01, "max_grad_norm": 0.0}
 multiprocessing.set_forkserver_preload(["pytest", "itit_hf.trainer", "torch.distributed.fsdp"])
 
 
-def launch(function, folder, *arguments, timeout=400):
-    """What `function(*arguments)` returns in each of two processes of one gloo group, in order of rank. Their standard
-    error is left in `folder`."""
-    work = function, folder, arguments
-    context = start_processes(_run, work, nprocs=2, join=False, daemon=True, start_method="forkserver")
+def launch(function, folder, *arguments, processes=2, timeout=400):
+    """What `function(*arguments)` returns in each process of one gloo group, in order of rank. Their standard error is
+    left in `folder`."""
+    work = processes, function, folder, arguments
+    context = start_processes(_run, work, nprocs=processes, join=False, daemon=True, start_method="forkserver")
     deadline = time.monotonic() + timeout
     while not context.join(max(deadline - time.monotonic(), 0.0)):
         if time.monotonic() >= deadline:
             for process in context.processes:
                 process.kill()
             pytest.fail(f"the processes did not end within {timeout} seconds: do they wait for each other?")
-    return [torch.load(folder / f"result-{rank}.pt", weights_only=False) for rank in range(2)]
+    return [torch.load(folder / f"result-{rank}.pt", weights_only=False) for rank in range(processes)]
 
 
-def _run(rank, function, folder, arguments):
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+def _run(rank, processes, function, folder, arguments):
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    os.environ |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
     os.environ["OMP_NUM_THREADS"] = "1"
     os.dup2(os.open(folder / f"stderr-{rank}.txt", os.O_WRONLY | os.O_CREAT), 2)
     torch.set_num_threads(1)
     gc.freeze()  # each training collects garbage, and would walk all that was imported
     store, patience = f"file://{folder / 'store'}", timedelta(seconds=120)
-    torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2, timeout=patience)
+    torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=processes, timeout=patience)
     torch.save(function(*arguments), folder / f"result-{rank}.pt")
     torch.distributed.destroy_process_group()
 

@@ -12,7 +12,14 @@ import torch
 from PIL import Image, ImageCms, ImageFile, PngImagePlugin, WebPImagePlugin
 from transformers import AutoImageProcessor
 
-from itit_hf.image_processing_itit import FORMATS, ImageLimits, ITITImageProcessorPil, list_images, load_image
+from itit_hf.image_processing_itit import (
+    FORMATS,
+    ImageLimits,
+    ITITImageProcessorPil,
+    list_images,
+    list_masks,
+    load_image,
+)
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -451,3 +458,31 @@ def test_limits_can_be_given_at_the_call_and_are_checked_at_the_start():
         ITITImageProcessorPil(size=4)(Image.new("RGB", (8, 8)), limits={"max_pixels": 63})
     with pytest.raises(ValueError, match="max_pixels"):
         ITITImageProcessorPil(limits={"max_pixels": 0})
+
+
+def test_an_overlay_puts_the_unmarked_pixels_back_exactly():
+    before = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    mask = Image.new("L", (32, 32))
+    mask.paste(255, (3, 4, 10, 32))
+    processor = ITITImageProcessorPil(size=32)
+    overlaid = np.asarray(processor.apply_overlay(mask, before, Image.new("RGB", (32, 32), "red")))
+    marked = np.asarray(mask) > 0
+    assert np.array_equal(overlaid[~marked], np.asarray(before)[~marked]) and (overlaid[marked] == (255, 0, 0)).all()
+
+
+def test_an_overlay_goes_the_way_of_the_picture():
+    before, mask = Image.new("RGB", (64, 32), "blue"), Image.new("L", (64, 32))
+    before.paste("white", (16, 0, 24, 32))
+    mask.paste(255, (40, 0, 64, 32))  # the right quarter of the middle piece
+    overlaid = ITITImageProcessorPil(size=16).apply_overlay(mask, before, Image.new("RGB", (16, 16), "red"))
+    assert [overlaid.getpixel((x, 8)) for x in (1, 8, 14)] == [(255, 255, 255), (0, 0, 255), (255, 0, 0)]
+
+
+def test_an_overlay_of_another_size_is_named():
+    with pytest.raises(ValueError, match=r"`image` must have the model's size \(16, 16\), got \(8, 8\)"):
+        ITITImageProcessorPil(size=16).apply_overlay("1", Image.new("L", (16, 16)), Image.new("L", (8, 8)))
+
+
+def test_three_dimensions_of_masks_are_masks():
+    assert len(list_masks(np.zeros((3, 8, 8)))) == 3 and len(list_masks(np.zeros((8, 8, 1)))) == 1
+    assert len(list_masks(np.zeros((8, 8)))) == 1 and len(list_masks(torch.zeros(2, 1, 8, 8))) == 2

@@ -1,10 +1,12 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
+import PIL.Image
 import pytest
 import torch
+from accelerate.hooks import ModelHook, add_hook_to_module
 
-from itit_hf import ITITPipeline
+from itit_hf import ITITPipeline, processing_itit
 from itit_hf.likelihood import caption_log_likelihoods
 from itit_hf.pipeline_itit import ITITPipelineOutput
 
@@ -299,3 +301,184 @@ def test_a_cycles_pictures_stand_by_prompt_and_round(pipe):
 def test_bad_arguments_of_a_cycle_are_named(pipe, arguments, message):
     with pytest.raises(ValueError, match=message):
         pipe.cycle(**arguments)
+
+
+# Editing
+
+
+def half_mask():
+    """The right half of the picture: tokens 2 and 3 of each row."""
+    mask = PIL.Image.new("L", (16, 16))
+    mask.paste(255, (8, 0, 16, 16))
+    return mask
+
+
+RIGHT = torch.tensor([False, False, True, True] * 4)
+
+
+def test_given_tokens_are_bit_equal_and_the_others_drawn(pipe):
+    pictures = tiny_pairs(3)["image"][:]
+    masks = [half_mask(), PIL.Image.new("L", (16, 16)), PIL.Image.new("L", (16, 16), 255)]
+    before = pipe.processor(images=pictures).image_token_ids
+    after = ids(pipe, PROMPTS, image=pictures, mask_image=masks, generator=generators(1, 2, 3))
+    assert torch.equal(after[0][~RIGHT], before[0][~RIGHT]) and not torch.equal(after[0][RIGHT], before[0][RIGHT])
+    assert torch.equal(after[1], before[1])
+    assert torch.equal(after[2:], ids(pipe, PROMPTS[2], generator=generators(3)))  # nothing is kept: a plain drawing
+
+
+def test_edits_of_a_batch_equal_the_edits_alone(pipe):
+    pictures, masks = tiny_pairs(2)["image"][:], [half_mask(), PIL.Image.new("L", (16, 16), 255)]
+    options = {"strength": 0.75, "num_images_per_prompt": 2}
+    together = ids(pipe, PROMPTS[:2], image=pictures, mask_image=masks, generator=generators(*range(4)), **options)
+    for row in range(2):
+        own = {"image": pictures[row], "mask_image": masks[row], "generator": generators(2 * row, 2 * row + 1)}
+        assert torch.equal(ids(pipe, PROMPTS[row], **own, **options), together[2 * row : 2 * row + 2])
+
+
+def test_one_prompt_and_one_picture_serve_several_masks(pipe):
+    picture, masks = tiny_pairs(1)["image"][0], [half_mask(), PIL.Image.new("L", (16, 16), 255)]
+    together = ids(pipe, "a tree", image=picture, mask_image=masks, generator=generators(1, 2))
+    alone = ids(pipe, "a tree", image=picture, mask_image=masks[1], generator=generators(2))
+    assert torch.equal(together[1:], alone)
+
+
+def test_a_variation_keeps_the_more_the_weaker_it_is(pipe):
+    picture = tiny_pairs(1)["image"][0]
+    (before,) = pipe.processor(images=picture).image_token_ids
+    drawn, forward = [], pipe.scheduler.step
+
+    def step(*args, **kwargs):
+        drawn.append((args[2] == 23).sum().item())
+        return forward(*args, **kwargs)
+
+    pipe.scheduler.step = step
+    for strength in (0.25, 0.5, 0.75):
+        (after,) = ids(pipe, "a tree", image=picture, strength=strength, generator=generators(1))
+        assert (after == before).sum() >= 16 - drawn[-round(4 * strength)]
+    # floor(16 cos(pi / 2 s / 4)) tokens are hidden after s = 3, 2, 1 steps left out.
+    assert drawn == [6, 11, 6, 14, 11, 6]
+
+
+def test_tokens_are_edited_without_their_pixels(pipe):
+    drawn = ids(pipe, "a tree", generator=generators(0))
+    edited = ids(pipe, "a bus", image=drawn, mask_image=half_mask(), generator=generators(1))
+    assert torch.equal(edited[0][~RIGHT], drawn[0][~RIGHT])
+
+
+def test_a_picture_is_painted_beyond_its_edge(pipe):
+    small = tiny_pairs(1)["image"][0].resize((8, 16))
+    canvas = PIL.Image.new("RGB", (16, 16))
+    canvas.paste(small)
+    image = pipe("a tree", image=canvas, mask_image=half_mask(), num_inference_steps=2).images[0]
+    kept = pipe.image_processor.apply_overlay(half_mask(), canvas, image)
+    assert np.array_equal(np.asarray(kept)[:, :8], np.asarray(small))
+    assert np.array_equal(np.asarray(kept)[:, 8:], np.asarray(image)[:, 8:])
+
+
+def test_return_best_ranks_edits_of_several_pictures_with_one_prompt(pipe):
+    pictures = tiny_pairs(2)["image"][:]
+    options = {"image": pictures, "mask_image": half_mask(), "num_images_per_prompt": 2}
+    output = pipe("a bus", return_best=1, num_inference_steps=2, **options)
+    assert len(output.images) == 2 and output.scores.shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"strength": 0.5}, "`strength` says how to edit `image`"),
+        ({"image": "no.png"}, r"image\[0\] \('no.png'\): there is no such file"),
+        (
+            {"image": PIL.Image.new("L", (16, 16)), "strength": 1.5},
+            "`strength` must be above 0 and at most 1, got 1.5",
+        ),
+        ({"image": PIL.Image.new("L", (16, 16)), "strength": 0.1, "num_inference_steps": 4}, "leaves no step"),
+        ({"image": [PIL.Image.new("L", (16, 16))] * 3, "prompt": ["a", "b"]}, "`prompt` 2, `image` 3"),
+        ({"image": PIL.Image.new("L", (16, 16)), "mask_image": PIL.Image.new("L", (8, 16))}, "have the same shape"),
+        ({"image": [PIL.Image.new("L", (16, 16))] * 3, "generator": generators(1)}, "one for each of 3 pictures"),
+    ],
+)
+def test_bad_arguments_of_an_edit_are_named(pipe, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        pipe(**({"prompt": "a"} | arguments))
+
+
+def test_the_way_between_two_prompts_starts_and_ends_at_them(pipe):
+    embeds, mask = pipe.interpolate_prompts("a red bus", "the blue fish on the grass", [0.0, 0.5, 1.0])
+    drawn = ids(pipe, prompt_embeds=embeds, prompt_attention_mask=mask, generator=generators(0, 0, 0))
+    ends = [ids(pipe, text, generator=generators(0)) for text in ("a red bus", "the blue fish on the grass")]
+    assert torch.equal(drawn[[0, 2]], torch.cat(ends))
+
+
+def test_captions_begin_as_asked(pipe):
+    pictures = tiny_pairs(2)["image"][:]
+    together = pipe.caption(pictures, prompt=["a red", "the"], max_new_tokens=6)
+    assert together[0].startswith("a red") and together[1].startswith("the")
+    assert pipe.caption(pictures[1], prompt="the", max_new_tokens=6) == together[1:]
+    with pytest.raises(ValueError, match="`prompt` has 3 entries for 2 pictures"):
+        pipe.caption(pictures, prompt=["a"] * 3)
+
+
+# What callers of diffusers' pipelines rely on
+
+
+def test_a_long_prompt_is_named_once(pipe, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(processing_itit.logger, "warning", warnings.append)
+    pipe("red bus " * 40, num_inference_steps=1, return_best=1)
+    assert len(warnings) == 1
+    pipe.cycle("red bus " * 40, rounds=1, **SHORT)
+    assert len(warnings) == 2
+
+
+def test_a_callback_may_interrupt_and_gets_the_preview(pipe):
+    steps = []
+
+    def callback(pipe, step, timestep, tensors):
+        steps.append(step)
+        pipe._interrupt = step == 1
+        return {}
+
+    drawn = ids(pipe, "a bus", callback_on_step_end=callback)
+    assert steps == [0, 1] and drawn.max() < 23 and not ids(pipe, "a bus").eq(23).any()
+    assert pipe.num_timesteps == 4 and not pipe.interrupt
+
+
+def test_cycles_take_the_guidance_of_a_call(pipe):
+    options = {"guidance_schedule": "linear", "guidance_interval": (0.0, 0.5), "guidance_scale": 8.0}
+    cycled = pipe.cycle("a red bus", rounds=1, generator=generators(0), **options, **SHORT).image_token_ids[:, 0]
+    drawn = pipe("a red bus", output_type="latent", num_inference_steps=2, generator=generators(0), **options).images
+    assert torch.equal(cycled, drawn)
+
+
+class Onload(ModelHook):
+    """What `enable_model_cpu_offload` attaches, on a machine without an accelerator."""
+
+    def __init__(self):
+        self.ready = False
+
+    def pre_forward(self, module, *args, **kwargs):
+        self.ready = True
+        return args, kwargs
+
+
+@pytest.mark.parametrize("task", ["call", "caption", "score", "cycle", "edit"])
+def test_offloaded_components_are_loaded_before_any_part_of_them_runs(pipe, task, monkeypatch):
+    early = []
+    for component in (pipe.model, pipe.text_encoder, pipe.image_tokenizer):
+        hook = Onload()
+        add_hook_to_module(component, hook)
+        for name, part in component.named_modules():
+            part.register_forward_pre_hook(
+                lambda *_, hook=hook, name=name: early.extend([name] if name and not hook.ready else [])
+            )
+    freed = []
+    monkeypatch.setattr(pipe, "maybe_free_model_hooks", lambda: freed.append(1))
+    picture = tiny_pairs(1)["image"][0]
+    {
+        "call": lambda: pipe("a bus", num_inference_steps=1),
+        "caption": lambda: pipe.caption(picture, max_new_tokens=2),
+        "score": lambda: pipe.score(picture, "a bus"),
+        "cycle": lambda: pipe.cycle(image=picture, rounds=1, **SHORT),
+        "edit": lambda: pipe("a bus", image=picture, mask_image=half_mask(), num_inference_steps=1),
+    }[task]()
+    assert not early and freed == [1]

@@ -262,3 +262,55 @@ def test_the_preset_of_the_paper():
     assert scheduler.config.decoding_order == "confidence" and scheduler.num_masked_after(0, 256) == 236
     with pytest.raises(ValueError, match=r"\['paper'\], got 'best'"):
         ITITScheduler.preset("best")
+
+
+# A start from a picture
+
+
+def started(strength, *num_masked, num_steps=4):
+    """What is hidden of 16 tokens with the id 5, of which the first ones are to be drawn."""
+    scheduler = ITITScheduler(mask_token_id=9)
+    scheduler.set_timesteps(num_steps, strength=strength)
+    mask = torch.arange(16) < torch.tensor(num_masked)[:, None]
+    ids = torch.full((len(num_masked), 16), 5)
+    return scheduler, mask, scheduler.add_noise(ids, mask, generators(*range(len(ids))))
+
+
+def test_a_start_at_full_strength_hides_all_that_is_to_be_drawn():
+    _, mask, sample = started(1.0, 3, 16)
+    assert torch.equal(sample == 9, mask)
+
+
+def test_a_late_start_hides_what_the_steps_left_out_would_have_left_hidden():
+    scheduler, mask, sample = started(0.5, 16, 10, 1, 0)
+    assert scheduler.timesteps == [1, 0] and scheduler.first_step == 2
+    assert (sample == 9).sum(dim=1).tolist() == [11, 7, 1, 0]  # floor(n cos(pi / 4)), but at least one
+    assert (sample[~mask] == 5).all()
+
+
+def test_a_late_start_depends_on_its_own_generator_alone():
+    assert torch.equal(started(0.5, 16, 10)[2][:1], started(0.5, 16)[2])
+
+
+@pytest.mark.parametrize("name", DECODING_ORDERS)
+def test_every_order_goes_on_from_a_late_start(name):
+    scheduler, mask, sample = started(0.5, 16, 3)
+    scheduler = ITITScheduler(mask_token_id=9, decoding_order=name)
+    scheduler.set_timesteps(4, strength=0.5)
+    hidden = []
+    for timestep in scheduler.timesteps:
+        sample = scheduler.step(torch.zeros(2, 16, 9), timestep, sample, mask.sum(dim=1)).prev_sample
+        hidden.append((sample == 9).sum(dim=1).tolist())
+    assert hidden == [[6, 1], [0, 0]] and (sample[~mask] == 5).all()
+
+
+@pytest.mark.parametrize("strength", [0.0, -0.5, 1.01, float("nan"), 0.2])
+def test_a_strength_that_leaves_no_step_is_named(strength):
+    with pytest.raises(ValueError, match="`strength`"):
+        ITITScheduler().set_timesteps(4, strength=strength)
+
+
+def test_a_strength_that_floating_point_would_shorten():
+    scheduler = ITITScheduler()
+    scheduler.set_timesteps(100, strength=0.29)
+    assert len(scheduler.timesteps) == 29

@@ -85,14 +85,15 @@ def test_there_is_no_other_recipe():
     assert names == [f"row{row:02d}.yaml" for row in TABLE_2]
 
 
-def test_the_stages_of_few_pairs_start_where_the_one_before_them_ended():
-    starts = {}
+def test_with_and_without_cycles_few_pairs_take_as_many_steps_from_the_same_start():
+    runs = {}
     for path in (RECIPES / "few_pairs").iterdir():
         script_args, args = parse("--config", str(path))
-        assert (args.output_dir, script_args.paired_split) == (f"out/few-pairs/{path.stem}", "paired[:500]")
-        starts[path.stem] = script_args.model_name_or_path
-    before = {stage: f"out/few-pairs/{stage}/pipeline/model" for stage in ("pairs", "images")}
-    assert starts == {"pairs": None, "none": before["pairs"], "images": before["pairs"], "cycles": before["images"]}
+        assert (args.output_dir, script_args.paired_split) == (f"out/few-pairs/{path.stem}", "paired[:200]")
+        rates = (args.learning_rate, args.muon_learning_rate)
+        runs[path.stem] = (script_args.model_name_or_path, args.max_steps, rates, args.per_device_train_batch_size)
+    assert runs["none"] == runs["cycles"] == ("out/few-pairs/pairs/pipeline/model", 1200, (2e-3, 7e-3), 16)
+    assert runs.pop("pairs")[0] is None and len(runs) == 2
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +201,6 @@ def test_the_one_command_trains_in_two_processes_as_in_one(frozen, world, tmp_pa
         command, capture_output=True, text=True, timeout=600, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert (tmp_path / "two" / "checkpoint-2" / "rng_state_1.pth").is_file()  # one for each process
+    assert (tmp_path / "two" / "checkpoint-2" / "rng_state-1.safetensors").is_file()  # one for each process
     for ours, theirs in zip(log_of(tmp_path / "two", 2), log_of(tmp_path / "one", 2), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-3)  # the log rounds

@@ -28,6 +28,11 @@ def test_the_losses_defaults_are_the_papers(tmp_path):
     [
         ({"max_steps": 0}, "`max_steps` must be at least 1"),
         ({"ema_decay": 1.0}, r"`ema_decay` must be in \[0, 1\)"),
+        ({"loss_weights": {"i2t2t": 0.5}}, "`loss_weights` must name some of .* got \\['i2t2t'\\]"),
+        ({"ignore_data_skip": False}, "`ignore_data_skip` must be on"),
+        ({"enable_jit_checkpoint": True}, "`enable_jit_checkpoint` must be off"),
+        ({"max_skipped_steps": -1}, "`max_skipped_steps` must be 0 or more, got -1"),
+        ({"allow_partial_resume": ["optimiser"]}, "`allow_partial_resume` must name some of .*, got .'optimiser'."),
         ({"gradient_norm_steps": -1}, "`gradient_norm_steps` must be 0 or more, got -1"),
         ({"t2i_mask_ratio": [0.5, 0.5]}, "`t2i_mask_ratio` must be four numbers"),
     ],
@@ -35,6 +40,11 @@ def test_the_losses_defaults_are_the_papers(tmp_path):
 def test_settings_that_cannot_be_are_named(tmp_path, bad, message):
     with pytest.raises(ValueError, match=message):
         ITITTrainingArguments(str(tmp_path), use_cpu=True, **bad)
+
+
+def test_a_recipe_may_weigh_objectives_that_a_run_does_not_train(tmp_path):
+    args = ITITTrainingArguments(str(tmp_path), use_cpu=True, objectives=["t2i"], loss_weights={"i2i": 0.25})
+    assert args.loss_weights == {"i2i": 0.25}
 
 
 @pytest.fixture

@@ -35,6 +35,12 @@ _ORIENTATIONS = {
 }
 
 
+class ImageLimitError(ValueError):
+    """A picture that is larger than the limits; nothing of it was decoded."""
+
+    reason = "oversized"
+
+
 @dataclass(frozen=True)
 class ImageLimits:
     """What a picture may measure; checked on its header, before anything is decoded.
@@ -56,21 +62,21 @@ class ImageLimits:
                 raise ValueError(f"`{name}` must be a number of at least 1, got {value!r}")
 
     def check_bytes(self, num_bytes: int, name: str) -> None:
-        """Raise a `ValueError` about `name` if a file of `num_bytes` bytes is empty or too large."""
+        """Raise an error about `name` if a file of `num_bytes` bytes is empty or too large."""
         if num_bytes == 0:
             raise ValueError(f"{name}: the file is empty")
         if num_bytes > self.max_bytes:
-            raise ValueError(f"{name}: the file has more than {self.max_bytes} bytes (`max_bytes`)")
+            raise ImageLimitError(f"{name}: the file has more than {self.max_bytes} bytes (`max_bytes`)")
 
     def check_size(self, width: int, height: int, name: str) -> None:
-        """Raise a `ValueError` about `name` if a picture of these sides is empty, too large or too thin."""
+        """Raise an error about `name` if a picture of these sides is empty, too large or too thin."""
         if width < 1 or height < 1:
             raise ValueError(f"{name}: it has {width} x {height} pixels; wanted at least 1 x 1")
         if width * height > self.max_pixels:
-            raise ValueError(f"{name}: {width} x {height} pixels are more than {self.max_pixels} (`max_pixels`)")
+            raise ImageLimitError(f"{name}: {width} x {height} pixels are more than {self.max_pixels} (`max_pixels`)")
         aspect = max(width, height) / min(width, height)
         if aspect > self.max_aspect:
-            raise ValueError(
+            raise ImageLimitError(
                 f"{name}: {width} x {height} pixels have an aspect ratio of {aspect:g}, more than {self.max_aspect:g} "
                 "(`max_aspect`)"
             )
@@ -313,6 +319,23 @@ def list_images(images) -> list:
     return images
 
 
+def list_masks(mask_image) -> list:
+    """The masks of a batch; unlike a picture's, three dimensions of an array are masks, not channels.
+
+    Args:
+        mask_image: What [`load_image`] takes, a sequence of it, or an array of shape `(batch_size, height, width)`.
+
+    Returns:
+        `list` of what [`load_image`] takes.
+
+    Raises:
+        ValueError: If it is empty.
+    """
+    if isinstance(mask_image, (np.ndarray, torch.Tensor)) and mask_image.ndim == 3 and mask_image.shape[-1] != 1:
+        return list(mask_image)
+    return list_images(mask_image)
+
+
 class ITITImagesKwargs(ImagesKwargs, total=False):
     """Arguments of [`ITITImageProcessorPil`] beyond those every image processor has.
 
@@ -377,6 +400,45 @@ class ITITImageProcessorPil(PilBackend):
             height, width = size.height or size.shortest_edge, size.width or size.shortest_edge
             if crop_size.height > height or crop_size.width > width:
                 raise ValueError(f"`crop_size` must not exceed `size`, got {dict(crop_size)} and {dict(size)}")
+
+    def preprocess_mask(self, masks: Sequence[Image.Image]) -> torch.BoolTensor:
+        """Where pictures are drawn anew, resized and cropped as they are: pixels of which any part is marked.
+
+        Args:
+            masks (`Sequence[PIL.Image.Image]`): RGB; marked where the grey is at least 128 of 255.
+
+        Returns:
+            `torch.BoolTensor` of shape `(batch_size, height, width)`.
+        """
+        marked = [mask.convert("L").point(lambda grey: 255 if grey >= 128 else 0) for mask in masks]
+        share = self(marked, resample=PILImageResampling.BOX, return_tensors="pt").pixel_values  # (B, 3, H, W)
+        return self.postprocess(share, "pt")[:, 0] > 1 / 510  # the least share that 8 bits hold is 1 / 255
+
+    def apply_overlay(self, mask, init_image, image: Image.Image) -> Image.Image:
+        """Put the pixels that were not to change back over an edited picture, exactly as they were.
+
+        The image tokenizer gives a picture back but for details, and a token stands for a whole patch. As the method
+        of this name in diffusers, but the edit has the model's size, so the others are brought to it.
+
+        Args:
+            mask (`PIL.Image.Image`, path, array or tensor): White where the picture was drawn anew.
+            init_image (`PIL.Image.Image`, path, array or tensor): The picture before.
+            image (`PIL.Image.Image`): The picture after, as this processor's `postprocess` makes it.
+
+        Returns:
+            `PIL.Image.Image` in RGB, of the size of `image`.
+
+        Raises:
+            ValueError: If one cannot be read, or `image` is of another size than this processor's.
+        """
+        limits = ImageLimits(**(self.limits or {}))
+        (before,) = self.postprocess(self(load_image(init_image, limits), return_tensors="pt").pixel_values)
+        if image.size != before.size:
+            raise ValueError(f"`image` must have the model's size {before.size}, got {image.size}")
+        (marked,) = self.preprocess_mask([load_image(mask, limits, "mask")])
+        overlaid = before.copy()
+        overlaid.paste(image.convert("RGB"), mask=Image.fromarray(marked.numpy().astype(np.uint8) * 255))
+        return overlaid
 
     def postprocess(self, pixel_values: torch.Tensor, output_type: str = "pil"):
         """Pictures from `pixel_values`, the inverse of the normalization.

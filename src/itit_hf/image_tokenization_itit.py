@@ -43,6 +43,10 @@ class PatchVQModel(ModelMixin, ConfigMixin):
         ValueError: If the decoder would grow the grid beyond the pixels.
     """
 
+    # As in `VQModel`: codes are looked up in the table of their embedding, past the hooks of its forward.
+    _skip_layerwise_casting_patterns = ["quantize"]
+    _supports_group_offloading = False
+
     @register_to_config
     def __init__(
         self,
@@ -174,7 +178,9 @@ def encode_images(image_tokenizer: VQModel | PatchVQModel, pixel_values: torch.T
     if not height or not width or height % factor or width % factor:
         raise ValueError(f"`pixel_values` must have sides that {factor} divides, got {height} x {width}")
     latents = image_tokenizer.encode(pixel_values.to(image_tokenizer.dtype)).latents  # (B, C, h, w)
-    ids = image_tokenizer.quantize(latents)[2][2]  # (B * h * w)
+    quantize = image_tokenizer.quantize  # whose own search knows no half precision
+    latents = latents.permute(0, 2, 3, 1).flatten(0, 2).float()  # (B * h * w, C)
+    ids = torch.cdist(latents, quantize.embedding.weight.float()).argmin(dim=1)
     return ids.view(len(pixel_values), -1)
 
 

@@ -2,26 +2,49 @@
 # SPDX-License-Identifier: Apache-2.0
 """Draw from text and describe pictures with one set of weights."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import PIL.Image
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, VQModel
 from diffusers.utils import BaseOutput
 
 # diffusers looks component classes up in `sys.modules` by the path in model_index.json: these imports must be eager.
 from .cycle_generation import ITITCycleOutput, run_cycle
-from .image_processing_itit import ITITImageProcessorPil
-from .image_tokenization_itit import decode_image_token_ids
+from .editing import (
+    EditStart,
+    common_length,
+    edit_strength,
+    interpolate_prompt_embeds,
+    is_token_ids,
+    load_pictures,
+    token_mask,
+)
+from .hub import PipelineHubMixin
+from .image_processing_itit import ITITImageProcessorPil, list_images
+from .image_tokenization_itit import PatchVQModel, decode_image_token_ids
 from .likelihood import ITITScoreOutput, caption_log_likelihoods
+from .lora import LoraMixin
 from .modeling_itit import ITITForPreTraining
+from .pipeline_inputs import (
+    TENSOR_INPUTS,
+    call_back,
+    callback_tensor_inputs,
+    check_call,
+    check_embeds,
+    check_generators,
+    check_return_best,
+    check_texts,
+    repeat_rows,
+    repeat_text,
+)
 from .processing_itit import ITITProcessor
+from .safe_loading import SafeLoadingMixin
 from .sampling import DecodingState, TextCondition, decode_image_tokens
 from .scheduling_itit import ITITScheduler
-
-OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
 @dataclass
@@ -40,7 +63,7 @@ class ITITPipelineOutput(BaseOutput):
     scores: torch.Tensor | None = None
 
 
-class ITITPipeline(DiffusionPipeline):
+class ITITPipeline(PipelineHubMixin, LoraMixin, SafeLoadingMixin, DiffusionPipeline):
     r"""Text to image, and image to text, with one [`ITITForPreTraining`].
 
     ```python
@@ -51,12 +74,15 @@ class ITITPipeline(DiffusionPipeline):
     >>> pipe.caption(image)
     ['a red bus']
     >>> best = pipe("a red bus", num_images_per_prompt=16, return_best=4).images
+    >>> repainted = pipe("a red bus", image=image, mask_image="mask.png").images[0]
     >>> texts = pipe.cycle("a red bus", rounds=4).texts[0]
     ```
 
     Args:
         model ([`ITITForPreTraining`]): The trained network.
-        text_encoder (`T5EncoderModel`): Frozen text encoder it was trained with.
+        text_encoder (`T5EncoderModel`, *optional*):
+            Frozen text encoder it was trained with. `from_pretrained(..., text_encoder=None)` does without: to
+            describe pictures, and to draw from `prompt_embeds`.
         tokenizer (`T5Tokenizer`): Its tokenizer.
         image_tokenizer (`VQModel` or [`PatchVQModel`]): Frozen image tokenizer it was trained with.
         image_processor ([`ITITImageProcessorPil`]): Pictures to `pixel_values`.
@@ -64,14 +90,17 @@ class ITITPipeline(DiffusionPipeline):
     """
 
     model_cpu_offload_seq = "text_encoder->model->image_tokenizer"
-    _callback_tensor_inputs = ["image_token_ids", "prompt_embeds", "negative_prompt_embeds"]
+    _optional_components = ["text_encoder"]
+    _callback_tensor_inputs = list(TENSOR_INPUTS)
+    _interrupt = False
+    _num_timesteps = 0
 
     def __init__(
         self,
         model: ITITForPreTraining,
         text_encoder,
         tokenizer,
-        image_tokenizer,
+        image_tokenizer: VQModel | PatchVQModel,
         image_processor: ITITImageProcessorPil,
         scheduler: ITITScheduler,
     ):
@@ -90,6 +119,16 @@ class ITITPipeline(DiffusionPipeline):
         """The components that turn pictures and text into ids and back."""
         return ITITProcessor(self.image_processor, self.tokenizer, self.image_tokenizer)
 
+    @property
+    def interrupt(self) -> bool:
+        """Whether drawing stops after this step, with the preview as its result; a callback sets `_interrupt`."""
+        return self._interrupt
+
+    @property
+    def num_timesteps(self) -> int:
+        """Steps of the drawing that goes on, or went on last."""
+        return self._num_timesteps
+
     @torch.no_grad()
     def encode_prompt(self, prompt: str | list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Text features of prompts; a prompt of more than 64 tokens is cut, with a warning that quotes the rest.
@@ -100,15 +139,41 @@ class ITITPipeline(DiffusionPipeline):
         Returns:
             `(prompt_embeds, attention_mask)` of shapes `(batch_size, text_length, text_hidden_size)` and
             `(batch_size, text_length)`.
+
+        Raises:
+            ValueError: If the pipeline was loaded without its text encoder.
         """
-        inputs = self._tokenize(prompt)
-        embeds = self.text_encoder(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
-        return embeds.last_hidden_state, inputs["attention_mask"]
+        check_texts("prompt", prompt)
+        encoded = self._encode_text(self._tokenize(prompt))
+        return encoded.embeds, encoded.attention_mask
+
+    @torch.no_grad()
+    def interpolate_prompts(
+        self, first: str, second: str, weights: Sequence[float]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Text features on the way from one prompt to another, for `prompt_embeds` and `prompt_attention_mask`.
+
+        Args:
+            first (`str`): What is drawn at the weight 0.
+            second (`str`): What is drawn at the weight 1.
+            weights (`Sequence[float]`): Shares of the second one, in [0, 1]; n of them.
+
+        Returns:
+            `(prompt_embeds, attention_mask)` of shapes `(n, text_length, text_hidden_size)` and `(n, text_length)`,
+            see [`~editing.interpolate_prompt_embeds`].
+
+        Raises:
+            ValueError: If there is no weight, or one is out of range.
+        """
+        return interpolate_prompt_embeds(self.encode_prompt(first), self.encode_prompt(second), weights)
 
     @torch.no_grad()
     def __call__(
         self,
         prompt: str | list[str] | None = None,
+        image=None,
+        mask_image=None,
+        strength: float | None = None,
         negative_prompt: str | list[str] | None = None,
         num_inference_steps: int = 24,
         guidance_scale: float = 3.0,
@@ -127,13 +192,23 @@ class ITITPipeline(DiffusionPipeline):
         callback_on_step_end: Callable[["ITITPipeline", int, int, dict], dict] | None = None,
         callback_on_step_end_tensor_inputs: list[str] | None = None,
     ) -> ITITPipelineOutput | tuple:
-        r"""Draw.
+        r"""Draw; or edit `image`: inpainting and outpainting with a mask, variation without one.
 
         Args:
             prompt (`str` or `list[str]`, *optional*): What to draw; or give `prompt_embeds`.
+            image (`PIL.Image.Image`, path, array or tensor, or a list of them, *optional*):
+                What to start from, one for each prompt or one for all. A `torch.LongTensor` of shape
+                `(batch_size, num_image_tokens)` is taken as tokens, as `output_type="latent"` gives them.
+            mask_image (`PIL.Image.Image`, path, array or tensor, or a list of them, *optional*):
+                White where the picture is drawn anew, of the shape of `image`, one for each prompt or one for all. A
+                token is drawn anew if any of its pixels is white; all others stay, bit for bit. To get the pixels
+                back that the image tokenizer cannot keep, see [`ITITImageProcessorPil.apply_overlay`].
+            strength (`float`, *optional*):
+                How much of what may be drawn anew is, in (0, 1]: the share of the steps that are taken, as if the
+                others had been. By default 1.0 with a mask, and 0.5 without.
             negative_prompt (`str` or `list[str]`, *optional*):
                 What to move away from, in place of the empty text; one for all prompts or one for each.
-            num_inference_steps (`int`, *optional*, defaults to 24): Decoding steps.
+            num_inference_steps (`int`, *optional*, defaults to 24): Decoding steps at strength 1.0.
             guidance_scale (`float`, *optional*, defaults to 3.0):
                 `1 + tau` of the paper; 1.0 draws without guidance, in half the time.
             guidance_schedule (`str`, *optional*, defaults to `"constant"`): Or `"linear"`, see
@@ -156,10 +231,11 @@ class ITITPipeline(DiffusionPipeline):
                 Their padding.
             output_type (`str`, *optional*, defaults to `"pil"`): `"pil"`, `"np"`, `"pt"` or `"latent"` (token ids).
             return_dict (`bool`, *optional*, defaults to `True`): An [`ITITPipelineOutput`] instead of a tuple.
-            callback_on_step_end (`Callable`, *optional*):
+            callback_on_step_end (`Callable`, `PipelineCallback` or `MultiPipelineCallbacks`, *optional*):
                 `(pipe, step, timestep, tensors) -> tensors`; what it returns replaces the tensors.
             callback_on_step_end_tensor_inputs (`list[str]`, *optional*):
-                Which tensors it is given: `image_token_ids` (default), `prompt_embeds`, `negative_prompt_embeds`.
+                Which tensors it is given: `image_token_ids` (default), `filled_image_token_ids` (a preview, which it
+                cannot replace), `prompt_embeds`, `negative_prompt_embeds`.
 
         Returns:
             [`ITITPipelineOutput`], or a tuple of the images and, with `return_best`, their scores.
@@ -167,58 +243,71 @@ class ITITPipeline(DiffusionPipeline):
         Raises:
             ValueError: If arguments contradict each other or are out of range; the message names them.
         """
-        tensor_inputs = callback_on_step_end_tensor_inputs or ["image_token_ids"]
-        self._check_call(num_images_per_prompt, guidance_scale, output_type, tensor_inputs)
-        _check_return_best(return_best, num_images_per_prompt, prompt)
-        condition = self._condition("prompt", prompt, prompt_embeds, prompt_attention_mask)
-        if condition is None:
-            raise ValueError("give exactly one of `prompt` and `prompt_embeds`; both are None")
+        names = callback_tensor_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs)
+        check_call(num_images_per_prompt, guidance_scale, output_type)
+        check_return_best(return_best, num_images_per_prompt, prompt)
+        strength = edit_strength(strength, image, mask_image)
+        self._begin(num_inference_steps, temperature, strength)
+        words, condition = self._prompt("prompt", prompt, prompt_embeds, prompt_attention_mask)
         negative = (negative_prompt, negative_prompt_embeds, negative_prompt_attention_mask)
-        negative = self._condition("negative_prompt", *negative, len(condition.embeds))
-        condition, negative = (_repeat(text, num_images_per_prompt) for text in (condition, negative))
-        _check_generators(generator, len(condition.embeds))
+        num_samples, negative, edit = self._start(condition, negative, image, mask_image)
+        repeats = (num_samples, num_images_per_prompt)
+        check_generators(generator, num_samples * num_images_per_prompt)
 
-        with self.progress_bar(total=num_inference_steps) as progress_bar:
-
-            def on_step_end(state: DecodingState) -> DecodingState:
-                progress_bar.update()
-                no_callback = callback_on_step_end is None
-                return state if no_callback else _call_back(self, state, callback_on_step_end, tensor_inputs)
-
+        with self.progress_bar(total=self.num_timesteps) as progress_bar:
             image_token_ids = decode_image_tokens(
                 self.model,
-                condition,
+                repeat_text(condition, *repeats),
                 self.scheduler,
                 num_inference_steps=num_inference_steps,
                 guidance_scale=float(guidance_scale),
                 guidance_schedule=guidance_schedule,
                 guidance_interval=guidance_interval,
                 temperature=temperature,
-                negative_condition=negative,
+                negative_condition=repeat_text(negative, *repeats),
                 generator=generator,
-                on_step_end=on_step_end,
+                image_token_ids=None if edit is None else repeat_rows(edit.image_token_ids, *repeats),
+                bool_masked_pos=None if edit is None else repeat_rows(edit.bool_masked_pos, *repeats),
+                strength=strength,
+                on_step_end=self._step_end(progress_bar, callback_on_step_end, names),
             )
         scores = None
         if return_best is not None:
-            image_token_ids, scores = self._best(image_token_ids, prompt, num_images_per_prompt, return_best)
+            words = {name: repeat_rows(rows, num_samples) for name, rows in words.items()}
+            image_token_ids, scores = self._best(image_token_ids, words, num_images_per_prompt, return_best)
         output = ITITPipelineOutput(images=self._to_images(image_token_ids, output_type), scores=scores)
         self.maybe_free_model_hooks()
         return output if return_dict else output.to_tuple()
 
     @torch.no_grad()
-    def caption(self, images, num_beams: int = 4, max_new_tokens: int | None = None) -> list[str]:
+    def caption(
+        self, images, prompt: str | list[str] | None = None, num_beams: int = 4, max_new_tokens: int | None = None
+    ) -> list[str]:
         """Describe pictures by beam search (section 3.3).
 
         Args:
             images (`PIL.Image.Image`, path, array or tensor, or a list of them): What to describe.
+            prompt (`str` or `list[str]`, *optional*):
+                How the captions begin, such as `"a picture of"`; one for all pictures or one for each.
             num_beams (`int`, *optional*, defaults to 4): 1 is greedy.
             max_new_tokens (`int`, *optional*): Length limit; the model's `max_text_length` by default.
 
         Returns:
-            `list[str]`: One caption per picture.
+            `list[str]`: One caption per picture, its beginning included.
+
+        Raises:
+            ValueError: If a picture cannot be read, or there are as many prompts as neither pictures nor one.
         """
-        inputs = self.processor(images=images, return_tensors="pt")
-        return self._describe(inputs["image_token_ids"], num_beams, max_new_tokens)
+        if prompt is not None:
+            check_texts("prompt", prompt)
+            num_images, num_prompts = len(list_images(images)), 1 if isinstance(prompt, str) else len(prompt)
+            if num_prompts not in (1, num_images):
+                raise ValueError(
+                    f"`prompt` has {num_prompts} entries for {num_images} pictures; give one, or one for each"
+                )
+        captions = self._describe(self._read(images, prompt), num_beams, max_new_tokens)
+        self.maybe_free_model_hooks()
+        return captions
 
     @torch.no_grad()
     def score(self, images, prompts: str | list[str]) -> ITITScoreOutput:
@@ -237,14 +326,16 @@ class ITITPipeline(DiffusionPipeline):
         Raises:
             ValueError: If the numbers of pictures and prompts do not go together.
         """
-        _check_texts("prompts", prompts)
-        image_token_ids = self.processor(images=images, return_tensors="pt")["image_token_ids"]
+        check_texts("prompts", prompts)
+        image_token_ids = self._read(images)["image_token_ids"]
         num_images, num_prompts = len(image_token_ids), 1 if isinstance(prompts, str) else len(prompts)
         if num_images != num_prompts and 1 not in (num_images, num_prompts):
             raise ValueError(
                 f"`prompts` has {num_prompts} entries for {num_images} pictures; give one, as many, or one picture"
             )
-        return self._score(image_token_ids, prompts)
+        scores = self._score(image_token_ids, self._tokenize(prompts))
+        self.maybe_free_model_hooks()
+        return scores
 
     @torch.no_grad()
     def cycle(
@@ -254,6 +345,8 @@ class ITITPipeline(DiffusionPipeline):
         rounds: int = 4,
         num_inference_steps: int = 24,
         guidance_scale: float = 3.0,
+        guidance_schedule: str = "constant",
+        guidance_interval: Sequence[float] = (0.0, 1.0),
         temperature: float | list[float] | None = None,
         num_beams: int = 4,
         max_new_tokens: int | None = None,
@@ -270,6 +363,8 @@ class ITITPipeline(DiffusionPipeline):
             rounds (`int`, *optional*, defaults to 4): Pictures drawn, and captions said, for each start.
             num_inference_steps (`int`, *optional*, defaults to 24): Decoding steps of each picture.
             guidance_scale (`float`, *optional*, defaults to 3.0): `1 + tau` of the paper; 1.0 is no guidance.
+            guidance_schedule (`str`, *optional*, defaults to `"constant"`): As in a call, and so is the next.
+            guidance_interval (`Sequence[float]` of length 2, *optional*, defaults to `(0.0, 1.0)`): As there.
             temperature (`float` or `list[float]`, *optional*): Randomness of the order; the scheduler's by default.
             num_beams (`int`, *optional*, defaults to 4): Of each caption; 1 is greedy.
             max_new_tokens (`int`, *optional*): Length limit of captions; the model's `max_text_length` by default.
@@ -285,35 +380,36 @@ class ITITPipeline(DiffusionPipeline):
         """
         if not isinstance(rounds, int) or rounds < 1:
             raise ValueError(f"`rounds` must be an integer of at least 1, got {rounds!r}")
-        self._check_call(1, guidance_scale, output_type, [])
+        check_call(1, guidance_scale, output_type)
+        self._begin(num_inference_steps, temperature)
         texts, image_token_ids = self._cycle_start(prompt, image)
-        _check_generators(generator, len(image_token_ids if texts is None else texts))
+        check_generators(generator, len(image_token_ids if texts is None else texts))
+        tokenized = []
 
         with self.progress_bar(total=rounds * num_inference_steps) as progress_bar:
 
-            def on_step_end(state: DecodingState) -> DecodingState:
-                progress_bar.update()
-                return state
-
             def draw(said: list[str]) -> torch.Tensor:
+                tokenized.append(self._tokenize(said))
                 return decode_image_tokens(
                     self.model,
-                    TextCondition(*self.encode_prompt(said)),
+                    self._encode_text(tokenized[-1]),
                     self.scheduler,
                     num_inference_steps=num_inference_steps,
                     guidance_scale=float(guidance_scale),
+                    guidance_schedule=guidance_schedule,
+                    guidance_interval=guidance_interval,
                     temperature=temperature,
                     generator=generator,
-                    on_step_end=on_step_end,
+                    on_step_end=self._step_end(progress_bar),
                 )
 
             def describe(drawn: torch.Tensor) -> list[str]:
-                return self._describe(drawn, num_beams, max_new_tokens)
+                return self._describe({"image_token_ids": drawn}, num_beams, max_new_tokens)
 
             texts, image_token_ids = run_cycle(draw, describe, rounds, texts, image_token_ids)
         num_images = image_token_ids.size(1)
         flat = image_token_ids.flatten(0, 1)  # (B * R, K)
-        scores = self._score(flat, [chain[0] for chain in texts]).log_likelihoods_per_token
+        scores = self._score(flat, tokenized[0]).log_likelihoods_per_token  # what is drawn first is each first text
         images = self._to_images(flat, output_type)
         self.maybe_free_model_hooks()
         if isinstance(images, list):
@@ -322,16 +418,62 @@ class ITITPipeline(DiffusionPipeline):
             images = images.reshape(-1, num_images, *images.shape[1:])
         return ITITCycleOutput(texts, images, image_token_ids, scores.view(-1, num_images))
 
+    def _begin(self, num_inference_steps: int, temperature, strength: float = 1.0):
+        """Refuse numbers that the scheduler refuses before any work is done, and start without an interruption."""
+        self.scheduler.set_timesteps(num_inference_steps, temperature, strength)
+        self._num_timesteps, self._interrupt = len(self.scheduler.timesteps), False
+
+    def _step_end(self, progress_bar, callback: Callable | None = None, names: Sequence[str] = ()):
+        """What is done after each step of a drawing."""
+
+        def on_step_end(state: DecodingState) -> DecodingState:
+            progress_bar.update()
+            if callback is not None:
+                state = call_back(self, state, callback, names)
+            state.interrupt = self.interrupt
+            return state
+
+        return on_step_end
+
+    def _start(self, condition, negative, image, mask_image) -> tuple[int, TextCondition | None, EditStart | None]:
+        """How many samples there are, what they move away from, and what they are edited from: a row each, or one."""
+        if condition is None:
+            raise ValueError("give exactly one of `prompt` and `prompt_embeds`; both are None")
+        num_samples, edit = self._edit_start(image, mask_image, len(condition.embeds))
+        _, negative = self._prompt("negative_prompt", *negative)
+        if negative is not None and len(negative.embeds) not in (1, num_samples):
+            raise ValueError(
+                f"`negative_prompt` has {len(negative.embeds)} entries for {num_samples} prompts; give one or as many"
+            )
+        return num_samples, negative, edit
+
     def _cycle_start(self, prompt, image) -> tuple[list[str] | None, torch.Tensor | None]:
         """Texts or image token ids, whichever a cycle is to start from."""
         if (prompt is None) == (image is None):
             given = "both are None" if image is None else "both are given"
             raise ValueError(f"give exactly one of `prompt` and `image`; {given}")
-        if prompt is not None:
-            _check_texts("prompt", prompt)
-            return [prompt] if isinstance(prompt, str) else list(prompt), None
-        inputs = self.processor(images=image, return_tensors="pt")
-        return None, inputs["image_token_ids"].to(self._execution_device)
+        if prompt is None:
+            return None, self._read(image)["image_token_ids"]
+        check_texts("prompt", prompt)
+        return [prompt] if isinstance(prompt, str) else list(prompt), None
+
+    def _edit_start(self, image, mask_image, num_prompts: int) -> tuple[int, EditStart | None]:
+        """How many samples there are, and what they start from, a row for each or one for all."""
+        if image is None:
+            return num_prompts, None
+        config, lengths = self.model.config, {"prompt": num_prompts}
+        if is_token_ids(image, config.num_image_tokens):
+            ids, side = image.to(self._execution_device), math.isqrt(config.num_image_tokens)
+            sizes = [(side, side)]
+        else:
+            pictures = load_pictures(self.image_processor, image)
+            ids, sizes = self._read(pictures)["image_token_ids"], [picture.size for picture in pictures]
+        lengths["image"] = len(ids)
+        mask = torch.ones(1, config.num_image_tokens, dtype=torch.bool)
+        if mask_image is not None:
+            mask = token_mask(self.image_processor, mask_image, sizes, config.num_image_tokens)
+            lengths["mask_image"] = len(mask)
+        return common_length(lengths), EditStart(ids, mask.to(ids.device))
 
     def _tokenize(self, texts: str | list[str]):
         """Ids and padding mask of texts on the device, cut with a warning."""
@@ -339,115 +481,68 @@ class ITITPipeline(DiffusionPipeline):
         max_length = self.model.config.max_text_length
         return self.processor(text=texts, max_length=max_length, return_tensors="pt").to(self._execution_device)
 
-    def _describe(self, image_token_ids: torch.Tensor, num_beams: int, max_new_tokens: int | None) -> list[str]:
+    def _encode_text(self, text) -> TextCondition:
+        if self.text_encoder is None:
+            raise ValueError("this pipeline has no `text_encoder` to read `prompt` with; give `prompt_embeds`")
+        embeds = self.text_encoder(input_ids=text["input_ids"], attention_mask=text["attention_mask"])
+        return TextCondition(embeds.last_hidden_state, text["attention_mask"])
+
+    def _prompt(self, name: str, text, embeds, attention_mask) -> tuple[dict | None, TextCondition | None]:
+        """Token ids of words, and features of these or given ones; `None` where there is nothing."""
+        if text is not None and embeds is not None:
+            raise ValueError(f"give `{name}` or `{name}_embeds`, not both")
+        if text is not None:
+            check_texts(name, text)
+            words = self._tokenize(text)
+            return words, self._encode_text(words)
+        if embeds is None:
+            return None, None
+        check_embeds(f"{name}_embeds", embeds, self.model.config.text_hidden_size)
+        device = self._execution_device
+        mask = None if attention_mask is None else attention_mask.to(device)
+        return None, TextCondition(embeds.to(device), mask)
+
+    def _onload(self, module):
+        """Bring a component to the device that an offloading hook of its `forward` would bring it to."""
+        hook = getattr(module, "_hf_hook", None)
+        if hook is not None:
+            hook.pre_forward(module)
+
+    def _read(self, images, beginnings=None) -> dict[str, torch.Tensor]:
+        """Token ids of pictures, and of beginnings of their captions, on the device."""
+        self._onload(self.image_tokenizer)
+        max_length = self.model.config.max_text_length
+        inputs = self.processor(images=images, text=beginnings, max_length=max_length, return_tensors="pt")
+        inputs.pop("pixel_values", None)
+        return {name: rows.to(self._execution_device) for name, rows in inputs.items()}
+
+    def _describe(self, inputs: dict[str, torch.Tensor], num_beams: int, max_new_tokens: int | None) -> list[str]:
+        self._onload(self.model)
         ids = self.model.generate(
-            image_token_ids=image_token_ids.to(self._execution_device),
+            **inputs,
             num_beams=num_beams,
             max_new_tokens=max_new_tokens or self.model.config.max_text_length,
             do_sample=False,
         )
         return self.processor.batch_decode(ids)
 
-    def _score(self, image_token_ids: torch.Tensor, prompts: str | list[str]) -> ITITScoreOutput:
+    def _score(self, image_token_ids: torch.Tensor, text) -> ITITScoreOutput:
         """Pictures of one prompt stand together, as many of each; or there is one picture."""
-        text = self._tokenize(prompts)
         times = max(1, len(image_token_ids) // len(text["input_ids"]))
         text = {name: rows.repeat_interleave(times, dim=0) for name, rows in text.items()}
         return caption_log_likelihoods(self.model, image_token_ids.to(self._execution_device), text)
 
-    def _best(self, image_token_ids, prompt, num_images_per_prompt: int, return_best: int):
+    def _best(self, image_token_ids, words, num_images_per_prompt: int, return_best: int):
         """The ids of each prompt's best pictures, best first, and their scores."""
-        scores = self._score(image_token_ids, prompt).log_likelihoods_per_token.view(-1, num_images_per_prompt)
+        scores = self._score(image_token_ids, words).log_likelihoods_per_token.view(-1, num_images_per_prompt)
         scores, order = scores.sort(dim=1, descending=True, stable=True)  # (num_prompts, num_images_per_prompt)
         ids = image_token_ids.view(*order.shape, -1)
         best = order[:, :return_best, None].expand(-1, -1, ids.size(-1))
         return ids.gather(1, best).flatten(0, 1), scores[:, :return_best].flatten()
 
-    def _check_call(self, num_images_per_prompt, guidance_scale, output_type, tensor_inputs):
-        if not isinstance(num_images_per_prompt, int) or num_images_per_prompt < 1:
-            raise ValueError(
-                f"`num_images_per_prompt` must be an integer of at least 1, got {num_images_per_prompt!r}"
-            )
-        if not np.isfinite(guidance_scale):
-            raise ValueError(f"`guidance_scale` must be finite, got {guidance_scale}")
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"`output_type` must be one of {OUTPUT_TYPES}, got {output_type!r}")
-        unknown = [name for name in tensor_inputs if name not in self._callback_tensor_inputs]
-        if unknown:
-            raise ValueError(
-                f"`callback_on_step_end_tensor_inputs` must be of {self._callback_tensor_inputs}, got {unknown}"
-            )
-
-    def _condition(self, name, text, embeds, attention_mask, num_prompts: int | None = None) -> TextCondition | None:
-        """Text features from words or from given features; `None` when there are neither."""
-        if text is not None and embeds is not None:
-            raise ValueError(f"give `{name}` or `{name}_embeds`, not both")
-        if text is None and embeds is None:
-            return None
-        if embeds is None:
-            _check_texts(name, text)
-            embeds, attention_mask = self.encode_prompt(text)
-            if num_prompts and len(embeds) == 1:
-                embeds, attention_mask = embeds.expand(num_prompts, -1, -1), attention_mask.expand(num_prompts, -1)
-        width = self.model.config.text_hidden_size
-        if embeds.dim() != 3 or embeds.size(-1) != width:
-            raise ValueError(f"`{name}_embeds` must be (batch_size, text_length, {width}), got {tuple(embeds.shape)}")
-        if num_prompts and len(embeds) != num_prompts:
-            raise ValueError(f"`{name}` has {len(embeds)} entries for {num_prompts} prompts; give one or as many")
-        return TextCondition(embeds.to(self._execution_device), attention_mask)
-
     def _to_images(self, image_token_ids: torch.Tensor, output_type: str):
         if output_type == "latent":
             return image_token_ids
+        self._onload(self.image_tokenizer)
         pixel_values = decode_image_token_ids(self.image_tokenizer, image_token_ids)  # (B, 3, H, W)
         return self.image_processor.postprocess(pixel_values, output_type=output_type)
-
-
-def _check_texts(name: str, text):
-    if not isinstance(text, str) and not (
-        isinstance(text, (list, tuple)) and text and all(isinstance(item, str) for item in text)
-    ):
-        raise ValueError(f"`{name}` must be a string or a list of at least one string, got {text!r:.200}")
-
-
-def _check_generators(generator, num_images: int):
-    if isinstance(generator, (list, tuple)) and len(generator) != num_images:
-        raise ValueError(f"`generator` is a list of {len(generator)}; wanted one for each of {num_images} pictures")
-
-
-def _check_return_best(return_best: int | None, num_images_per_prompt: int, prompt):
-    if return_best is None:
-        return
-    if not isinstance(return_best, int) or not 1 <= return_best <= num_images_per_prompt:
-        raise ValueError(
-            f"`return_best` must be an integer from 1 to `num_images_per_prompt` ({num_images_per_prompt}), "
-            f"got {return_best!r}"
-        )
-    if prompt is None:
-        raise ValueError("`return_best` ranks pictures by the words of `prompt`; `prompt_embeds` have none")
-
-
-def _repeat(text: TextCondition | None, times: int) -> TextCondition | None:
-    if text is None:
-        return None
-    mask = text.attention_mask
-    return TextCondition(
-        text.embeds.repeat_interleave(times, dim=0), None if mask is None else mask.repeat_interleave(times, dim=0)
-    )
-
-
-def _call_back(pipe: ITITPipeline, state: DecodingState, callback: Callable, names: list[str]) -> DecodingState:
-    """Show the named tensors to a user's callback, and take over what it returns."""
-    tensors = {
-        "image_token_ids": state.image_token_ids,
-        "prompt_embeds": state.condition.embeds,
-        "negative_prompt_embeds": None if state.negative_condition is None else state.negative_condition.embeds,
-    }
-    returned = callback(pipe, state.step, state.timestep, {name: tensors[name] for name in names}) or {}
-    state.image_token_ids = returned.get("image_token_ids", state.image_token_ids)
-    if returned.get("prompt_embeds") is not None:
-        state.condition = TextCondition(returned["prompt_embeds"], state.condition.attention_mask)
-    if returned.get("negative_prompt_embeds") is not None:
-        mask = None if state.negative_condition is None else state.negative_condition.attention_mask
-        state.negative_condition = TextCondition(returned["negative_prompt_embeds"], mask)
-    return state

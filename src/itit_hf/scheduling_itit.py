@@ -174,25 +174,36 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
             raise ValueError(f"`name` must be one of {sorted(PRESETS)}, got {name!r}")
         return cls(mask_token_id=mask_token_id, **PRESETS[name])
 
-    def set_timesteps(self, num_inference_steps: int, temperature: float | Sequence[float] | None = None):
+    def set_timesteps(
+        self, num_inference_steps: int, temperature: float | Sequence[float] | None = None, strength: float = 1.0
+    ):
         """Compute the lists that [`~ITITScheduler.step`] reads; Python numbers, so that no step waits for the device.
 
         Args:
             num_inference_steps (`int`): Number of steps S, at least 1.
             temperature (`float` or sequence of floats, *optional*): In place of the configured one.
+            strength (`float`, *optional*, defaults to 1.0):
+                Share of the steps to take, in (0, 1], rounded down: below 1.0 the first ones are left out, and
+                [`~ITITScheduler.add_noise`] makes the state that they would have led to from a whole picture.
 
         Raises:
-            ValueError: If `num_inference_steps` is not a positive integer, or a temperature list has another length.
+            ValueError: If `num_inference_steps` is not a positive integer, a temperature list has another length, or
+                `strength` is out of range or leaves no step.
         """
         if not isinstance(num_inference_steps, int) or num_inference_steps < 1:
             raise ValueError(f"`num_inference_steps` must be an integer of at least 1, got {num_inference_steps!r}")
+        if not 0.0 < strength <= 1.0:
+            raise ValueError(f"`strength` must be above 0 and at most 1, got {strength}")
+        num_steps = int(round(num_inference_steps * strength, 6))  # 100 * 0.29 is below 29 in floating point
+        if num_steps < 1:
+            raise ValueError(f"`strength` {strength} of `num_inference_steps` {num_inference_steps} leaves no step")
         schedule = MASKING_SCHEDULES[self.config.masking_schedule]
         steps = range(1, num_inference_steps + 1)
         self.mask_ratios = [schedule(step / num_inference_steps) for step in steps]
         self.mask_ratios[-1] = 0.0  # cos(pi / 2) is not exactly zero in floating point
         temperature = self.config.temperature if temperature is None else temperature
         self.temperatures = self._temperature_list(temperature, num_inference_steps)
-        self.timesteps = list(reversed(range(num_inference_steps)))
+        self.timesteps = list(reversed(range(num_steps)))
         self._drawn_scores = None
 
     @staticmethod
@@ -213,23 +224,66 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
             raise ValueError(f"`temperature` must be finite and at least 0, got {temperature}")
         return values
 
-    def num_masked_after(self, step: int, num_masked: int | torch.Tensor) -> int | torch.Tensor:
-        """How many of the tokens that were hidden at the start stay hidden after `step`.
+    @property
+    def first_step(self) -> int:
+        """Steps left out for a `strength` below 1.0."""
+        return len(self.mask_ratios) - len(self.timesteps)
 
-        `floor(n * schedule)`, but at least one token more is fixed in each step, so that no step is wasted on the
-        flat start of the cosine.
+    def num_masked_at_start(self, num_masked: int | torch.Tensor) -> int | torch.Tensor:
+        """How many of a sample's n tokens are hidden before the first step that is taken: all of them, or with a
+        `strength` below 1.0 `floor(n * schedule)` after the steps left out, but one at least.
 
         Args:
-            step (`int`): 0 for the first step.
-            num_masked (`int` or `torch.LongTensor` of shape `(batch_size,)`): Hidden tokens at the start.
+            num_masked (`int` or `torch.LongTensor` of shape `(batch_size,)`): Tokens to draw.
 
         Returns:
             `int` or `torch.LongTensor` of shape `(batch_size,)`, like `num_masked`.
         """
+        if self.first_step == 0:
+            return num_masked
+        ratio = self.mask_ratios[self.first_step - 1]
         if isinstance(num_masked, int):
-            return max(0, min(int(num_masked * self.mask_ratios[step]), num_masked - step - 1))
+            return min(num_masked, max(1, int(num_masked * ratio)))
+        return torch.minimum(num_masked, (num_masked.double() * ratio).long().clamp(min=1))
+
+    def num_masked_after(self, step: int, num_masked: int | torch.Tensor) -> int | torch.Tensor:
+        """How many of the tokens that are to be drawn stay hidden after `step`.
+
+        `floor(n * schedule)`, but at least one token more is fixed in each step taken, so that no step is wasted on
+        the flat start of the cosine.
+
+        Args:
+            step (`int`): 0 for the first step, counted with those left out for a `strength` below 1.0.
+            num_masked (`int` or `torch.LongTensor` of shape `(batch_size,)`): Tokens to draw.
+
+        Returns:
+            `int` or `torch.LongTensor` of shape `(batch_size,)`, like `num_masked`.
+        """
+        most = self.num_masked_at_start(num_masked) - (step - self.first_step) - 1
+        if isinstance(num_masked, int):
+            return max(0, min(int(num_masked * self.mask_ratios[step]), most))
         scheduled = (num_masked.double() * self.mask_ratios[step]).long()
-        return torch.minimum(scheduled, num_masked - step - 1).clamp(min=0)
+        return torch.minimum(scheduled, most).clamp(min=0)
+
+    def add_noise(
+        self, original_samples: torch.Tensor, bool_masked_pos: torch.Tensor, generator: Generators = None
+    ) -> torch.Tensor:
+        """Hide what is to be drawn, as much of it as is hidden before the first step: random ones, if not all.
+
+        Args:
+            original_samples (`torch.LongTensor` of shape `(batch_size, num_tokens)`): Token ids.
+            bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_tokens)`): `True` at tokens to draw.
+            generator (`torch.Generator` or a list with one per sample, *optional*): Chooses which are hidden.
+
+        Returns:
+            `torch.LongTensor` of shape `(batch_size, num_tokens)`: `mask_token_id` where hidden.
+        """
+        hide = bool_masked_pos
+        if self.first_step > 0:
+            noise = rand(len(hide), (hide.size(1),), generator, hide.device).masked_fill(~bool_masked_pos, 2.0)
+            count = self.num_masked_at_start(bool_masked_pos.sum(dim=-1))
+            hide = noise.argsort(dim=-1).argsort(dim=-1) < count[:, None]
+        return original_samples.masked_fill(hide, self.config.mask_token_id)
 
     def step(
         self,
@@ -247,7 +301,7 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
             model_output (`torch.FloatTensor` of shape `(batch_size, num_positions, codebook_size)`): Guided logits.
             timestep (`int`): An entry of `timesteps`: the number of steps that follow this one.
             sample (`torch.LongTensor` of shape `(batch_size, num_tokens)`): Ids, `mask_token_id` where hidden.
-            num_masked (`torch.LongTensor` of shape `(batch_size,)`): Tokens hidden before the *first* step.
+            num_masked (`torch.LongTensor` of shape `(batch_size,)`): Tokens to draw in all steps together.
             logit_positions (`torch.LongTensor` of shape `(batch_size, num_positions)`, *optional*):
                 Which tokens the logits speak of, without repeats, covering the hidden ones; all tokens by default.
             generator (`torch.Generator` or a list with one per sample, *optional*): Source of randomness.
@@ -263,7 +317,7 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
         """
         if timestep not in self.timesteps:
             raise ValueError(f"`timestep` must be one of `timesteps` {self.timesteps}, got {timestep}")
-        step = len(self.timesteps) - 1 - timestep
+        step = len(self.mask_ratios) - 1 - timestep
         batch_size, num_tokens = sample.shape
         positions = logit_positions
         if positions is None:
@@ -303,7 +357,7 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
 
     def _remember(self, scores: torch.Tensor, hidden: torch.Tensor, step: int) -> torch.Tensor:
         """Scores that tokens were drawn with, now or before; -inf where given. `(batch_size, num_tokens)`."""
-        if step == 0:
+        if step == self.first_step:
             self._drawn_scores = torch.full_like(scores, -torch.inf)
         if self._drawn_scores is None or self._drawn_scores.shape != scores.shape:
             raise ValueError(

@@ -4,7 +4,7 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
@@ -13,13 +13,21 @@ from functools import partial
 import PIL.Image
 import torch
 from diffusers.training_utils import EMAModel
-from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import IntervalStrategy
 from transformers.utils import logging
 
-from .data import ITITCollator, MixedBatchSampler, MixedDataset, Stream
+from .data import (
+    BAD_IMAGE_REASONS,
+    MAX_BAD_IMAGES,
+    ITITCollator,
+    MixedBatchSampler,
+    MixedDataset,
+    Stream,
+    undecoded,
+)
+from .hub import TrainerHubMixin
 from .image_processing_itit import load_image
 from .modelcard import ModelFacts, model_card, training_facts
 from .modeling_itit import ITITForPreTraining
@@ -28,14 +36,15 @@ from .objectives import OBJECTIVES, ITITObjectives
 from .optimization import CappedAdafactor, create_muon
 from .pipeline_itit import ITITPipeline
 from .replay import SynthesisReplay
+from .safe_trainer import Part, SafeTrainer
 from .scheduling_itit import ITITScheduler
 from .training_args import ITITTrainingArguments
 from .visualization import labelled_grid
+from .watching import show
 
 logger = logging.get_logger(__name__)
 
-EMA_NAME = "ema.safetensors"
-REPLAY_NAME = "replay-{rank}.safetensors"
+MIN_IMAGES_TO_JUDGE = 100
 NUM_SHOWN = 6  # samples in a grid of captions, or of a cycle
 CYCLE_LABELS = {  # by the stream that goes in
     "text": ["prompt", "drawn", "said again (teacher-forced)"],
@@ -76,7 +85,7 @@ class EMACallback(TrainerCallback):
         self.trainer.ema.step(self.trainer.model.parameters())
 
 
-class ITITTrainer(Trainer):
+class ITITTrainer(TrainerHubMixin, SafeTrainer):
     """Trains [`ITITForPreTraining`] on named objectives over streams of pairs, pictures and sentences.
 
     Args:
@@ -108,7 +117,9 @@ class ITITTrainer(Trainer):
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple = (None, None),
     ):
-        self.streams = [Stream(name, rows, seed=args.data_seed or args.seed) for name, rows in train_streams.items()]
+        seed, bad = args.data_seed or args.seed, args.bad_images
+        self.streams = [Stream(name, rows, seed, bad) for name, rows in train_streams.items()]
+        eval_dataset = eval_dataset if eval_dataset is None else undecoded(eval_dataset)
         super().__init__(
             model=model,
             args=args,
@@ -142,6 +153,8 @@ class ITITTrainer(Trainer):
             getattr(self.model, name).requires_grad_(False)
         self._sums: dict[str, torch.Tensor] = defaultdict(float)  # of losses and gradients, since the last log
         self._counts: Counter[str] = Counter()
+        self.skipped_images = torch.zeros(len(BAD_IMAGE_REASONS), dtype=torch.long)
+        self._num_images = 0
         if args.monitoring:
             self.objectives.monitor = self._create_monitor(NUM_SHOWN if args.sample_steps else 0)
         self.ema = None
@@ -183,16 +196,22 @@ class ITITTrainer(Trainer):
         embeds = self.text_encoder(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
         self.model.model.null_text_embeds.copy_(embeds.last_hidden_state[:, -1:])
 
+    @property
+    def _counts_per_stream(self) -> dict[str, int]:
+        args = self.args
+        per_stream = {"image": args.per_device_image_batch_size, "text": args.per_device_text_batch_size}
+        return {s.name: per_stream.get(s.name) or args.per_device_train_batch_size for s in self.streams}
+
     def get_train_dataloader(self) -> DataLoader:
         """Micro-batches of this rank; see [`MixedBatchSampler`]. Not sharded again by accelerate."""
         args = self.args
-        per_stream = {"image": args.per_device_image_batch_size, "text": args.per_device_text_batch_size}
-        counts = {s.name: per_stream.get(s.name) or args.per_device_train_batch_size for s in self.streams}
         place = args.process_index, args.world_size
         repeats = args.gradient_accumulation_steps, args.synthesis_replay
         return DataLoader(
             self.train_dataset,
-            batch_sampler=MixedBatchSampler(counts, args.max_steps, *place, *repeats),
+            batch_sampler=MixedBatchSampler(
+                self._counts_per_stream, args.max_steps, *place, *repeats, self.first_update
+            ),
             collate_fn=self.data_collator,
             num_workers=args.dataloader_num_workers,
             pin_memory=args.dataloader_pin_memory and args.device.type != "cpu",
@@ -200,6 +219,27 @@ class ITITTrainer(Trainer):
             # Its own generator: drawing a seed for the workers must not touch the one that dropout uses.
             generator=torch.Generator().manual_seed(args.seed),
         )
+
+    def data_facts(self) -> dict:
+        """Seed, rows, samples of each stream per update, and how often they serve."""
+        args = self.args
+        times = args.gradient_accumulation_steps * args.world_size
+        return {
+            "seed": args.data_seed or args.seed,
+            "rows": {stream.name: len(stream) for stream in self.streams},
+            "samples": {name: count * times for name, count in self._counts_per_stream.items()},
+            "synthesis_replay": args.synthesis_replay,
+        }
+
+    def describe_update(self) -> dict:
+        """Losses of the micro-batches of this update, and the rows of their samples by stream."""
+        streams = {stream.name: stream for stream in self.streams}
+        rows: dict[str, list[int]] = {}
+        for batch in self.micro_batches:
+            for name, positions in batch["positions"].items():
+                rows.setdefault(name, []).extend(streams[name].row_index(p) for p in positions.tolist())
+        losses = [{name: str(value.item()) for name, value in batch["losses"].items()} for batch in self.micro_batches]
+        return {"rows": rows, "losses": losses}
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Weighted sum of the named losses, a scalar of shape `()`; with `return_outputs` also the losses by name, as
@@ -214,7 +254,19 @@ class ITITTrainer(Trainer):
                 weights = {name: self._weight(name) for name in losses if OBJECTIVES[name] == "paired"}
                 self._add(gradient_figures(losses, self.model.parameters(), weights))
         loss = sum(self._weight(name) * value for name, value in losses.items())  # 1.0 each in section 3.2
+        if model.training:
+            self._note_micro_batch(inputs, loss, losses)
         return (loss, losses) if return_outputs else loss
+
+    def _note_micro_batch(self, inputs, loss: torch.Tensor, losses: Mapping[str, torch.Tensor]):
+        """What a bad update will be described by; and pictures that could not be read."""
+        positions = {name: part["position"] for name, part in inputs.items()}
+        losses = {name: value.detach() for name, value in losses.items()}
+        self.micro_batches.append({"loss": loss.detach(), "losses": losses, "positions": positions})
+        for part in inputs.values():
+            if "skipped" in part:
+                self.skipped_images += part["skipped"].sum(dim=0).cpu()
+                self._num_images += len(part["skipped"])
 
     def _is_logged(self, step: int) -> bool:
         args = self.args
@@ -244,7 +296,25 @@ class ITITTrainer(Trainer):
             self._sums.clear()
             self._counts.clear()
             logs |= self._monitor_figures()
+            logs |= self._skipped_figures()
         super().log(logs, start_time)
+
+    def _skipped_figures(self) -> dict[str, float]:
+        """Updates and pictures left out since the start, if there are any; too many pictures end the training."""
+        figures = {"skipped/updates": self.num_skipped} if self.num_skipped else {}
+        counts = torch.cat([self.skipped_images, torch.tensor([self._num_images])]).to(self.args.device)
+        *skipped, images = self.accelerator.reduce(counts, reduction="sum").tolist()
+        figures |= {
+            f"skipped/{reason}_images": count
+            for reason, count in zip(BAD_IMAGE_REASONS, skipped, strict=True)
+            if count
+        }
+        if images >= MIN_IMAGES_TO_JUDGE and sum(skipped) > MAX_BAD_IMAGES * images:
+            raise ValueError(
+                f"{sum(skipped)} pictures could not be used of {images + sum(skipped)}, more than "
+                f"{MAX_BAD_IMAGES:.0%}: something is wrong with the data; {figures}"
+            )
+        return figures
 
     def _monitor_figures(self) -> dict[str, float]:
         monitor, state = self.objectives.monitor, self.state
@@ -336,6 +406,7 @@ class ITITTrainer(Trainer):
             output_dir (`str`): Folder.
             facts (`Mapping`, *optional*): What only the user knows, by the names of [`~modelcard.ModelFacts`].
         """
+        self._together(self._check_weights)
         with self.averaged_weights():
             pipe = self.create_pipeline()
             if self.args.should_save:
@@ -382,7 +453,7 @@ class ITITTrainer(Trainer):
                 labels += [f"caption: {caption}" for caption in pipe.caption(pictures)]
         self.model.train(training)
         if images:
-            self._save_sample(labelled_grid(images, labels))
+            self._save_sample(labelled_grid(images, labels), labels)
 
     @torch.no_grad()
     def log_cycles(self):
@@ -393,7 +464,8 @@ class ITITTrainer(Trainer):
             columns = [self._cells(part) for part in parts]
             cells = [cell for row in zip(*columns, strict=True) for cell in row]
             labels = CYCLE_LABELS[OBJECTIVES[name]] * len(columns[0])
-            self._save_sample(labelled_grid(cells, labels, columns=len(columns)), f"-{name}")
+            texts = [cell for cell in cells if isinstance(cell, str)]
+            self._save_sample(labelled_grid(cells, labels, columns=len(columns)), texts, name)
 
     def _cells(self, part) -> list:
         """Texts or pictures of a part of a cycle."""
@@ -402,11 +474,13 @@ class ITITTrainer(Trainer):
         ids = part["input_ids"].masked_fill(part["attention_mask"] == 0, -100)
         return self.processing_class.batch_decode(ids)
 
-    def _save_sample(self, image: PIL.Image.Image, suffix: str = ""):
+    def _save_sample(self, image: PIL.Image.Image, texts: list[str], cycle: str = ""):
         folder = os.path.join(self.args.output_dir, "samples")
         os.makedirs(folder, exist_ok=True)
-        path = os.path.join(folder, f"step-{self.state.global_step:07d}{suffix}.png")
+        path = os.path.join(folder, f"step-{self.state.global_step:07d}{cycle and '-' + cycle}.png")
         image.save(path)
+        places = self.callback_handler.callbacks
+        show(places, f"samples{cycle and '/' + cycle}", image, self.state.global_step, texts)
         logger.info(f"samples of step {self.state.global_step}: {path}")
 
     @staticmethod
@@ -421,38 +495,38 @@ class ITITTrainer(Trainer):
         rates = {"muon_learning_rate": args.muon_learning_rate, "weight_decay": args.weight_decay}
         return (lambda: create_muon), rates | {"others": others}  # a factory, in transformers' words
 
-    def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)
-        kept = self.objectives.replay.state_dict()
-        if kept:
-            save_file(kept, os.path.join(output_dir, REPLAY_NAME.format(rank=self.args.process_index)))
+    def shared_parts(self) -> dict[str, Part]:
+        """Also the averaged weights, by the names of the parameters, of the shapes that they have."""
+        parts = super().shared_parts()
+        if self.ema is not None:
+            parts["ema"] = self._averages, self._set_averages
+        return parts
 
-    def _load_rng_state(self, checkpoint: str | None) -> None:
-        super()._load_rng_state(checkpoint)
-        path = os.path.join(checkpoint or "", REPLAY_NAME.format(rank=self.args.process_index))
-        if checkpoint is not None and os.path.isfile(path):
-            self.objectives.replay.load_state_dict(load_file(path, device=str(self.args.device)))
+    def process_parts(self) -> dict[str, Part]:
+        """Also the samples that are kept for replay, of shape `(batch_size, ...)` each."""
+        replay = self.objectives.replay
+        parts = super().process_parts()
+        if replay.num_updates > 1:
+            parts["replay"] = replay.state_dict, self._set_replay
+        return parts
 
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        super()._save_optimizer_and_scheduler(output_dir)
-        if self.ema is not None and self.args.should_save:
-            names = [name for name, _ in self.model.named_parameters()]
-            tensors = {name: p.contiguous() for name, p in zip(names, self.ema.shadow_params, strict=True)}
-            steps = {"optimization_step": str(self.ema.optimization_step)}
-            save_file(tensors, os.path.join(output_dir, EMA_NAME), metadata=steps)
+    def tensors_to_save(self) -> Iterable[torch.Tensor]:
+        """Also the averaged weights and the kept samples, of any shape."""
+        yield from super().tensors_to_save()
+        yield from [] if self.ema is None else self.ema.shadow_params
+        for tensor in self.objectives.replay.state_dict().values():
+            yield from [tensor] * self.args.world_size
 
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if self.ema is None or checkpoint is None:
-            return
-        path = os.path.join(checkpoint, EMA_NAME)
-        if not os.path.isfile(path):
-            raise ValueError(
-                f"`ema_decay` is {self.args.ema_decay}, but the checkpoint has no averaged weights: {path}"
-            )
-        tensors = load_file(path, device=str(self.args.device))
-        self.ema.shadow_params = [tensors[name] for name, _ in self.model.named_parameters()]
+    def _averages(self) -> dict[str, torch.Tensor]:
+        names = (name for name, _ in self.model.named_parameters())
+        return dict(zip(names, self.ema.shadow_params, strict=True))
+
+    def _set_averages(self, averages: dict[str, torch.Tensor]):
+        self.ema.shadow_params = [averages[name].to(self.args.device) for name, _ in self.model.named_parameters()]
         self.ema.optimization_step = self.state.global_step
+
+    def _set_replay(self, kept: dict[str, torch.Tensor]):
+        self.objectives.replay.load_state_dict({name: value.to(self.args.device) for name, value in kept.items()})
 
 
 def _rounded(value: float) -> float:

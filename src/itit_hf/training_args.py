@@ -11,8 +11,9 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from .masking import MaskRatio
-from .objectives import ObjectiveSettings
+from .objectives import OBJECTIVES, ObjectiveSettings
 
+CHECKPOINT_PARTS = ("optimizer", "scheduler", "rng_state", "ema", "replay", "scaler")
 _MASK_RATIOS = [f"{name}_mask_ratio" for name in ("t2i", "i2t", "i2i", "t2i2t_second", "i2t2i_second")]
 
 
@@ -43,6 +44,7 @@ class ITITTrainingArguments(TrainingArguments):
         synthesis_max_new_tokens (`int`): Tokens of the captions said for I2T2I, at most.
         synthesis_replay (`int`): Updates that each synthesis serves, each with new masks and noise; the unpaired
             streams advance once in so many updates.
+        cached_texts (`int`): Texts whose features are kept for their next epoch; worth it with a large text encoder.
         t2i2t_second_mask_ratio (`list[float]`, *optional*): The mask of T2I2T's second leg; that of image to text by
             default.
         i2t2i_second_mask_ratio (`list[float]`, *optional*): The mask of I2T2I's second leg; that of text to image by
@@ -51,13 +53,19 @@ class ITITTrainingArguments(TrainingArguments):
         code_gradient (`str`): Whether T2I2T's second leg trains the embeddings of the codes that the first leg said:
             `"trained"` or `"frozen"`.
         loss_weights (`dict` or `str`, *optional*): Weights of the losses by name, as a mapping or JSON such as
-            `'{"t2i2t": 0.5}'`; 1.0 where there is none.
+            `'{"t2i2t": 0.5}'`; 1.0 where there is none. One of an objective that is not trained weighs nothing.
         per_device_image_batch_size (`int`, *optional*): Unpaired pictures per step and device; as many as pairs by
             default.
         per_device_text_batch_size (`int`, *optional*): Unpaired sentences per step and device; as many as pairs by
             default.
         muon_learning_rate (`float`, *optional*): Train the matrices of the Transformer blocks by Muon, at this peak
             rate, and all else by `optim` at `learning_rate`; the same schedule scales both. The paper does not.
+        bad_images (`str`): What to do about a picture that cannot be read or exceeds the limits: `"raise"`, or
+            `"skip"`, which trains on the next row instead and counts why; above 5% the training ends.
+        max_skipped_steps (`int`): An update whose loss or gradient is not finite is left out; more than so many in a
+            row end the training.
+        allow_partial_resume (`list[str]`): Parts of a checkpoint that may be missing or damaged when resuming, and
+            then start anew: `optimizer`, `scheduler`, `rng_state`, `ema`, `replay`, `scaler`.
         ema_decay (`float`): Decay of a moving average of the weights, which is what is drawn with, evaluated and
             exported; 0.0 keeps none. The paper has none.
         monitoring (`bool`): Log what is synthesised and predicted, and warn when it collapses, see [`~monitoring`].
@@ -95,6 +103,7 @@ class ITITTrainingArguments(TrainingArguments):
     synthesis_temperature: float | None = field(default=None, metadata={"help": "The scheduler's by default."})
     synthesis_max_new_tokens: int = field(default=64, metadata={"help": "Tokens of I2T2I's captions, at most."})
     synthesis_replay: int = field(default=1, metadata={"help": "Updates that each synthesis serves."})
+    cached_texts: int = field(default=0, metadata={"help": "Texts whose features are kept."})
     t2i2t_second_mask_ratio: list[float] | None = field(
         default=None, metadata={"help": "Mean, std, low, high; that of i2t by default."}
     )
@@ -107,6 +116,11 @@ class ITITTrainingArguments(TrainingArguments):
     per_device_image_batch_size: int | None = field(default=None, metadata={"help": "As many as pairs by default."})
     per_device_text_batch_size: int | None = field(default=None, metadata={"help": "As many as pairs by default."})
     muon_learning_rate: float | None = field(default=None, metadata={"help": "Muon for the blocks' matrices."})
+    bad_images: str = field(default="raise", metadata={"help": "Pictures that cannot be read: raise or skip."})
+    max_skipped_steps: int = field(default=10, metadata={"help": "Updates in a row that may not be finite."})
+    allow_partial_resume: list[str] = field(
+        default_factory=list, metadata={"help": "Parts that a checkpoint may lack: optimizer, rng_state, ..."}
+    )
     ema_decay: float = field(default=0.0, metadata={"help": "Moving average of the weights; 0 keeps none."})
     monitoring: bool = field(default=True, metadata={"help": "Log what is synthesised and predicted, and warn."})
     gradient_norm_steps: int = field(default=0, metadata={"help": "Log each loss's gradient every so many steps."})
@@ -128,6 +142,7 @@ class ITITTrainingArguments(TrainingArguments):
     remove_unused_columns: bool = field(default=False, metadata={"help": "The collator reads the columns it needs."})
     # With several forward passes per step, DDP's search for unused parameters marks some of them ready twice.
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Must stay off."})
+    ignore_data_skip: bool = field(default=True, metadata={"help": "Must stay on: the sampler starts where it was."})
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "A loss that is not finite must be seen."})
 
     def __post_init__(self):
@@ -143,9 +158,22 @@ class ITITTrainingArguments(TrainingArguments):
             if value is not None and len(value) != 4:
                 raise ValueError(f"`{name}` must be four numbers: mean, std, low and high, got {value}")
         self.loss_weights = self.loss_weights or {}
-        unknown = sorted(set(self.loss_weights) - set(self.objectives))
+        unknown = sorted(set(self.loss_weights) - set(OBJECTIVES))
         if unknown:
-            raise ValueError(f"`loss_weights` must name some of the objectives {self.objectives}, got {unknown}")
+            raise ValueError(f"`loss_weights` must name some of {list(OBJECTIVES)}, got {unknown}")
+
+        self._check_safety()
+
+    def _check_safety(self):
+        if not self.ignore_data_skip:
+            raise ValueError("`ignore_data_skip` must be on: the sampler itself starts where the run was")
+        if self.enable_jit_checkpoint:
+            raise ValueError("`enable_jit_checkpoint` must be off: SIGTERM and Ctrl-C end with a checkpoint anyway")
+        if self.max_skipped_steps < 0:
+            raise ValueError(f"`max_skipped_steps` must be 0 or more, got {self.max_skipped_steps}")
+        unknown = sorted(set(self.allow_partial_resume) - set(CHECKPOINT_PARTS))
+        if unknown:
+            raise ValueError(f"`allow_partial_resume` must name some of {CHECKPOINT_PARTS}, got {unknown}")
 
     def objective_settings(self) -> ObjectiveSettings:
         """The losses' share of these arguments."""

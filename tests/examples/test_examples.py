@@ -53,6 +53,27 @@ def test_generate_image_writes_each_picture_and_a_grid(pipeline_folder, tmp_path
     assert str(tmp_path / "grid.png") in caplog.text
 
 
+def test_generate_image_edits_a_picture(pipeline_folder, picture_folder, tmp_path):
+    mask = PIL.Image.new("L", (16, 16))
+    mask.save(tmp_path / "mask.png")
+    arguments = ["--model", pipeline_folder, "--num_inference_steps", "2", "--output_dir", str(tmp_path)]
+    picture = f"{picture_folder}/0.png"
+    script("generate_image").main(
+        ["a tree", "--image", picture, "--mask_image", str(tmp_path / "mask.png"), *arguments]
+    )
+    processor = ITITPipeline.from_pretrained(pipeline_folder).processor
+    (kept,) = processor.decode_images(processor(images=picture).image_token_ids)  # nothing is marked
+    assert PIL.Image.open(tmp_path / "00-a-tree.png").tobytes() == kept.tobytes()
+
+
+def test_caption_image_goes_on_from_a_prompt(pipeline_folder, picture_folder, caplog):
+    with caplog.at_level(logging.INFO):
+        script("caption_image").main(
+            [f"{picture_folder}/0.png", "--model", pipeline_folder, "--num_beams", "1", "--prompt", "a red"]
+        )
+    assert "0.png: a red" in caplog.text
+
+
 def test_caption_image_says_one_line_per_picture(pipeline_folder, picture_folder, caplog):
     pictures = [f"{picture_folder}/0.png", f"{picture_folder}/1.png"]
     with caplog.at_level(logging.INFO):

@@ -1,0 +1,333 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+r"""Draw, edit, describe and cycle in the browser, with a pipeline folder, by default the one in this repository:
+
+    pip install 'itit-hf[app]'
+    python examples/app.py
+    python examples/app.py --model out/mine/pipeline --server_name 0.0.0.0 --server_port 7861
+
+As `app.py` of a Space it takes the model from the variable ITIT_MODEL; docs/editing.md shows the folder.
+"""
+
+import inspect
+import os
+import queue
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import wraps
+
+import PIL.Image
+import torch
+
+from itit_hf import ITITPipeline
+from itit_hf.processing_itit import tokenize_text
+
+CANVAS = 512  # pixels of the brush's canvas: one of the model's pixels is too small to hit
+CSS = """
+.picture img, .rounds img { image-rendering: pixelated; }
+.picture img { width: 100% !important; height: 100% !important; object-fit: contain; }
+footer { display: none !important; }
+"""
+TABLE = ["picture", "said of it", "words kept (F1)", "tokens kept", "log p of the start"]
+
+
+class Studio:
+    """The four tasks on one pipeline, as plain functions of what a user types.
+
+    Args:
+        pipe ([`ITITPipeline`]): What draws and describes.
+    """
+
+    def __init__(self, pipe: ITITPipeline):
+        pipe.set_progress_bar_config(disable=True)
+        self.pipe = pipe
+        self.side = pipe.image_processor.crop_size["height"]
+
+    def draw(
+        self, prompt: str, negative_prompt: str, num_steps: int, guidance_scale: float, seed: int
+    ) -> Iterator[tuple[PIL.Image.Image, str]]:
+        """Pictures as they fill in, hidden patches under a veil, each with a line about it."""
+        self._check_text(prompt, "Write what to draw.")
+        yield from self._stream(prompt, negative_prompt, num_steps, guidance_scale, seed)
+
+    def edit(
+        self, editor: dict | None, prompt: str, strength: float, num_steps: int, guidance_scale: float, seed: int
+    ) -> Iterator[tuple[PIL.Image.Image, str]]:
+        """As `draw`, of a picture and what was painted on it; the last picture has the other pixels as they were."""
+        picture, mask = self._painted(editor)
+        self._check_text(prompt, "Write what the painted part, or the variation, should show.")
+        if mask is None and strength == 1.0:
+            raise ValueError("Paint over what should change, or lower the strength for a variation of the whole.")
+        arguments = {"image": picture, "mask_image": mask, "strength": strength}
+        for image, line in self._stream(prompt, "", num_steps, guidance_scale, seed, **arguments):
+            yield image, line
+        if mask is not None:
+            yield self.pipe.image_processor.apply_overlay(mask, picture, image), line
+
+    def describe(self, image: PIL.Image.Image | None, num_beams: int, beginning: str) -> tuple[str, str]:
+        """A caption, and how sure the model is of it."""
+        if image is None:
+            raise ValueError("Choose a picture to describe.")
+        (caption,) = self.pipe.caption(image, prompt=beginning or None, num_beams=int(num_beams))
+        likelihood = self.pipe.score(image, caption).log_likelihoods_per_token.exp().item()
+        return caption, f"On average each word piece was given a probability of {likelihood:.0%}."
+
+    def cycle(
+        self, prompt: str, rounds: int, num_steps: int, guidance_scale: float, seed: int
+    ) -> tuple[list[tuple[PIL.Image.Image, str]], list[list[str]]]:
+        """Pictures with what was said of each, and a table of the drift."""
+        self._check_text(prompt, "Write what to start from.")
+        output = self.pipe.cycle(
+            prompt,
+            rounds=int(rounds),
+            num_inference_steps=int(num_steps),
+            guidance_scale=guidance_scale,
+            generator=_generator(seed),
+        )
+        drift, texts = output.drift(), output.texts[0]
+        pictures = [(image, f"{i + 1}. {texts[i + 1]}") for i, image in enumerate(output.images[0])]
+        table = [
+            [str(i + 1), texts[i + 1], f"{overlap:.2f}", f"{same:.0%}", f"{score:.2f}"]
+            for i, (overlap, same, score) in enumerate(
+                zip(drift.word_f1[0, 1:], drift.same_image_tokens[0], output.scores[0], strict=True)
+            )
+        ]
+        return pictures, table
+
+    def to_canvas(self, image: PIL.Image.Image | None) -> PIL.Image.Image:
+        """A drawn picture, large enough to paint on."""
+        if image is None:
+            raise ValueError("Draw a picture first.")
+        return image.resize((CANVAS, CANVAS), PIL.Image.Resampling.NEAREST)
+
+    def _check_text(self, text: str, request: str):
+        if not text or not text.strip():
+            raise ValueError(request)
+        tokenize_text(self.pipe.tokenizer, text, self.pipe.model.config.max_text_length, on_long_text="error")
+
+    def _painted(self, editor: dict | None) -> tuple[PIL.Image.Image, PIL.Image.Image | None]:
+        """The picture and the mask of an image editor; no mask where nothing was painted."""
+        picture = (editor or {}).get("background")
+        if picture is None:
+            raise ValueError("Choose a picture to edit, or draw one and press 'Edit this picture'.")
+        mask = PIL.Image.new("L", picture.size)
+        for layer in editor["layers"]:
+            mask.paste(255, mask=layer.getchannel("A").point(lambda alpha: 255 * (alpha > 0)))
+        if picture.width == picture.height and picture.width % self.side == 0:  # undoes `to_canvas` exactly
+            picture = picture.resize((self.side, self.side), PIL.Image.Resampling.BOX)
+        return picture, mask if mask.getbbox() else None
+
+    def _stream(self, prompt: str, negative_prompt: str, num_steps, guidance_scale, seed, **edit):
+        """A picture after each step, and the finished one; it stops when it is no longer listened to."""
+        steps, listening = queue.SimpleQueue(), True
+
+        def on_step_end(pipe, step, timestep, tensors):
+            steps.put((step + 1, tensors))
+            pipe._interrupt = not listening
+            return {}
+
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            drawing = pool.submit(
+                self.pipe,
+                prompt,
+                negative_prompt=negative_prompt or None,
+                num_inference_steps=int(num_steps),
+                guidance_scale=guidance_scale,
+                generator=_generator(seed),
+                callback_on_step_end=on_step_end,
+                callback_on_step_end_tensor_inputs=["image_token_ids", "filled_image_token_ids"],
+                **edit,
+            )
+            drawing.add_done_callback(lambda _: steps.put(None))
+            try:
+                while (step := steps.get()) is not None:
+                    yield self._veiled(**step[1]), f"Step {step[0]} of {self.pipe.num_timesteps}"
+            finally:
+                listening = False
+            yield drawing.result().images[0], f"Done: {self.pipe.num_timesteps} steps, seed {int(seed)}"
+
+    def _veiled(self, image_token_ids, filled_image_token_ids) -> PIL.Image.Image:
+        """A preview in which the patches that are still hidden are pale."""
+        (preview,) = self.pipe.processor.decode_images(filled_image_token_ids)
+        hidden = (image_token_ids[0] == self.pipe.model.config.mask_token_id).cpu()
+        grid = round(len(hidden) ** 0.5)
+        veil = PIL.Image.new("L", (grid, grid))
+        veil.putdata([180 * flag for flag in hidden.tolist()])
+        preview.paste((235, 235, 240), mask=veil.resize(preview.size, PIL.Image.Resampling.NEAREST))
+        return preview
+
+
+def _generator(seed) -> torch.Generator:
+    if seed is None or int(seed) != seed or not 0 <= seed < 2**63:
+        raise ValueError("The seed must be a whole number from 0 on.")
+    return torch.Generator().manual_seed(int(seed))
+
+
+def import_gradio():
+    """The package `gradio`, or how to get it."""
+    try:
+        import gradio
+    except ImportError as error:
+        raise ImportError("examples/app.py needs Gradio; pip install 'itit-hf[app]'") from error
+    return gradio
+
+
+def with_messages(gradio, function):
+    """`function`, with the message of its `ValueError` shown to the user."""
+    if not inspect.isgeneratorfunction(function):
+
+        @wraps(function)
+        def once(*arguments):
+            try:
+                return function(*arguments)
+            except ValueError as error:
+                raise gradio.Error(str(error), print_exception=False) from error
+
+        return once
+
+    @wraps(function)
+    def stream(*arguments):
+        try:
+            yield from function(*arguments)
+        except ValueError as error:
+            raise gradio.Error(str(error), print_exception=False) from error
+
+    return stream
+
+
+class Interface:
+    """The page: one tab for each task of a [`Studio`].
+
+    Args:
+        studio ([`Studio`]): The tasks.
+    """
+
+    def __init__(self, studio: Studio):
+        self.gr, self.studio = import_gradio(), studio
+        with self.gr.Blocks(title="ITIT", analytics_enabled=False) as self.blocks:
+            self.gr.Markdown("# ITIT\nOne model that draws pictures from text and describes pictures in text.")
+            with self.gr.Tabs() as self.tabs:
+                with self.gr.Tab("Draw", id="draw"):
+                    drawn, to_editor = self._draw_tab()
+                with self.gr.Tab("Edit", id="edit"):
+                    editor = self._edit_tab()
+                with self.gr.Tab("Describe", id="describe"):
+                    self._describe_tab()
+                with self.gr.Tab("Cycle", id="cycle"):
+                    self._cycle_tab()
+            moved = self._on(to_editor.click, studio.to_canvas, [drawn], [editor])
+            moved.success(lambda: self.gr.Tabs(selected="edit"), None, [self.tabs])
+
+    def _on(self, event, function, inputs: list, outputs: list):
+        """Run `function` on `event`, one at a time: there is one pipeline."""
+        options = {"concurrency_id": "pipeline", "concurrency_limit": 1, "api_name": function.__name__}
+        return event(with_messages(self.gr, function), inputs, outputs, **options)
+
+    def _settings(self) -> tuple:
+        """Steps, guidance and seed, folded away."""
+        with self.gr.Accordion("Settings", open=False):
+            steps = self.gr.Slider(1, 48, value=12, step=1, label="Steps")
+            guidance = self.gr.Slider(1.0, 8.0, value=3.0, step=0.5, label="Guidance (1 is none)")
+            seed = self.gr.Number(value=0, precision=0, minimum=0, label="Seed")
+        return steps, guidance, seed
+
+    def _picture(self, label: str):
+        return self.gr.Image(
+            label=label, type="pil", format="png", interactive=False, height=360, elem_classes="picture"
+        )
+
+    def _draw_tab(self):
+        gr = self.gr
+        with gr.Row():
+            with gr.Column(min_width=280):
+                prompt = gr.Textbox(label="What to draw", placeholder="a red bus", elem_id="draw-prompt")
+                button = gr.Button("Draw", variant="primary", elem_id="draw-button")
+                negative = gr.Textbox(label="What to move away from", placeholder="nothing")
+                settings = self._settings()
+            with gr.Column(min_width=280):
+                image = self._picture("Picture")
+                line = gr.Markdown(elem_id="draw-line")
+                to_editor = gr.Button("Edit this picture", elem_id="to-editor")
+        for event in (button.click, prompt.submit):
+            self._on(event, self.studio.draw, [prompt, negative, *settings], [image, line])
+        return image, to_editor
+
+    def _edit_tab(self):
+        gr = self.gr
+        with gr.Row():
+            with gr.Column(min_width=280):
+                editor = gr.ImageEditor(
+                    label="Paint over what should change",
+                    type="pil",
+                    image_mode="RGBA",
+                    sources=["upload", "clipboard"],
+                    transforms=(),
+                    layers=False,
+                    brush=gr.Brush(default_size=64, colors=["#ff2d55"], color_mode="fixed"),
+                    canvas_size=(CANVAS, CANVAS),
+                    elem_id="editor",
+                )
+                prompt = gr.Textbox(label="What the picture should show", elem_id="edit-prompt")
+                strength = gr.Slider(0.1, 1.0, value=1.0, step=0.05, label="Strength")
+                button = gr.Button("Edit", variant="primary", elem_id="edit-button")
+                settings = self._settings()
+            with gr.Column(min_width=280):
+                image = self._picture("Edited picture")
+                line = gr.Markdown(elem_id="edit-line")
+        self._on(button.click, self.studio.edit, [editor, prompt, strength, *settings], [image, line])
+        return editor
+
+    def _describe_tab(self):
+        gr = self.gr
+        with gr.Row():
+            with gr.Column(min_width=280):
+                sources = ["upload", "webcam", "clipboard"]
+                image = gr.Image(label="Picture", type="pil", sources=sources, height=360, elem_id="describe-image")
+            with gr.Column(min_width=280):
+                beams = gr.Slider(1, 8, value=4, step=1, label="Beams (1 is greedy)")
+                beginning = gr.Textbox(label="How the caption begins", placeholder="a picture of")
+                button = gr.Button("Describe", variant="primary", elem_id="describe-button")
+                caption = gr.Textbox(label="Caption", interactive=False, elem_id="caption")
+                line = gr.Markdown()
+        self._on(button.click, self.studio.describe, [image, beams, beginning], [caption, line])
+
+    def _cycle_tab(self):
+        gr = self.gr
+        prompt = gr.Textbox(label="What to start from", placeholder="a red bus", elem_id="cycle-prompt")
+        rounds = gr.Slider(1, 8, value=4, step=1, label="Rounds")
+        button = gr.Button("Draw and describe by turns", variant="primary", elem_id="cycle-button")
+        settings = self._settings()
+        gallery = gr.Gallery(label="Rounds", columns=4, object_fit="contain", format="png", elem_classes="rounds")
+        table = gr.Dataframe(headers=TABLE, interactive=False, wrap=True, label="Drift from the start")
+        self._on(button.click, self.studio.cycle, [prompt, rounds, *settings], [gallery, table])
+
+
+def parse_args(arguments: list[str] | None = None):
+    """Command line."""
+    parser = ArgumentParser(description="Draw, edit, describe and cycle in the browser.")
+    model = os.environ.get("ITIT_MODEL", "checkpoints/emoji-scenes-64")
+    parser.add_argument("--model", default=model, help="Pipeline folder or Hub id.")
+    parser.add_argument("--server_name", default="127.0.0.1", help="Address; 0.0.0.0 lets other machines in.")
+    parser.add_argument("--server_port", type=int, default=7860, help="Port.")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None):
+    """Load, and serve until it is stopped."""
+    args = parse_args(arguments)
+    gradio = import_gradio()
+    pipe = ITITPipeline.from_pretrained(args.model)
+    if torch.cuda.is_available():
+        pipe.to("cuda")
+    theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
+    Interface(Studio(pipe)).blocks.launch(
+        server_name=os.environ.get("GRADIO_SERVER_NAME", args.server_name),
+        server_port=args.server_port,
+        theme=theme,
+        css=CSS,
+    )
+
+
+if __name__ == "__main__":
+    main()

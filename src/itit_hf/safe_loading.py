@@ -1,0 +1,284 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Opening a pipeline folder that somebody else wrote: only JSON and safetensors, and only classes from a closed table.
+
+`model_index.json` names modules and classes, and loaders import what it names; configurations can name kernels and
+quantizers to download and run, or sizes that fill the memory. All of it is read and refused here, by the field's name,
+before any loader sees it.
+"""
+
+import json
+import math
+import os
+from collections.abc import Collection, Iterator, Mapping
+
+import torch
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError, safe_open
+
+INDEX_NAME = "model_index.json"
+MAX_CONFIG_BYTES = 1_000_000
+MAX_VOCABULARY_BYTES = 100_000_000
+MAX_NESTING = 50
+# Sizes in a configuration go no further than this beyond what its weights have, with room for lengths and distances.
+SIZE_MARGIN = 4
+SMALLEST_LIMIT = 4096
+# Not sizes: transformers writes 10^30 for "no limit".
+_NO_SIZES = ("model_max_length",)
+# What transformers would download code for, or import libraries for.
+_REFUSED_FIELDS = ("quantization_config", "attn_implementation", "_attn_implementation", "experts_implementation")
+_DOWNLOADED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.md"]
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "added_tokens.json", "special_tokens_map.json")
+
+Table = Mapping[str, Collection[tuple[str, str]]]
+
+# What a pipeline folder may name, component by component.
+COMPONENTS = {
+    "model": {("itit_hf.modeling_itit", "ITITForPreTraining")},
+    "text_encoder": {("transformers", name) for name in ("T5EncoderModel", "MT5EncoderModel")},
+    "tokenizer": {
+        ("transformers", name)
+        for name in ("TokenizersBackend", "T5Tokenizer", "T5TokenizerFast", "MT5Tokenizer", "MT5TokenizerFast")
+    },
+    "image_tokenizer": {("itit_hf.image_tokenization_itit", "PatchVQModel"), ("diffusers", "VQModel")},
+    "image_processor": {("itit_hf.image_processing_itit", "ITITImageProcessorPil")},
+    "scheduler": {("itit_hf.scheduling_itit", "ITITScheduler")},
+}
+# Without these a loader takes its defaults, and random weights, and says nothing; one of each group must be there.
+_REQUIRED_FILES = {
+    "model": (("config.json",),),
+    "text_encoder": (("config.json",),),
+    "tokenizer": (("tokenizer_config.json",), ("tokenizer.json", "spiece.model")),
+    "image_tokenizer": (("config.json",),),
+    "image_processor": (("preprocessor_config.json",),),
+    "scheduler": (("scheduler_config.json",),),
+}
+_REFUSED_OPTIONS = ("custom_pipeline", "trust_remote_code", "use_onnx", "use_flashpack")
+
+
+class SafeLoadingMixin:
+    """`from_pretrained` of [`ITITPipeline`]."""
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
+        """Open a folder or a repository of the Hub: safetensors and JSON, and the classes of `COMPONENTS`, only.
+
+        Args:
+            pretrained_model_name_or_path (`str` or `os.PathLike`): Folder or Hub id.
+            kwargs: Options of diffusers' `from_pretrained`, and components in place of those there; `None` does
+                without one. Whatever would run code from there, or read a pickle, is refused.
+
+        Returns:
+            [`ITITPipeline`].
+
+        Raises:
+            ValueError: If the folder names something else, or a file is damaged; it names the file and the field.
+            OSError: If a file is missing or cannot be read.
+        """
+        refused = [name for name in _REFUSED_OPTIONS if kwargs.get(name)]
+        refused += [name for name in ("use_safetensors", "weights_only") if kwargs.pop(name, True) is False]
+        if refused:
+            raise ValueError(f"`{refused[0]}`: only safetensors and known classes are opened")
+        source = str(pretrained_model_name_or_path)
+        folder = local_folder(source, kwargs)
+        check_pipeline_folder(
+            folder, cls.__name__, COMPONENTS, without=[name for name in COMPONENTS if name in kwargs]
+        )
+        try:
+            pipe = super().from_pretrained(folder, use_safetensors=True, **kwargs)
+        except (ValueError, OSError):
+            raise
+        except Exception as error:  # whatever a loader raises at what it does not expect
+            raise ValueError(f"{source}: it cannot be opened: {type(error).__name__}: {error}") from error
+        for name in COMPONENTS:
+            if name not in kwargs and isinstance(getattr(pipe, name), torch.nn.Module):
+                _check_complete(getattr(pipe, name), os.path.join(folder, name))
+        _check_mask_token(pipe)
+        pipe.register_to_config(_name_or_path=source)
+        return pipe
+
+
+def local_folder(source: str, options: dict) -> str:
+    """The folder of a pipeline, downloaded if need be: all files of one commit, and no pickles among them.
+
+    Args:
+        source (`str` or `os.PathLike`): Folder or Hub id.
+        options (`dict`): Of `from_pretrained`; what concerns the download is taken out.
+
+    Returns:
+        `str`: The folder.
+    """
+    names = ("revision", "cache_dir", "token", "local_files_only", "force_download")
+    chosen = {name: options.pop(name) for name in names if name in options}
+    if os.path.isdir(source):
+        return str(source)
+    return snapshot_download(str(source), allow_patterns=_DOWNLOADED, **chosen)
+
+
+def check_pipeline_folder(folder: str, class_name: str, table: Table, without: Collection[str] = ()):
+    """Refuse a pipeline folder that names what is not in the table, or whose configurations cannot be.
+
+    Args:
+        folder (`str`): With `model_index.json` and a folder for each component.
+        class_name (`str`): The pipeline's class.
+        table (`Mapping`): Component -> the pairs of library and class that it may have.
+        without (`Collection[str]`, *optional*): Components that are not read from the folder.
+
+    Raises:
+        ValueError: It names the file and the field.
+        OSError: If a file cannot be read.
+    """
+    path = os.path.join(folder, INDEX_NAME)
+    index = read_json(path)
+    if index.get("_class_name") != class_name:
+        raise ValueError(f"{path}: `_class_name` must be {class_name!r}, got {index.get('_class_name')!r:.200}")
+    for name, value in index.items():
+        if name.startswith("_"):
+            continue
+        if name not in table:
+            raise ValueError(f"{path}: `{name}` is no component of a {class_name}; wanted {sorted(table)}")
+        if value == [None, None]:  # a pipeline that does without
+            continue
+        if not isinstance(value, list) or tuple(map(str, value)) not in table[name]:
+            raise ValueError(f"{path}: `{name}` must be one of {sorted(table[name])}, got {value!r:.200}")
+        if name not in without:
+            check_component_folder(os.path.join(folder, name), _REQUIRED_FILES[name])
+
+
+def check_component_folder(folder: str, required: Collection[Collection[str]] = ()):
+    """Refuse a component whose configuration is missing, cannot be, or does not fit its weights.
+
+    Args:
+        folder (`str`): With its configuration and perhaps weights.
+        required (`Collection[Collection[str]]`, *optional*): Of each group of files, one must be there.
+
+    Raises:
+        ValueError: It names the file and the field.
+        OSError: If a file cannot be read.
+    """
+    if not os.path.isdir(folder):
+        raise OSError(f"{folder}: there is no such folder")
+    for names in required:
+        if not any(os.path.isfile(os.path.join(folder, name)) for name in names):
+            raise OSError(f"{folder}: it has no {' or '.join(names)}")
+    limits = _limits_by_weights(folder)
+    for name in sorted(os.listdir(folder)):
+        path = os.path.join(folder, name)
+        _check_within(path, folder)
+        if name in _VOCABULARIES:
+            read_json(path, MAX_VOCABULARY_BYTES, of_type=(dict, list))
+        elif name.endswith(".json") and not name.endswith(".index.json"):
+            for field, value in _fields(read_json(path)):
+                _check_field(path, field, value, limits)
+
+
+def read_json(path: str, max_bytes: int = MAX_CONFIG_BYTES, of_type: tuple[type, ...] = (dict,)):
+    """Read a JSON file that somebody else wrote.
+
+    Args:
+        path (`str`): Where from.
+        max_bytes (`int`, *optional*): Size that it may have.
+        of_type (`tuple[type, ...]`, *optional*): What it may hold.
+
+    Returns:
+        What it holds.
+
+    Raises:
+        ValueError: If it is too large, nested too deeply, no JSON, or holds something else.
+        OSError: If it cannot be read.
+    """
+    if os.path.getsize(path) > max_bytes:
+        raise ValueError(f"{path}: it has more than {max_bytes} bytes")
+    with open(path, "rb") as file:
+        data = file.read()
+    try:
+        value = json.loads(data.decode("utf-8"))
+    except RecursionError as error:
+        raise ValueError(f"{path}: it is nested too deeply") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: it is no JSON that can be read: {error}") from error
+    if not isinstance(value, of_type):
+        raise ValueError(f"{path}: wanted names and values, got a {type(value).__name__}")
+    return value
+
+
+def _fields(value, name: str = "", depth: int = 0) -> Iterator[tuple[str, object]]:
+    """Every value of a tree that is no container, and every container's name with `None`."""
+    if depth > MAX_NESTING:
+        raise ValueError(f"`{name[:100]}`: it is nested more than {MAX_NESTING} deep")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield key, item
+            yield from _fields(item, key, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            yield name, item
+            yield from _fields(item, name, depth + 1)
+
+
+def _check_field(path: str, field: str, value, limits: tuple[int, int] | None):
+    if field in _REFUSED_FIELDS and value is not None:
+        raise ValueError(f"{path}: `{field}` is refused, as it may run code of others; got {value!r:.200}")
+    if field == "_class_name" and not isinstance(value, str):
+        raise ValueError(f"{path}: `{field}` must be a name, got {value!r:.200}")
+    if field.endswith("_file") and isinstance(value, str) and os.path.basename(value) != value:
+        raise ValueError(f"{path}: `{field}` must be the name of a file in this folder, got {value!r:.200}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{path}: `{field}` must be finite, got {value}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or field in _NO_SIZES:
+        return
+    largest, deepest = limits or (10**9, 10**9)
+    limit = deepest if "layers" in field else largest
+    if abs(value) > limit:
+        raise ValueError(f"{path}: `{field}` must be {limit} at most, to fit its weights, got {value}")
+
+
+def _limits_by_weights(folder: str) -> tuple[int, int] | None:
+    """Largest number, and most layers, that the configuration of these weights may name; `None` without weights."""
+    shapes = _shapes(folder)
+    largest = max((size for shape in shapes.values() for size in shape), default=0)
+    return (max(SIZE_MARGIN * largest, SMALLEST_LIMIT), len(shapes)) if shapes else None
+
+
+def _shapes(folder: str) -> dict[str, list[int]]:
+    """Shape of each tensor in the safetensors files of a folder, by name."""
+    shapes = {}
+    for name in (name for name in os.listdir(folder) if name.endswith(".safetensors")):
+        path = os.path.join(folder, name)
+        _check_within(path, folder)
+        try:
+            with safe_open(path, framework="numpy") as file:
+                shapes |= {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118  it is no dict
+        except SafetensorError as error:
+            raise ValueError(f"{path}: it is no safetensors file that can be read: {error}") from error
+    return shapes
+
+
+def _check_complete(module: torch.nn.Module, folder: str):
+    """Each weight is of the files: loaders fill up what is missing by random numbers."""
+    there, weights = _shapes(folder), module.state_dict(keep_vars=True)
+    filled = {id(weight) for name, weight in weights.items() if name in there}  # a tied weight has several names
+    missing = sorted(name for name, weight in weights.items() if id(weight) not in filled)
+    if missing:
+        raise ValueError(f"{folder}: {len(missing)} weights of its configuration are in no file, such as {missing[0]}")
+
+
+def _check_mask_token(pipe):
+    """Model and scheduler mean the same id by a hidden token."""
+    model, scheduler = pipe.model, pipe.scheduler
+    if model is None or scheduler is None:
+        return
+    if scheduler.config.mask_token_id != model.config.mask_token_id:
+        raise ValueError(
+            f"scheduler: `mask_token_id` must be that of the model, {model.config.mask_token_id}, "
+            f"got {scheduler.config.mask_token_id!r}"
+        )
+
+
+def _check_within(path: str, folder: str):
+    """A link may lead to the files of the same download, as in the Hub's cache, but not anywhere."""
+    if not os.path.islink(path):
+        return
+    target, root = os.path.realpath(path), os.path.realpath(os.path.join(folder, "..", "..", ".."))
+    if os.path.commonpath([target, root]) != root or not os.path.isfile(target):
+        raise ValueError(f"{path}: it is a link to a place outside of the download")

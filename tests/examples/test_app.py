@@ -1,0 +1,181 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The app: its tasks with the tiny pipeline, and its page in a browser with the committed checkpoint."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+import screenshot_app
+
+from ..testing_utils import tiny_pairs, tiny_pipeline
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def app():
+    spec = importlib.util.spec_from_file_location("app", ROOT / "examples" / "app.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def studio(app):
+    return app.Studio(tiny_pipeline())
+
+
+def painted(*box):
+    """What the image editor gives: a picture of 32 pixels, and a layer that is painted in a box."""
+    picture = tiny_pairs(1)["image"][0].resize((32, 32), PIL.Image.Resampling.NEAREST).convert("RGBA")
+    layer = PIL.Image.new("RGBA", (32, 32))
+    if box:
+        layer.paste((255, 0, 0, 200), box)
+    return {"background": picture, "layers": [layer], "composite": picture}
+
+
+def test_drawing_shows_each_step_with_what_is_hidden_veiled(studio):
+    pictures, lines = zip(*studio.draw("a red bus", "", 4, 3.0, 0), strict=True)
+    assert lines == ("Step 1 of 4", "Step 2 of 4", "Step 3 of 4", "Step 4 of 4", "Done: 4 steps, seed 0")
+    assert {picture.size for picture in pictures} == {(16, 16)}
+    assert pictures[3].tobytes() == pictures[4].tobytes() != pictures[0].tobytes()
+    pale = [(np.asarray(picture).min(axis=-1) > 120).mean() for picture in pictures]
+    assert pale[0] > pale[3]
+
+
+def test_a_drawing_nobody_waits_for_stops(studio):
+    drawing = studio.draw("a red bus", "", 4, 3.0, 0)
+    next(drawing)
+    drawing.close()
+    assert studio.pipe.interrupt
+
+
+def test_an_edit_leaves_the_unpainted_pixels_as_they_were(studio):
+    before = np.asarray(tiny_pairs(1)["image"][0])
+    *_, (after, line) = studio.edit(painted(16, 0, 32, 32), "a tree", 1.0, 2, 3.0, 0)
+    assert np.array_equal(np.asarray(after)[:, :8], before[:, :8]) and line.startswith("Done: 2 steps")
+    assert not np.array_equal(np.asarray(after)[:, 8:], before[:, 8:])
+
+
+def test_an_edit_without_paint_is_a_variation(studio):
+    *_, (_, line) = studio.edit(painted(), "a tree", 0.5, 4, 3.0, 0)
+    assert line.startswith("Done: 2 steps")
+
+
+def test_a_caption_says_how_sure_it_is(studio):
+    caption, line = studio.describe(tiny_pairs(1)["image"][0], 2, "a red")
+    assert caption.startswith("a red") and "%" in line
+
+
+def test_a_cycle_has_a_picture_and_a_row_for_each_round(studio):
+    pictures, table = studio.cycle("a red bus", 2, 2, 3.0, 0)
+    assert [label.split(".")[0] for _, label in pictures] == ["1", "2"] == [row[0] for row in table]
+    assert table[0][3] == "100%" and len(table[0]) == 5
+
+
+@pytest.mark.parametrize(
+    ("task", "arguments", "message"),
+    [
+        ("draw", (" ", "", 2, 3.0, 0), "Write what to draw"),
+        ("draw", ("a " * 99, "", 2, 3.0, 0), "more than 32 tokens"),
+        ("draw", ("a bus", "", 2, 3.0, None), "The seed must be a whole number"),
+        ("edit", (None, "a bus", 1.0, 2, 3.0, 0), "Choose a picture to edit"),
+        ("edit", ({"background": None, "layers": []}, "a bus", 1.0, 2, 3.0, 0), "Choose a picture to edit"),
+        ("edit", (painted(), "a bus", 1.0, 2, 3.0, 0), "Paint over what should change"),
+        ("edit", (painted(), "a bus", 0.1, 2, 3.0, 0), "leaves no step"),
+        ("describe", (None, 4, ""), "Choose a picture to describe"),
+        ("cycle", ("", 2, 2, 3.0, 0), "Write what to start from"),
+        ("to_canvas", (None,), "Draw a picture first"),
+    ],
+)
+def test_bad_input_is_said_in_plain_words(studio, task, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        result = getattr(studio, task)(*arguments)
+        list(result)
+
+
+def test_a_drawn_picture_comes_back_from_the_canvas_as_it_was(studio):
+    picture = tiny_pairs(1)["image"][0]
+    canvas = studio.to_canvas(picture)
+    layer = PIL.Image.new("RGBA", canvas.size)
+    background, mask = studio._painted({"background": canvas, "layers": [layer]})
+    assert background.tobytes() == picture.tobytes() and mask is None
+
+
+def test_missing_gradio_is_named_with_its_command(app, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(ImportError, match=r"pip install 'itit-hf\[app\]'"):
+        app.Interface(None)
+
+
+def test_a_users_mistake_becomes_a_message_on_the_page(app):
+    class Gradio:
+        class Error(Exception):
+            def __init__(self, message, print_exception):
+                super().__init__(message)
+
+    def fails(text):
+        raise ValueError(text)
+
+    def fails_later(text):
+        yield text
+        raise ValueError(text)
+
+    with pytest.raises(Gradio.Error, match="no text"):
+        app.with_messages(Gradio, fails)("no text")
+    with pytest.raises(Gradio.Error, match="no text"):
+        list(app.with_messages(Gradio, fails_later)("no text"))
+
+
+def test_the_page_answers_as_its_tasks_do(app, studio, tmp_path):
+    pytest.importorskip("gradio", reason="pip install 'itit-hf[app]'")
+    from gradio_client import Client
+
+    blocks = app.Interface(studio).blocks
+    _, address, _ = blocks.launch(prevent_thread_lock=True, quiet=True, server_port=None)
+    try:
+        client = Client(address, verbose=False, download_files=str(tmp_path))
+        image, line = client.predict("a red bus", "", 2, 3.0, 0, api_name="/draw")
+        *_, (drawn, _) = studio.draw("a red bus", "", 2, 3.0, 0)
+        assert PIL.Image.open(image).convert("RGB").tobytes() == drawn.tobytes() and line.startswith("Done")
+        with pytest.raises(Exception, match="Write what to draw"):
+            client.predict("", "", 2, 3.0, 0, api_name="/draw")
+    finally:
+        blocks.close()
+
+
+@pytest.fixture(scope="module")
+def address():
+    if reason := screenshot_app.missing():
+        pytest.skip(reason)
+    with screenshot_app.serve("checkpoints/emoji-scenes-64") as address:
+        yield address
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("screen", ["desktop", "phone"])
+def test_a_visitor_draws_edits_describes_and_cycles(address, screen):
+    with screenshot_app.Visitor(address, screen) as visitor:
+        shots = screenshot_app.tour(visitor, "a red bus", "a blue fish")
+        widths = visitor.driver.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
+    assert len(shots) == 4 and widths[0] <= widths[1]  # nothing has to be scrolled sideways
+
+
+@pytest.mark.slow
+def test_a_visitor_sees_the_picture_of_the_seed_and_what_is_wrong(address, app):
+    from itit_hf import ITITPipeline
+
+    studio = app.Studio(ITITPipeline.from_pretrained("checkpoints/emoji-scenes-64"))
+    *_, (drawn, _) = studio.draw("a red bus", "", 12, 3.0, 0)
+    with screenshot_app.Visitor(address, "desktop") as visitor:
+        visitor.click("#draw-button")
+        visitor.wait.until(lambda driver: "Write what to draw" in driver.find_element("tag name", "body").text)
+        visitor.write("#draw-prompt", "a red bus")
+        visitor.click("#draw-button")
+        visitor.wait_for_text("#draw-line", "Done")
+        assert visitor.picture().tobytes() == drawn.tobytes()

@@ -1,0 +1,76 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+"""R25: what a version wrote, every later one opens, and it gives the same ids.
+
+`python -m tests.reliability.test_formats VERSION` writes the folder of a version into tests/fixtures; a release
+commits it and never changes it again.
+"""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from itit_hf import ITITPipeline
+from itit_hf.checkpointing import read_manifest
+
+from ..testing_utils import tiny_pipeline
+from .harness import make_trainer
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+MAX_BYTES = 1_000_000
+OPTIONS = {"kind": "half cycle", "max_steps": 4}
+
+
+def drawn_and_said(pipe) -> dict:
+    """Ids of a picture and of its caption."""
+    pipe.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(0)
+    ids = pipe("a red bus", num_inference_steps=4, generator=generator, output_type="latent").images
+    said = pipe.model.generate(image_token_ids=ids, num_beams=2, do_sample=False, max_new_tokens=6)
+    return {"image_token_ids": ids.tolist(), "caption_ids": said.tolist()}
+
+
+def write(version: str):
+    """The folder of a version: a pipeline, a checkpoint, and what they give."""
+    folder = Path(os.path.relpath(FIXTURES / version))  # so that no file names this machine's folders
+    tiny_pipeline().save_pretrained(folder / "pipeline")
+    trainer = make_trainer(folder, stop_after=2, **OPTIONS)
+    trainer.train()
+    shutil.rmtree(folder / "checkpoint-1")
+    made = drawn_and_said(ITITPipeline.from_pretrained(folder / "pipeline"))
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    (folder / "expected.json").write_text(json.dumps(made | {"losses": losses}, indent=1) + "\n")
+
+
+VERSIONS = sorted(path.name for path in FIXTURES.iterdir() if path.is_dir()) if FIXTURES.is_dir() else []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_a_version_wrote_opens_and_gives_the_same(version, tmp_path, figure):
+    folder = FIXTURES / version
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    assert size < MAX_BYTES
+    expected = json.loads((folder / "expected.json").read_text())
+    losses = expected.pop("losses")
+    held = drawn_and_said(ITITPipeline.from_pretrained(folder / "pipeline")) == expected
+    run = tmp_path / "run"
+    shutil.copytree(folder / "checkpoint-2", run / "checkpoint-2")
+    assert read_manifest(str(run / "checkpoint-2")).step == 2
+    trainer = make_trainer(run, stop_after=3, **OPTIONS)
+    trainer.train(resume_from_checkpoint=True)
+    history = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    held += history[:2] == losses and len(history) == 3
+    figure("R25", held, 2, f"{version}: a pipeline and a checkpoint")
+
+
+def test_there_is_a_version_to_open():
+    assert VERSIONS
+
+
+if __name__ == "__main__":
+    write(sys.argv[1])

@@ -1,0 +1,252 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What the generic suites of transformers and diffusers ask of a model and of a pipeline."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from diffusers.callbacks import PipelineCallback
+from diffusers.hooks import apply_layerwise_casting
+
+from itit_hf import ITITPipeline
+from itit_hf.modeling_itit import ITITForCaptioning, ITITForImageGeneration, ITITForPreTraining, ITITModel
+from itit_hf.scheduling_itit import ITITScheduler
+
+from .testing_utils import generators, tiny_config, tiny_pairs, tiny_pipeline
+
+PICTURES = torch.randint(23, (2, 16), generator=torch.Generator().manual_seed(1))
+EVERYWHERE = torch.arange(16).expand(2, -1)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    model = ITITForPreTraining(tiny_config()).eval()
+    model.model.null_text_embeds.normal_()
+    return model
+
+
+def said(model, **options):
+    """Short captions of two pictures."""
+    options = {"num_beams": 1, "max_new_tokens": 4, "do_sample": False} | options
+    return model.generate(image_token_ids=PICTURES, **options)
+
+
+def same_weights(first, second):
+    first, second = first.state_dict(), second.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+# Models
+
+
+def test_sharded_saves_and_variants_load_again(model, tmp_path):
+    model.save_pretrained(tmp_path, max_shard_size="20KB", variant="half")
+    assert sum(name.startswith("model.half-") for name in os.listdir(tmp_path)) > 1
+    assert same_weights(ITITForPreTraining.from_pretrained(tmp_path, variant="half"), model)
+
+
+def test_a_checkpoint_keeps_its_precision_unless_another_is_asked_for(model, tmp_path):
+    model.to(torch.bfloat16).save_pretrained(tmp_path)
+    assert ITITForCaptioning.from_pretrained(tmp_path).dtype == torch.bfloat16
+    assert ITITForCaptioning.from_pretrained(tmp_path, dtype=torch.float32).dtype == torch.float32
+
+
+def test_half_precision_draws_and_describes(model):
+    model.to(torch.bfloat16)
+    logits = model(
+        image_token_ids=PICTURES, logit_positions=EVERYWHERE, text_embeds=torch.randn(2, 3, 10)
+    ).image_logits
+    assert logits.isfinite().all() and said(model).shape[0] == 2
+
+
+def test_a_device_map_changes_nothing(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    assert torch.equal(said(ITITForPreTraining.from_pretrained(tmp_path, device_map="auto")), said(model))
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_the_attention_implementation_can_be_chosen_at_loading(model, implementation, tmp_path):
+    model.save_pretrained(tmp_path)
+    loaded = ITITForPreTraining.from_pretrained(tmp_path, attn_implementation=implementation)
+    assert loaded.config._attn_implementation == implementation
+    assert torch.equal(said(loaded, num_beams=3), said(model, num_beams=3))
+
+
+def test_the_encoder_records_each_layer():
+    encoder = ITITModel(tiny_config()).eval()
+    encoder.set_attn_implementation("eager")
+    output = encoder(PICTURES, output_hidden_states=True, output_attentions=True)
+    assert [tuple(weights.shape) for weights in output.attentions] == [(2, 4, 17, 17)] * 2
+    assert len(output.hidden_states) == 3 and torch.equal(output.hidden_states[-1], output.last_hidden_state)
+
+
+def test_generation_records_the_text_decoder_alone(model):
+    model.set_attn_implementation("eager")
+    options = {"output_hidden_states": True, "output_attentions": True, "output_scores": True}
+    output = said(model, return_dict_in_generate=True, **options)
+    assert len(output.scores) == len(output.hidden_states) == len(output.attentions) == 4
+    assert [tuple(states.shape) for states in output.hidden_states[0]][0] == (2, 18, 16)  # the decoder's width
+    assert len(output.hidden_states[0]) == 3 and output.attentions[1][0].shape == (2, 2, 1, 19)
+    plain = said(model, return_dict_in_generate=True)
+    assert plain.hidden_states is None and plain.attentions is None
+
+
+@pytest.mark.parametrize("kind", [ITITModel, ITITForImageGeneration])
+def test_outputs_may_be_tuples(kind):
+    model = kind(tiny_config()).eval()
+    as_tuple, as_output = model(PICTURES, return_dict=False), model(PICTURES)
+    assert isinstance(as_tuple, tuple) and torch.equal(as_tuple[0], as_output[0])
+
+
+@pytest.mark.parametrize("num_beams", [1, 4])
+def test_a_static_cache_says_the_same(model, num_beams):
+    assert torch.equal(
+        said(model, num_beams=num_beams, cache_implementation="static"), said(model, num_beams=num_beams)
+    )
+
+
+def test_several_captions_of_a_picture(model):
+    beams = said(model, num_beams=4, num_return_sequences=3)
+    assert beams.shape[0] == 6 and torch.equal(
+        beams[::3, : said(model, num_beams=4).size(1)], said(model, num_beams=4)
+    )
+
+
+def test_more_text_embeddings_leave_the_captions_and_the_codes_alone(model):
+    start = model.config.num_prefix_tokens  # the placeholders before it are of the last id, and move with it
+    before = said(model)[:, start:]
+    model.resize_token_embeddings(60)
+    assert model.get_input_embeddings().weight.shape[0] == model.config.vocab_size == 60
+    assert model.model.embed_image_tokens.weight.shape[0] == 24 and torch.equal(said(model)[:, start:], before)
+
+
+# The pipeline
+
+
+@pytest.fixture
+def pipe():
+    return quiet(tiny_pipeline())
+
+
+def quiet(pipe):
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def drawn(pipe, **options):
+    return pipe("a bus", num_inference_steps=2, output_type="latent", generator=generators(0), **options).images
+
+
+def tasks(pipe):
+    """Every component at work."""
+    image = pipe("a bus", num_inference_steps=2).images[0]
+    return pipe.caption(image, num_beams=2, max_new_tokens=3), pipe.score(image, "a bus").log_likelihoods
+
+
+def test_a_pipeline_variant_loads_again(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path, variant="half")
+    assert (tmp_path / "model" / "model.half.safetensors").exists()
+    assert torch.equal(drawn(quiet(ITITPipeline.from_pretrained(tmp_path, variant="half"))), drawn(pipe))
+
+
+def test_a_pipeline_in_half_precision_does_everything(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    loaded = quiet(ITITPipeline.from_pretrained(tmp_path, torch_dtype=torch.bfloat16))
+    modules = (loaded.model, loaded.text_encoder, loaded.image_tokenizer)
+    assert {module.dtype for module in modules} == {torch.bfloat16}
+    assert tasks(loaded)[1].isfinite().all()
+    assert quiet(pipe).to(torch.bfloat16).dtype == torch.bfloat16 and tasks(pipe)[1].isfinite().all()
+
+
+def test_a_pipeline_without_its_text_encoder_captions_and_draws_from_embeddings(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path / "whole")
+    bare = ITITPipeline.from_pretrained(tmp_path / "whole", text_encoder=None)
+    bare.save_pretrained(tmp_path / "bare")
+    bare = quiet(ITITPipeline.from_pretrained(tmp_path / "bare"))
+    assert bare.text_encoder is None and not (tmp_path / "bare" / "text_encoder").exists()
+    embeds, mask = pipe.encode_prompt("a bus")
+    options = {"num_inference_steps": 2, "output_type": "latent", "generator": generators(0)}
+    assert torch.equal(bare(prompt_embeds=embeds, prompt_attention_mask=mask, **options).images, drawn(pipe))
+    picture = tiny_pairs(1)["image"][0]
+    assert bare.caption(picture) == pipe.caption(picture)
+    with pytest.raises(ValueError, match="no `text_encoder` to read `prompt` with; give `prompt_embeds`"):
+        bare("a bus")
+
+
+def test_a_pipeline_is_made_of_another_ones_components(pipe):
+    assert ITITPipeline.from_pipe(pipe).model is pipe.model
+    again = quiet(ITITPipeline(**pipe.components))
+    again.scheduler = ITITScheduler.from_config(pipe.scheduler.config, decoding_order="halton")
+    assert again.scheduler.config.temperature == 2.0 and drawn(again).shape == (1, 16)
+
+
+def test_layerwise_casting_stores_less_and_computes_as_before(pipe):
+    storage = {"storage_dtype": torch.float8_e4m3fn, "compute_dtype": torch.float32}
+    apply_layerwise_casting(pipe.model, **storage, skip_modules_pattern=("embed", "norm"))
+    pipe.image_tokenizer.enable_layerwise_casting(**storage)
+    assert pipe.model.model.layers[0].fc1.weight.dtype == torch.float8_e4m3fn
+    assert tasks(pipe)[1].isfinite().all()
+
+
+def test_an_image_tokenizer_is_offloaded_whole(pipe):
+    with pytest.raises(ValueError, match="PatchVQModel does not support group offloading"):
+        pipe.enable_group_offload(onload_device=torch.device("cpu"), offload_type="leaf_level")
+
+
+class Cutoff(PipelineCallback):
+    """One of diffusers' own kind."""
+
+    tensor_inputs = ["prompt_embeds"]
+
+    def callback_fn(self, pipeline, step_index, timestep, callback_kwargs):
+        assert pipeline.num_timesteps == 2
+        if step_index == 0:
+            callback_kwargs["prompt_embeds"] = torch.full_like(callback_kwargs["prompt_embeds"], 9.0)
+        return callback_kwargs
+
+
+def test_diffusers_callbacks_work(pipe):
+    assert not torch.equal(drawn(pipe, callback_on_step_end=Cutoff()), drawn(pipe))
+
+
+def test_the_progress_bar_counts_the_steps_that_are_taken(pipe, monkeypatch):
+    totals, progress_bar = [], pipe.progress_bar
+    monkeypatch.setattr(pipe, "progress_bar", lambda total: totals.append(total) or progress_bar(total=total))
+    pipe("a bus", num_inference_steps=3)
+    pipe("a bus", image=tiny_pairs(1)["image"][0], strength=0.5, num_inference_steps=4)
+    pipe.cycle("a bus", rounds=2, num_inference_steps=3, num_beams=1, max_new_tokens=2)
+    assert totals == [3, 2, 6]
+
+
+def test_output_types_are_the_same_pictures(pipe):
+    pil, array, tensor = (
+        pipe("a bus", num_inference_steps=2, generator=generators(0), output_type=kind).images
+        for kind in ("pil", "np", "pt")
+    )
+    assert np.allclose(array, tensor.permute(0, 2, 3, 1)) and np.allclose(
+        np.asarray(pil[0]) / 255, array[0], atol=2e-3
+    )
+
+
+EXTRAS = "torchvision gradio selenium wandb tensorboard trackio peft evaluate torchmetrics pycocoevalcap matplotlib"
+BARE = """
+import sys
+for name in sys.argv[1].split():
+    sys.modules[name] = None  # importing it raises
+from itit_hf import ITITPipeline
+pipe = ITITPipeline.from_pretrained(sys.argv[2])
+image = pipe("a bus", num_inference_steps=2).images[0]
+print(image.size, len(pipe.caption(image, max_new_tokens=4)))
+"""
+
+
+def test_no_extra_is_needed_to_draw_and_to_caption(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    command = [sys.executable, "-c", BARE, EXTRAS, str(tmp_path)]
+    finished = subprocess.run(command, capture_output=True, text=True)
+    assert finished.returncode == 0 and finished.stdout.split("\n")[-2] == "(16, 16) 1", finished.stderr

@@ -27,6 +27,8 @@ CANVAS = 512  # pixels of the brush's canvas: one of the model's pixels is too s
 CSS = """
 .picture img, .rounds img { image-rendering: pixelated; }
 .picture img { width: 100% !important; height: 100% !important; object-fit: contain; }
+.rounds .caption-label { white-space: normal; max-width: 100%; right: 0; }
+@media (max-width: 600px) { .rounds .grid-container { grid-template-columns: 1fr 1fr !important; } }
 footer { display: none !important; }
 """
 TABLE = ["picture", "said of it", "words kept (F1)", "tokens kept", "log p of the start"]
@@ -283,7 +285,14 @@ class Interface:
         with gr.Row():
             with gr.Column(min_width=280):
                 sources = ["upload", "webcam", "clipboard"]
-                image = gr.Image(label="Picture", type="pil", sources=sources, height=360, elem_id="describe-image")
+                image = gr.Image(
+                    label="Picture",
+                    type="pil",
+                    sources=sources,
+                    height=360,
+                    elem_id="describe-image",
+                    elem_classes="picture",
+                )
             with gr.Column(min_width=280):
                 beams = gr.Slider(1, 8, value=4, step=1, label="Beams (1 is greedy)")
                 beginning = gr.Textbox(label="How the caption begins", placeholder="a picture of")
@@ -298,7 +307,9 @@ class Interface:
         rounds = gr.Slider(1, 8, value=4, step=1, label="Rounds")
         button = gr.Button("Draw and describe by turns", variant="primary", elem_id="cycle-button")
         settings = self._settings()
-        gallery = gr.Gallery(label="Rounds", columns=4, object_fit="contain", format="png", elem_classes="rounds")
+        gallery = gr.Gallery(
+            label="Rounds", columns=4, height="auto", object_fit="contain", format="png", elem_classes="rounds"
+        )
         table = gr.Dataframe(headers=TABLE, interactive=False, wrap=True, label="Drift from the start")
         self._on(button.click, self.studio.cycle, [prompt, rounds, *settings], [gallery, table])
 

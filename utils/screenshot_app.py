@@ -11,11 +11,11 @@ Four pictures side by side on a wide screen, one for each tab; with `--phone`, a
 import argparse
 import contextlib
 import io
-import os
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -86,8 +86,8 @@ class Visitor:
             options.add_argument(flag)
         options.add_argument(f"--window-size={width},{height}")
         service = webdriver.ChromeService(executable_path=shutil.which("chromedriver"))
-        os.environ.setdefault("GLOBAL_DEFAULT_TIMEOUT", str(timeout))  # Selenium's own, of one command
-        self.driver = webdriver.Chrome(options=options, service=service)
+        self.driver = webdriver.Chrome(options=options, service=service, keep_alive=False)
+        self.driver.command_executor.client_config.timeout = timeout  # of one command; the editor can be slow
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": screen == "phone"}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         self.driver.set_script_timeout(timeout)
@@ -177,12 +177,13 @@ def tour(visitor: Visitor, prompt: str, edit_prompt: str) -> list[PIL.Image.Imag
     visitor.click("#draw-button")
     visitor.wait_for_text("#draw-line", "Done")
     shots = {"Draw": visitor.screenshot()}
-    path = ROOT / "out" / "app-picture.png"
-    path.parent.mkdir(exist_ok=True)
-    visitor.picture().save(path)
+    drawn = visitor.picture()
     visitor.open("Describe")
-    visitor.driver.find_element("css selector", "#describe-image input[type=file]").send_keys(str(path))
-    visitor.find("#describe-image img")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "drawn.png"
+        drawn.save(path)
+        visitor.driver.find_element("css selector", "#describe-image input[type=file]").send_keys(str(path))
+        visitor.find("#describe-image img")
     visitor.click("#describe-button")
     visitor.wait.until(lambda driver: visitor.find("#caption textarea").get_attribute("value"))
     shots["Describe"] = visitor.screenshot()

@@ -204,6 +204,7 @@ class SafeTrainer(Trainer):
         """
         checkpoint = self._agree_on_checkpoint(resume_from_checkpoint)
         self.first_update, self.must_stop, self._skipped_in_a_row = 0, False, 0
+        self.micro_batches.clear()
         if checkpoint is not None:
             self.first_update = read_manifest(checkpoint).step
             self._compare_data(checkpoint)

@@ -413,6 +413,7 @@ def test_a_split_is_judged_in_both_directions(monkeypatch):
         num_inference_steps=2,
         guidance_scale=1.0,
         temperature=None,
+        sheet=None,
     )
     drawing = dict(zip(prompts, stored, strict=True))
     perfect = PerfectPipeline(drawing, words)

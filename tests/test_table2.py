@@ -96,6 +96,16 @@ def test_with_and_without_cycles_few_pairs_take_as_many_steps_from_the_same_star
     assert runs.pop("pairs")[0] is None and len(runs) == 2
 
 
+def test_the_committed_checkpoints_second_stage_starts_where_its_first_ended():
+    stages = {}
+    for stage in ("pairs", "full"):
+        script_args, args = parse("--config", str(RECIPES / "emoji_scenes" / f"{stage}.yaml"))
+        assert (script_args.scenes_num_kinds, script_args.paired_split) == (24, "paired[:4000]")
+        stages[stage] = (script_args.model_name_or_path, args.objectives, args.output_dir)
+    assert stages["pairs"] == (None, ["i2t", "t2i", "i2i"], "out/emoji-scenes/pairs")
+    assert stages["full"][:2] == ("out/emoji-scenes/pairs/pipeline/model", [*stages["pairs"][1], "t2i2t", "i2t2i"])
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     """A folder like that of the emoji scenes: 24 pairs, 8 pictures without text and 8 sentences without picture."""

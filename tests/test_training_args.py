@@ -15,6 +15,10 @@ def test_defaults_are_table_3(tmp_path):
     assert (args.adam_beta1, args.adam_beta2, args.max_grad_norm) == (0.9, 0.96, 3.0)
 
 
+def test_the_saved_model_keeps_keys_and_values_while_it_describes(tmp_path):
+    assert ITITTrainingArguments(str(tmp_path), use_cpu=True).use_cache  # transformers writes it into the configuration
+
+
 def test_the_losses_defaults_are_the_papers(tmp_path):
     settings = ITITTrainingArguments(str(tmp_path), use_cpu=True, seed=7).objective_settings()
     assert settings.t2i_mask_ratio == MaskRatio(0.75, 0.25, 0.5, 1.0)

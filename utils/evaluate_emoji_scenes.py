@@ -16,6 +16,7 @@ For each split, with 95% intervals:
   by token, from one picture of it, and `drawn_both_and_new`, how many are right and no such copy. From few pictures a
   model learns them by heart, and repeats them when it is asked.
 
+With `--sheet` the first hundred drawings of the last split stand in a picture, in the order of its scenes.
 With `--unlike` only the scenes with a thing that no scene of that split shows in its colour: what the pairs lack.
 """
 
@@ -25,6 +26,7 @@ from argparse import ArgumentParser
 from importlib.metadata import version
 
 import torch
+from diffusers.utils import make_image_grid
 from tqdm.auto import tqdm
 
 from itit_hf import ITITPipeline, decode_image_token_ids
@@ -71,6 +73,9 @@ def evaluate_split(
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
         ).images
         redescribed += pipe.caption(drawn[start:], num_beams=options.num_beams, max_new_tokens=options.max_new_tokens)
+    if options.sheet:
+        shown = drawn[: min(len(drawn), 100) // 10 * 10]
+        make_image_grid(shown, rows=len(shown) // 10, cols=10).save(options.sheet)
     figures = {
         "caption": caption_accuracy(said, scenes),
         "drawn": prompt_accuracy(drawn, prompts, recogniser),
@@ -119,6 +124,7 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--batch_size", type=int, default=50, help="Scenes at a time.")
     parser.add_argument("--copies_of", help="Split of the dataset that was trained on, such as paired[:500].")
     parser.add_argument("--unlike", help="Judge only scenes with a thing that this split shows not in its colour.")
+    parser.add_argument("--sheet", help="PNG for the first hundred drawings of the last split, ten in a row.")
     parser.add_argument("--output", help="JSON file for the figures, the settings and the versions.")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -139,6 +139,7 @@ class ITITTrainingArguments(TrainingArguments):
     adam_beta2: float = field(default=0.96, metadata={"help": "Table 3; cap of Adafactor's second moment decay too."})
     max_grad_norm: float = field(default=3.0, metadata={"help": "Table 3."})
     max_steps: int = field(default=1_500_000, metadata={"help": "Table 3."})
+    use_cache: bool = field(default=True, metadata={"help": "Of the saved model; training keeps no keys and values."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "The collator reads the columns it needs."})
     # With several forward passes per step, DDP's search for unused parameters marks some of them ready twice.
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Must stay off."})

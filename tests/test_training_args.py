@@ -16,7 +16,8 @@ def test_defaults_are_table_3(tmp_path):
 
 
 def test_the_saved_model_keeps_keys_and_values_while_it_describes(tmp_path):
-    assert ITITTrainingArguments(str(tmp_path), use_cpu=True).use_cache  # transformers writes it into the configuration
+    args = ITITTrainingArguments(str(tmp_path), use_cpu=True)
+    assert args.use_cache  # the Trainer writes it into the configuration
 
 
 def test_the_losses_defaults_are_the_papers(tmp_path):

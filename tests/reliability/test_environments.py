@@ -19,8 +19,10 @@ from ..hub_server import HubServer
 from ..test_hub import (
     PASSING,
     REFUSED,
+    lasting_server,  # noqa: F401  a fixture
     log,  # noqa: F401  a fixture
     server,  # noqa: F401  a fixture
+    waits,  # noqa: F401  a fixture
 )
 from ..test_hub import (
     test_a_refused_push_is_said_once_and_the_checkpoint_stays as refused,
@@ -39,6 +41,9 @@ def in_a_child(folder, repository, offline: bool, connects: bool, opens: bool, a
     """Open a repository of the Hub without a network; count what is tried."""
     constants.HF_HUB_OFFLINE, constants.HF_HUB_CACHE = offline, str(folder)
     constants.ENDPOINT = hf_api.api.endpoint = "http://127.0.0.1:9"  # nobody listens
+    constants.HF_TOKEN_PATH = str(folder / "token")  # there is none
+    # What a first drawing imports is imported by who may read it.
+    tiny_pipeline()("a red bus", num_inference_steps=2)
     tried = []
     sys.addaudithook(lambda event, arguments: tried.append(event) if event == "socket.connect" else None)
     if as_nobody:
@@ -177,7 +182,7 @@ def train_with_workers(folder, writer):
     def tell(trainer):
         if trainer.state.global_step == 2:
             with open(f"/proc/self/task/{os.getpid()}/children") as file:
-                writer.send(file.read().split())
+                writer.send([int(number) for number in file.read().split()])
 
     trainer.before_micro_batch = tell
     trainer.train()

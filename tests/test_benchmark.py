@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import benchmark
-from benchmark_cases import AMUSED, DROPS, SYNTHESES, TEXT_LENGTHS, Case
+from benchmark_cases import AMUSED, DROPS, SYNTHESES, TEXT_LENGTHS, Case, growth_cases
 
 GOALS = json.loads((Path(benchmark.__file__).parent / "benchmark_goals.json").read_text())
 MEASURED = {
@@ -73,17 +73,29 @@ def test_the_median_is_judged(bounds, verdict):
     assert benchmark.judge(bounds, [0.1, 1.5, 9.0]) == verdict
 
 
-def test_goals_of_another_device_are_left_out_and_missing_ones_say_so():
-    ratio = {"what": "", "metric": "ratio", "at_most": 1, "stretch": 0}
-    goals = [
-        {"goal": "G1", "of": {"ours": 1}, "to": {"theirs": 1}} | ratio,
-        {"goal": "G2", "of": {"a": 1}, "to": {"b": 1}} | ratio,
-        {"goal": "G3", "what": "", "metric": "milliseconds", "of": {"ours": 1}, "device": "cuda"},
-    ]
-    options = Namespace(device="cpu", batch_sizes=[1])
-    checked = benchmark.check_goals(goals, {"measured": {"1": MEASURED}}, options)
-    assert [(goal["goal"], goal["verdict"]) for goal in checked] == [("G1", "PASS"), ("G2", "not measured")]
+RATIO = {"what": "", "metric": "ratio", "at_most": 1, "stretch": 0}
+WRITTEN_GOALS = [
+    {"goal": "G1", "batch_size": 1, "of": {"ours": 1}, "to": {"theirs": 1}} | RATIO,
+    {"goal": "G2", "batch_size": 4, "of": {"a": 1}, "to": {"b": 1}} | RATIO,
+    {"goal": "G3", "what": "", "metric": "milliseconds", "batch_size": 1, "of": {"ours": 1}, "device": "cuda"},
+]
+
+
+def test_goals_of_another_device_are_left_out(tmp_path):
+    path = tmp_path / "goals.json"
+    path.write_text(json.dumps(WRITTEN_GOALS))
+    assert [goal["goal"] for goal in benchmark.read_goals(str(path), "cpu")] == ["G1", "G2"]
+    assert benchmark.read_goals(None, "cpu") == []
+
+
+def test_a_goal_whose_cases_were_not_measured_says_so():
+    checked = benchmark.check_goals(WRITTEN_GOALS[:2], {"measured": {"1": MEASURED}})
+    assert [goal["verdict"] for goal in checked] == ["PASS", "not measured"]
     assert len(benchmark.goal_lines(checked)) == 4
+
+
+def test_only_what_goals_speak_of_is_timed_at_their_batch_size():
+    assert benchmark.cases_of(WRITTEN_GOALS[:2]) == {1: {"ours", "theirs"}, 4: {"a", "b"}}
 
 
 def test_each_round_times_each_case_and_starts_at_another(monkeypatch):
@@ -118,13 +130,20 @@ def test_the_fast_paths_are_found_equal_and_a_wrong_one_is_named(monkeypatch):
 def test_the_smallest_run_reports_and_writes_every_round(tmp_path, caplog):
     path, goals = tmp_path / "out" / "benchmark.json", tmp_path / "goals.json"
     ratio = {"metric": "ratio", "of": {"train t2i": 1}, "to": {"train pairs": 1}, "at_most": 9, "stretch": 0}
-    goals.write_text(json.dumps([{"goal": "G0", "what": "half of a pair"} | ratio]))
+    goals.write_text(json.dumps([{"goal": "G0", "what": "half of a pair", "batch_size": 1} | ratio]))
     with caplog.at_level("INFO"):
         status = benchmark.main(
-            ["--preset", "tiny", "--groups", "train", "--cases", "train t2i", "train pairs", "--anchors"]
+            ["--preset", "tiny", "--groups", "train", "--anchors"]
             + ["--rounds", "2", "--json", str(path), "--check", str(goals)]
         )
     written = json.loads(path.read_text())
-    assert status == 0 and len(written["measured"]["1"]["seconds"]["train t2i"]) == 2
+    rounds = {name: len(seconds) for name, seconds in written["measured"]["1"]["seconds"].items()}
+    assert status == 0 and rounds == {"train t2i": 2, "train pairs": 2}
     assert written["goals"][0]["verdict"] == "PASS" and len(written["gemm"]) == 2
     assert "| G0 | 1 | half of a pair |" in caplog.text
+
+
+def test_a_larger_picture_is_a_longer_pass():
+    cases = growth_cases(benchmark.parse(["--preset", "tiny"]), batch_size=1)
+    assert [case.name for case in cases] == [f"pass of {side} x {side} tokens" for side in (8, 16, 32)]
+    assert [case.run().image_logits.size(1) for case in cases] == [64, 256, 1024]

@@ -11,11 +11,12 @@ and highest value over the rounds. Before anything is timed, the fast paths are 
 
 On a GPU, with CUDA graphs:
 
-    python utils/benchmark.py --device cuda --dtype bfloat16 --batch_sizes 1 64 --compile reduce-overhead \
+    python utils/benchmark.py --device cuda --dtype bfloat16 --warmup 3 --compile reduce-overhead \
         --json out/benchmark.json --check utils/benchmark_goals.json
 
-Drawing, describing and training are groups that follow one another, so that no more than one group's models are in
-memory. `benchmark_goals.json` says which cases are divided by which; the exit status is 1 if a goal is missed.
+Drawing, describing, training and growth are groups that follow one another, so that no more than one group's models
+are in memory. `benchmark_goals.json` says which cases are divided by which, at which batch size; with it, nothing else
+is timed. The exit status is 1 if a goal is missed. Without `--check` every case is timed, which takes longer.
 """
 
 import gc
@@ -247,18 +248,28 @@ def judge(goal: dict, values: Sequence[float]) -> str:
     return "PASS, stretch" if reached(goal["stretch"]) else "PASS"
 
 
-def check_goals(goals: Sequence[dict], results: dict, options: Namespace) -> list[dict]:
-    """Each goal at each batch size that it speaks of, with what was measured and the verdict."""
+def read_goals(path: str | None, device: str) -> list[dict]:
+    """The goals of a file that speak of this device; none without a file."""
+    goals = json.loads(Path(path).read_text(encoding="utf-8")) if path else []
+    return [goal for goal in goals if goal.get("device", "cpu") == device]
+
+
+def cases_of(goals: Sequence[dict]) -> dict[int, set[str]]:
+    """Names of the cases that goals speak of, by batch size."""
+    names: dict[int, set[str]] = {}
+    for goal in goals:
+        names.setdefault(goal["batch_size"], set()).update(goal["of"], goal.get("to", {}))
+    return names
+
+
+def check_goals(goals: Sequence[dict], results: dict) -> list[dict]:
+    """Each goal with what was measured and the verdict."""
     checked = []
     for goal in goals:
-        if goal.get("device", "cpu") != options.device:
-            continue
-        wanted = [goal["batch_size"]] if "batch_size" in goal else options.batch_sizes
-        for batch_size in wanted[:1] if goal["metric"] == "saved MiB" else wanted:
-            measured = results["measured"].get(str(batch_size))
-            values = measured and goal_values(goal, measured, batch_size)
-            verdict = judge(goal, values) if values else "not measured"
-            checked.append(goal | {"batch_size": batch_size, "values": values or None, "verdict": verdict})
+        measured = results["measured"].get(str(goal["batch_size"]))
+        values = measured and goal_values(goal, measured, goal["batch_size"])
+        verdict = judge(goal, values) if values else "not measured"
+        checked.append(goal | {"values": values or None, "verdict": verdict})
     return checked
 
 
@@ -307,16 +318,21 @@ def environment(options: Namespace) -> dict:
     }
 
 
-def run_groups(options: Namespace) -> dict[str, dict]:
-    """Time the groups at each batch size; what a group built is let go before the next one."""
+def run_groups(options: Namespace, goals: Sequence[dict]) -> dict[str, dict]:
+    """Time the groups at each batch size, only what the goals speak of if there are goals; what a group built is let
+    go before the next one."""
     saved = saved_mebibytes(options) if "memory" in options.groups else {}
-    measured = {str(size): {"seconds": {}, "flops": {}, "saved_mib": saved} for size in options.batch_sizes}
-    for batch_size in options.batch_sizes:
+    of_goals = cases_of(goals)
+    measured = {}
+    for batch_size in options.batch_sizes or sorted(of_goals) or [1]:
+        one = measured[str(batch_size)] = {"seconds": {}, "flops": {}, "saved_mib": saved}
+        wanted = options.cases or of_goals.get(batch_size, ())
         for group in (name for name in GROUPS if name in options.groups):
             cases = GROUPS[group](options, batch_size)
-            if options.cases:
-                cases = [case for case in cases if case.name in options.cases]
-            one = measured[str(batch_size)]
+            if wanted:
+                cases = [case for case in cases if case.name in wanted]
+            if not cases:
+                continue
             one["seconds"] |= time_rounds(cases, options, f"{group}, batch {batch_size}")
             one["flops"] |= {case.name: case.flops for case in cases if case.flops}
             del cases
@@ -328,11 +344,11 @@ def parse(arguments: list[str] | None) -> Namespace:
     """The command line; `dtype` as torch's."""
     parser = ArgumentParser(description="Speed of ITIT beside others, see the head of this file.")
     parser.add_argument("--groups", nargs="+", choices=[*GROUPS, "memory"], default=[*GROUPS, "memory"])
-    parser.add_argument("--cases", nargs="+", help="Only these of the groups' cases.")
+    parser.add_argument("--cases", nargs="+", help="Only these; by default those of the goals, without goals all.")
     parser.add_argument("--preset", default="base", help="Size of ITIT; goals speak of the base one.")
     parser.add_argument("--anchors", nargs="*", choices=ANCHORS, default=list(ANCHORS))
     parser.add_argument("--anchor_steps", type=int, default=2, help="Steps timed where each step costs the same.")
-    parser.add_argument("--batch_sizes", nargs="+", type=int, default=[1])
+    parser.add_argument("--batch_sizes", nargs="+", type=int, help="By default those of the goals, without goals 1.")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument(
@@ -363,7 +379,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     results = {"environment": environment(options), "gemm": [gemm_rates(options)]}
     logger.info(json.dumps(results["environment"]))
-    results["measured"] = run_groups(options)
+    goals = read_goals(options.check, options.device)
+    results["measured"] = run_groups(options, goals)
     results["gemm"].append(gemm_rates(options))
     results["load after"] = os.getloadavg()
     rows = CEILING_ROWS[options.device]
@@ -373,8 +390,7 @@ def main(arguments: list[str] | None = None) -> int:
     noisy = " (noisy)" if abs(first - last) > NOISY * max(first, last) else ""
     logger.info(f"GEMM of {rows} rows: {first:.0f} GFLOP/s before, {last:.0f} after{noisy}")
     logger.info("\n".join(case_lines(results)))
-    goals = json.loads(Path(options.check).read_text()) if options.check else []
-    results["goals"] = check_goals(goals, results, options)
+    results["goals"] = check_goals(goals, results)
     if goals:
         logger.info("\n".join(goal_lines(results["goals"])))
     if options.json:

@@ -52,6 +52,8 @@ AMUSED_VQ = {
 # Steps and guidance of the synthesis inside the cycle.
 SYNTHESES = {"24 steps, guided": (24, 3.0), "12 steps": (12, 1.0), "8 steps": (8, 1.0)}
 
+GRID_SIDES = (8, 16, 32)  # of pictures that grow
+
 
 @dataclass(frozen=True)
 class Case:
@@ -329,4 +331,24 @@ def _amused_training(name: str, options: Namespace, batch_size: int) -> Callable
     return _backward(model, lambda: F.cross_entropy(model(**given), labels), options)
 
 
-GROUPS = {"draw": generate_cases, "caption": caption_cases, "train": train_cases}
+# Growth
+
+
+def growth_cases(options: Namespace, batch_size: int) -> list[Case]:
+    """One pass over pictures of more and more tokens, none of them dropped, all of them predicted."""
+    cases = []
+    for side in GRID_SIDES:
+        config = build_config(options)
+        config.num_image_tokens = side * side
+        torch.manual_seed(options.seed)
+        model = ITITForPreTraining(config).to(options.device, options.dtype).eval()
+        every = torch.arange(side * side, device=options.device).expand(batch_size, -1)
+        hidden = every % 2 == 0
+        texts = random_texts(model, batch_size, 64, 64)
+        inputs = {"image_token_ids": every % config.codebook_size, "bool_masked_pos": hidden, "text_embeds": texts[0]}
+        run = torch.no_grad()(lambda model=model, inputs=inputs, every=every: model(**inputs, logit_positions=every))
+        cases.append(Case(f"pass of {side} x {side} tokens", run))
+    return cases
+
+
+GROUPS = {"draw": generate_cases, "caption": caption_cases, "train": train_cases, "growth": growth_cases}

@@ -417,25 +417,24 @@ def test_a_split_is_judged_in_both_directions(monkeypatch):
     )
     drawing = dict(zip(prompts, stored, strict=True))
     perfect = PerfectPipeline(drawing, words)
-    shares = evaluate_emoji_scenes.evaluate_split(perfect, ReadsThese(), rows, options)
+    shares, scenes = evaluate_emoji_scenes.evaluate_split(perfect, ReadsThese(), rows, options)
     assert set(shares.values()) == {1.0}
+    assert scenes == {"prompts": prompts, "drawn_right": [True] * 3, "said": prompts}
     assert perfect.seeds == [9]  # scene 2 from seed 7 + 2, though it stands in the second batch
 
     drawing["a red bus"] = stored[1]  # draws a blue car for it
-    shares = evaluate_emoji_scenes.evaluate_split(PerfectPipeline(drawing, words), ReadsThese(), rows, options)
+    shares, scenes = evaluate_emoji_scenes.evaluate_split(PerfectPipeline(drawing, words), ReadsThese(), rows, options)
+    assert scenes["drawn_right"] == [False, True, True]
     assert shares["drawn_both"] == shares["drawn_then_described_both"] == pytest.approx(2 / 3)
     assert shares["rendered_both"] == shares["reconstructed_both"] == shares["caption_both"] == 1.0
 
 
-def test_a_right_drawing_that_was_trained_on_is_counted_as_a_copy(monkeypatch):
-    tokens = {"bus": [5, 6], "car": [7, 8]}
-    monkeypatch.setattr(
-        evaluate_emoji_scenes, "tokens_of", lambda pipe, pictures: torch.tensor(list(map(tokens.get, pictures)))
-    )
-    judge = Reads(seen(RED_BUS))
-    trained_on = torch.tensor([[5, 6], [0, 0], [1, 1], [2, 2], [3, 3], [4, 4], [9, 9], [10, 10], [11, 11]])
-    shares = evaluate_emoji_scenes.evaluate_copies(None, judge, ["bus", "car"], ["a red bus"] * 2, trained_on)
-    assert shares == {"drawn_copied": 0.5, "drawn_both_and_new": 0.5}
+def test_a_right_drawing_that_was_trained_on_is_counted_as_a_copy():
+    bus, car, tree = [5, 6], [7, 8], [12, 13]
+    trained_on = torch.tensor([bus, [0, 0], [1, 1], [2, 2], [3, 3], [4, 4], [9, 9], [10, 10], [11, 11]])
+    drawn = torch.tensor([bus, car, tree, tree])
+    shares = evaluate_emoji_scenes.evaluate_copies(drawn, [True, True, True, False], trained_on)
+    assert shares == {"drawn_copied": 0.25, "drawn_both_and_new": 0.5}
 
 
 def test_scenes_unlike_others_have_a_thing_in_a_colour_that_these_lack():

@@ -54,9 +54,9 @@ def reconstruct(pipe: ITITPipeline, pictures: list) -> list:
 
 def evaluate_split(
     pipe: ITITPipeline, recogniser: SceneRecogniser, rows, options, trained_on: torch.Tensor | None = None
-) -> dict[str, float]:
-    """All shares of one split, and of copies if the tokens of the pictures trained on are given. Scene i is drawn from
-    a generator of its own, whatever the batch size."""
+) -> tuple[dict[str, float], dict[str, list]]:
+    """All shares of one split, and of copies if the tokens of the pictures trained on are given; and what was said and
+    drawn of each scene. Scene i is drawn from a generator of its own, whatever the batch size."""
     prompts, scenes = [texts[0] for texts in rows["text"]], [Scene.from_json(text) for text in rows["scene"]]
     pictures, drawn, reconstructed, said, redescribed = [], [], [], [], []
     for start in tqdm(range(0, len(rows), options.batch_size), desc="scenes"):
@@ -84,9 +84,11 @@ def evaluate_split(
         "drawn_then_described": caption_accuracy(redescribed, scenes),
     }
     shares = {f"{what}_{name}": share for what, shares in figures.items() for name, share in shares.items()}
+    pairs = zip(drawn, prompts, strict=True)
+    right = [prompt_accuracy([drawing], [prompt], recogniser)["both"] == 1.0 for drawing, prompt in pairs]
     if trained_on is not None:
-        shares |= evaluate_copies(pipe, recogniser, drawn, prompts, trained_on)
-    return shares
+        shares |= evaluate_copies(tokens_of(pipe, drawn), right, trained_on)
+    return shares, {"prompts": prompts, "drawn_right": right, "said": said}
 
 
 def unlike(rows, others):
@@ -99,12 +101,11 @@ def unlike(rows, others):
     return rows.select([i for i, scene in enumerate(rows["scene"]) if things(scene) - shown])
 
 
-def evaluate_copies(pipe, recogniser, drawn: list, prompts: list[str], trained_on: torch.Tensor) -> dict[str, float]:
+def evaluate_copies(image_token_ids: torch.Tensor, right: list[bool], trained_on: torch.Tensor) -> dict[str, float]:
     """Shares of drawings that are copies of the pictures trained on, and of those that are right and no copies."""
-    copied = (copied_shares(tokens_of(pipe, drawn), trained_on) > 0.5).tolist()
-    judged = zip(drawn, prompts, copied, strict=True)
-    new = sum(prompt_accuracy([drawing], [prompt], recogniser)["both"] for drawing, prompt, copy in judged if not copy)
-    return {"drawn_copied": sum(copied) / len(drawn), "drawn_both_and_new": new / len(drawn)}
+    copied = (copied_shares(image_token_ids, trained_on) > 0.5).tolist()
+    new = sum(good and not copy for good, copy in zip(right, copied, strict=True))
+    return {"drawn_copied": sum(copied) / len(right), "drawn_both_and_new": new / len(right)}
 
 
 def main(arguments: list[str] | None = None) -> dict:
@@ -125,7 +126,7 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--copies_of", help="Split of the dataset that was trained on, such as paired[:500].")
     parser.add_argument("--unlike", help="Judge only scenes with a thing that this split shows not in its colour.")
     parser.add_argument("--sheet", help="PNG for the first hundred drawings of the last split, ten in a row.")
-    parser.add_argument("--output", help="JSON file for the figures, the settings and the versions.")
+    parser.add_argument("--output", help="JSON file for figures, each scene's result, settings, versions.")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     pipe = ITITPipeline.from_pretrained(options.model)
@@ -140,16 +141,16 @@ def main(arguments: list[str] | None = None) -> dict:
         if options.unlike:
             rows = unlike(rows, load_rows(options.dataset, options.unlike))
         rows = rows.select(range(min(options.num_scenes, len(rows))))
-        shares = evaluate_split(pipe, recogniser, rows, options, trained_on)
+        shares, scenes = evaluate_split(pipe, recogniser, rows, options, trained_on)
         intervals = {name: confidence_interval(share, len(rows)) for name, share in shares.items()}
-        results[split] = {"num_scenes": len(rows), "shares": shares, "intervals": intervals}
+        results[split] = {"num_scenes": len(rows), "shares": shares, "intervals": intervals, "scenes": scenes}
         logger.info(f"{split}, {len(rows)} scenes:")
         for name, share in shares.items():
             logger.info("  {:34} {:.3f}  ({:.3f} to {:.3f})".format(name, share, *intervals[name]))
     if options.output:
         versions = {name: version(name) for name in ("itit_hf", "torch", "transformers", "diffusers")}
         with open(options.output, "w", encoding="utf-8") as file:
-            json.dump({"settings": vars(options), "versions": versions, "results": results}, file, indent=2)
+            json.dump({"settings": vars(options), "versions": versions, "results": results}, file)
     return results
 
 

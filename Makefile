@@ -44,22 +44,22 @@ test: $(INSTALLED) ## Run the default tests: offline, on the CPU.
 test-slow: $(INSTALLED) ## Run the slow tests: trainings, several processes, real checkpoints.
 	$(RUN) -m pytest -m slow --ignore tests/reliability
 
-test-reliability: $(INSTALLED) ## Run every case of docs/reliability.md and print its table; takes about an hour.
-	$(RUN) -m pytest tests/reliability -m "slow or not slow" -p no:xdist
-	$(RUN) utils/mutation_check.py
+test-reliability: $(INSTALLED) ## Measure what changed of the figures of docs/reliability.md, and write its table.
+	$(RUN) utils/measure_reliability.py
 
 style: $(INSTALLED) ## Sort imports, fix what can be fixed, and format.
 	$(RUN) -m ruff check --fix $(CODE)
 	$(RUN) -m ruff format $(CODE)
 
-quality: $(INSTALLED) repo-consistency ## Check lint, format, layers and the rules of the repository.
+quality: $(INSTALLED) repo-consistency ## Check lint, format, types, layers and the rules of the repository.
 	$(RUN) -m ruff check $(CODE)
 	$(RUN) -m ruff format --check $(CODE)
+	$(RUN) -m mypy
 
 repo-consistency: ## Check layers and the rules of the repository; needs no installation.
 	$(PYTHON) utils/check_imports.py
 	$(PYTHON) utils/check_repo.py
 
 clean: ## Remove the environment, caches and the demo's pictures.
-	rm -rf $(VENV) .pytest_cache .ruff_cache build dist src/*.egg-info $(DEMO)
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache build dist src/*.egg-info $(DEMO)
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -30,12 +30,12 @@ def encoded(image, image_format="PNG", **options):
     return file.getvalue()
 
 
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
 def png_of_size(width, height):
     """A PNG file whose header states any size; its pixels are missing."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
 
@@ -187,6 +187,39 @@ def test_webp_bomb_is_refused_before_its_decoder_allocates_the_canvas(options, m
     monkeypatch.setattr(WebPImagePlugin, "_webp", None)
     with pytest.raises(ValueError, match=r"33 x 21 pixels are more than 600 \(`max_pixels`\)"):
         load_image(data, ImageLimits(max_pixels=600))
+
+
+@pytest.mark.parametrize("place", [33, -12], ids=["before the pixels", "behind them"])
+@pytest.mark.parametrize("text", [b"zTXt", b"iTXt", b"iCCP"])
+def test_texts_and_profiles_of_a_png_are_not_unpacked(text, place, monkeypatch):
+    data = encoded(Image.new("RGB", (2, 1), RED))
+    packed = zlib.compress(bytes(1000))
+    content = b"any\0\1\0\0\0" + packed if text == b"iTXt" else b"any\0\0" + packed
+    with_text = data[:place] + chunk(text, content) * 3 + data[place:]
+
+    def unpack(data):
+        raise AssertionError("unpacked")
+
+    monkeypatch.setattr(PngImagePlugin, "_safe_zlib_decompress", unpack)
+    with pytest.raises(AssertionError):
+        Image.open(io.BytesIO(with_text)).load()
+    assert first_pixel(with_text) == RED
+
+
+def test_the_orientation_in_a_png_s_texts_is_kept():
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("note", "x" * 1000, zip=True)
+    text.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="6"/>', zip=True)
+    text.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="1"/>', zip=True)
+    assert load_image(encoded(Image.new("RGB", (3, 2), RED), pnginfo=text)).size == (2, 3)
+
+
+def test_a_png_of_many_chunks_is_refused():
+    data = encoded(Image.new("RGB", (2, 1), RED))
+    assert first_pixel(data[:33] + chunk(b"prIv", b"") * 1000 + data[33:]) == RED
+    assert first_pixel(data + bytes(12 * 20_000)) == RED  # no chunks: they come behind its end
+    with pytest.raises(ValueError, match="it has more than 20000 chunks"):
+        load_image(data[:33] + chunk(b"prIv", b"") * 20_000 + data[33:])
 
 
 def test_limits_are_inclusive():

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from itit_hf import ITITPipeline
 from itit_hf.safe_loading import COMPONENTS, check_pipeline_folder, local_folder, read_json
@@ -102,7 +103,76 @@ def test_weights_that_a_configuration_wants_and_no_file_has_are_named(folder):
     values = json.loads((folder / "text_encoder" / "config.json").read_text())
     values["num_layers"] = 2
     (folder / "text_encoder" / "config.json").write_text(json.dumps(values))
-    with pytest.raises(ValueError, match="weights of its configuration are in no file, such as encoder.block.1"):
+    with pytest.raises(
+        ValueError, match="weights of its configuration are not in model.safetensors, such as encoder.block.1"
+    ):
+        ITITPipeline.from_pretrained(folder)
+
+
+def shard(folder, component, size, variant=None):
+    """Save a component anew, in several files; returns its index."""
+    place = folder / component
+    for path in place.glob("*.safetensors"):
+        path.unlink()
+    getattr(tiny_pipeline(), component).save_pretrained(place, max_shard_size=size, variant=variant)
+    return next(place.glob("*.safetensors.index*.json"))
+
+
+@pytest.mark.parametrize("variant", [None, "fp16"])
+@pytest.mark.parametrize(
+    ("component", "size"), [("model", "40KB"), ("text_encoder", "2KB"), ("image_tokenizer", "8KB")]
+)
+def test_weights_in_several_files_open(folder, component, size, variant):
+    path = shard(folder, component, size, variant)
+    assert len(set(json.loads(path.read_text())["weight_map"].values())) > 1
+    loaded = ITITPipeline.from_pretrained(folder, variant=variant)
+    theirs, ours = (getattr(pipe, component).state_dict() for pipe in (loaded, tiny_pipeline()))
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def hide(index):
+    index["weight_map"].pop(next(iter(index["weight_map"])))
+
+
+def swap(index):
+    shards = index["weight_map"]
+    first, last = min(shards.values()), max(shards.values())
+    index["weight_map"] = {key: first if name == last else name for key, name in shards.items()}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda index: index.update(weight_map=[]), "`weight_map` must name the file of each weight"),
+        (lambda index: index.update(weight_map={"a": 1}), "`weight_map` must name the file of each weight"),
+        (lambda index: index.pop("metadata"), "`metadata` must hold the size of the weights, got None"),
+        (lambda index: index["metadata"].update(total_size=[]), "`metadata` must hold the size"),
+        (lambda index: index["weight_map"].update(a="../../x.safetensors"), "must name safetensors files of this"),
+        (lambda index: index["weight_map"].update(a="pytorch_model.bin"), "must name safetensors files of this"),
+        (lambda index: index["weight_map"].update(a="other.safetensors"), "names other.safetensors, which is not the"),
+        (lambda index: index["weight_map"].update(a=min(index["weight_map"].values())), "names 'a', which no file"),
+        (hide, "in None, but"),
+        (swap, "`weight_map` has .* in '.*00001.*', but|which no file holds"),
+    ],
+)
+def test_an_index_of_files_that_lies_is_refused(folder, spoil, message):
+    path = shard(folder, "text_encoder", "2KB")
+    index = json.loads(path.read_text())
+    spoil(index)
+    path.write_text(json.dumps(index))
+    with pytest.raises((ValueError, OSError), match=f"{path.name}: .*{message}"):
+        check(folder)
+
+
+def test_a_second_set_of_weights_must_be_complete_too(folder):
+    """Else which one a loader takes would decide whether some weights are random."""
+    path = folder / "text_encoder" / "model.safetensors"
+    content = path.read_bytes()
+    shard(folder, "text_encoder", "2KB")
+    path.write_bytes(content)
+    ITITPipeline.from_pretrained(folder)
+    save_file({"shared.weight": load_file(path)["shared.weight"]}, path, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="are not in model.safetensors, such as encoder"):
         ITITPipeline.from_pretrained(folder)
 
 

@@ -12,6 +12,7 @@ import torch
 
 from itit_hf.checkpointing import CheckpointError, list_checkpoints
 from itit_hf.safe_trainer import StopSignals
+from itit_hf.trainer import ITITTrainer
 
 from .reliability.harness import contents, make_trainer
 from .reliability.test_numbers import spoil_loss
@@ -91,6 +92,18 @@ def test_a_new_run_in_an_old_folder_is_warned(run, tmp_path, log):
     assert "holds checkpoints of an earlier run" in log.text
 
 
+def test_deepspeed_is_refused(tmp_path, monkeypatch):
+    prepare = ITITTrainer.create_accelerator_and_postprocess
+
+    def enable(self):
+        prepare(self)
+        self.is_deepspeed_enabled = True
+
+    monkeypatch.setattr(ITITTrainer, "create_accelerator_and_postprocess", enable)
+    with pytest.raises(ValueError, match="`deepspeed`: it is not supported, .*fsdp2.yaml"):
+        make_trainer(tmp_path)
+
+
 def test_the_number_of_checkpoints_is_kept(tmp_path):
     make_trainer(tmp_path, stop_after=4, save_total_limit=2).train()
     assert [os.path.basename(folder) for folder in list_checkpoints(str(tmp_path))] == ["checkpoint-4", "checkpoint-3"]
@@ -136,6 +149,17 @@ def test_a_signal_asks_once_and_handlers_come_back():
         os.kill(os.getpid(), signal.SIGTERM)  # passed on by a launcher: the same one
         assert signals.received == signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_that_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with StopSignals() as signals:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert signals.received is None and signal.getsignal(signal.SIGTERM) == signals._on_signal
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_outside_the_main_thread_there_are_no_handlers():

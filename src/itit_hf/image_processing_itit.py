@@ -24,6 +24,13 @@ from .configuration_itit import ITITConfig
 # size inside, EPS runs an interpreter, and formats without a magic number accept anything.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 
+# Encoders cut pixels into pieces of 8 kB and more; a file of nothing but empty chunks keeps PIL busy for many seconds.
+MAX_PNG_CHUNKS = 20_000
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# Of a PNG's texts, which PIL unpacks up to 64 MB of, these two may tell the orientation; colour profiles are not read.
+_UNREAD_PNG_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+_ORIENTATION_KEYWORDS = (b"Raw profile type exif", b"XML:com.adobe.xmp")
+
 _ORIENTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -95,7 +102,7 @@ def load_image(source, limits: ImageLimits | None = None, name: str = "image") -
     | I;16 and its byte orders, I | 16 bits: divided by 257. An `I` image with values outside 0 ... 65535 is refused |
     | F | values within [0, 1]: times 255; any others: stretched from their least to their largest value to 0 ... 255 |
 
-    Colour profiles are not applied.
+    Colour profiles are not applied, and texts within a PNG are not unpacked.
 
     Args:
         source (`PIL.Image.Image`, `str`, `os.PathLike`, `bytes`, file object, `dict`, `np.ndarray` or `torch.Tensor`):
@@ -123,6 +130,7 @@ def load_image(source, limits: ImageLimits | None = None, name: str = "image") -
         data = _read(source, limits, name)
         if (size := _webp_size(data[:30])) is not None:
             limits.check_size(*size, name)
+        data = _without_texts(data, name)
         source = _attempt(name, _open_header, io.BytesIO(data))
     limits.check_size(*source.size, name)
     return _attempt(name, _decode, source)
@@ -174,6 +182,33 @@ def _webp_size(head: bytes) -> tuple[int, int] | None:
     if head[12:16] == b"VP8L":  # lossless: two times 14 bits
         return (number(21, 25) & 0x3FFF) + 1, (number(21, 25) >> 14 & 0x3FFF) + 1
     return number(26, 28) & 0x3FFF, number(28, 30) & 0x3FFF  # lossy
+
+
+def _without_texts(data: bytes, name: str) -> bytes:
+    """A PNG without what nobody here reads of it, by the lengths that its chunks state; anything else as it is.
+
+    Of several chunks that may tell the orientation, the first of each keyword stays.
+    """
+    if not data.startswith(_PNG_SIGNATURE):
+        return data
+    kept, keywords, start, count = [], set(_ORIENTATION_KEYWORDS), len(_PNG_SIGNATURE), 0
+    begin = 0  # of what is to be kept
+    while start + 8 <= len(data):
+        count += 1
+        if count > MAX_PNG_CHUNKS:
+            raise ImageLimitError(f"{name}: it has more than {MAX_PNG_CHUNKS} chunks")
+        kind, end = data[start + 4 : start + 8], start + 12 + int.from_bytes(data[start : start + 4], "big")
+        if kind == b"IEND":  # some files have other things behind it
+            break
+        if kind in _UNREAD_PNG_CHUNKS:
+            keyword = data[start + 8 : start + 88].partition(b"\0")[0]
+            if keyword in keywords:
+                keywords.remove(keyword)
+            else:
+                kept.append(data[begin:start])
+                begin = end
+        start = end
+    return b"".join((*kept, data[begin:])) if kept else data
 
 
 def _open_header(file: io.BytesIO) -> Image.Image:

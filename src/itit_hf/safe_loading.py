@@ -10,6 +10,7 @@ before any loader sees it.
 import json
 import math
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping
 
 import torch
@@ -28,6 +29,8 @@ _NO_SIZES = ("model_max_length",)
 # What transformers would download code for, or import libraries for.
 _REFUSED_FIELDS = ("quantization_config", "attn_implementation", "_attn_implementation", "experts_implementation")
 _DOWNLOADED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.md"]
+# Which file holds which weight, for safetensors and for pickles; the latter is never read.
+_SHARD_INDEX = re.compile(r".+\.(safetensors|bin)\.index(\.[\w-]+)?\.json")
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "added_tokens.json", "special_tokens_map.json")
 
 Table = Mapping[str, Collection[tuple[str, str]]]
@@ -167,7 +170,10 @@ def check_component_folder(folder: str, required: Collection[Collection[str]] = 
         _check_within(path, folder)
         if name in _VOCABULARIES:
             read_json(path, MAX_VOCABULARY_BYTES, of_type=(dict, list))
-        elif name.endswith(".json") and not name.endswith(".index.json"):
+        elif match := _SHARD_INDEX.fullmatch(name):
+            if match[1] == "safetensors":
+                _read_index(path)
+        elif name.endswith(".json"):
             for field, value in _fields(read_json(path)):
                 _check_field(path, field, value, limits)
 
@@ -235,32 +241,62 @@ def _check_field(path: str, field: str, value, limits: tuple[int, int] | None):
 
 def _limits_by_weights(folder: str) -> tuple[int, int] | None:
     """Largest number, and most layers, that the configuration of these weights may name; `None` without weights."""
-    shapes = _shapes(folder)
+    shapes = {}
+    for name in (name for name in os.listdir(folder) if name.endswith(".safetensors")):
+        shapes |= _shapes(os.path.join(folder, name))
     largest = max((size for shape in shapes.values() for size in shape), default=0)
     return (max(SIZE_MARGIN * largest, SMALLEST_LIMIT), len(shapes)) if shapes else None
 
 
-def _shapes(folder: str) -> dict[str, list[int]]:
-    """Shape of each tensor in the safetensors files of a folder, by name."""
-    shapes = {}
-    for name in (name for name in os.listdir(folder) if name.endswith(".safetensors")):
-        path = os.path.join(folder, name)
-        _check_within(path, folder)
-        try:
-            with safe_open(path, framework="numpy") as file:
-                shapes |= {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118  it is no dict
-        except SafetensorError as error:
-            raise ValueError(f"{path}: it is no safetensors file that can be read: {error}") from error
-    return shapes
+def _shapes(path: str) -> dict[str, list[int]]:
+    """Shape of each tensor in a safetensors file, by name."""
+    _check_within(path, os.path.dirname(path))
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118  it is no dict
+    except SafetensorError as error:
+        raise ValueError(f"{path}: it is no safetensors file that can be read: {error}") from error
+
+
+def _read_index(path: str) -> dict[str, str]:
+    """The file of each weight, by an index of shards: they lie beside it, and hold what it says and nothing else."""
+    folder, index = os.path.dirname(path), read_json(path)
+    shards, facts = index.get("weight_map"), index.get("metadata")
+    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+        raise ValueError(f"{path}: `weight_map` must name the file of each weight, got {shards!r:.200}")
+    if not isinstance(facts, dict) or not isinstance(facts.get("total_size", 0), (int, float)):
+        raise ValueError(f"{path}: `metadata` must hold the size of the weights, got {facts!r:.200}")
+    found = {}
+    for name in sorted(set(shards.values())):
+        if os.path.basename(name) != name or not name.endswith(".safetensors"):
+            raise ValueError(f"{path}: `weight_map` must name safetensors files of this folder, got {name!r:.200}")
+        if not os.path.isfile(os.path.join(folder, name)):
+            raise OSError(f"{path}: `weight_map` names {name}, which is not there")
+        for key in _shapes(os.path.join(folder, name)):
+            if shards.get(key) != name:
+                raise ValueError(f"{path}: `weight_map` has {key} in {shards.get(key)!r:.200}, but {name} holds it")
+            found[key] = name
+    missing = sorted(shards.keys() - found.keys())
+    if missing:
+        raise ValueError(f"{path}: `weight_map` names {missing[0]!r:.200}, which no file holds")
+    return shards
 
 
 def _check_complete(module: torch.nn.Module, folder: str):
-    """Each weight is of the files: loaders fill up what is missing by random numbers."""
-    there, weights = _shapes(folder), module.state_dict(keep_vars=True)
-    filled = {id(weight) for name, weight in weights.items() if name in there}  # a tied weight has several names
-    missing = sorted(name for name, weight in weights.items() if id(weight) not in filled)
-    if missing:
-        raise ValueError(f"{folder}: {len(missing)} weights of its configuration are in no file, such as {missing[0]}")
+    """Each weight is in each set of files that a loader could take: what is missing is filled up by random numbers."""
+    names = sorted(os.listdir(folder))
+    indices = [name for name in names if (match := _SHARD_INDEX.fullmatch(name)) and match[1] == "safetensors"]
+    sets = {name: _read_index(os.path.join(folder, name)) for name in indices}
+    shards = {file for weight_map in sets.values() for file in weight_map.values()}
+    whole = [name for name in names if name.endswith(".safetensors") and name not in shards]
+    weights = module.state_dict(keep_vars=True)
+    for name, there in (sets | {name: _shapes(os.path.join(folder, name)) for name in whole}).items():
+        filled = {id(weight) for key, weight in weights.items() if key in there}  # a tied weight has several names
+        missing = sorted(key for key, weight in weights.items() if id(weight) not in filled)
+        if missing:
+            raise ValueError(
+                f"{folder}: {len(missing)} weights of its configuration are not in {name}, such as {missing[0]}"
+            )
 
 
 def _check_mask_token(pipe):

@@ -23,6 +23,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,13 +60,14 @@ BAD_BATCH_NAME = "bad_batch.json"
 # A launcher passes on a Ctrl-C that each of its processes got already: within this time it counts as the same one.
 SECONDS_OF_ONE_SIGNAL = 1.0
 
-Part = tuple[Callable[[], object], Callable[[object], object]]  # what gives a state, and what takes it over
+Part = tuple[Callable[[], object], Callable[[Any], object]]  # what gives a state, and what takes it over
 
 
 class StopSignals:
     """Within it, SIGTERM and Ctrl-C ask for a stop, and a second one, over a second later, ends the process at once.
 
-    Outside the main thread, where Python allows no handlers, it does nothing.
+    Outside the main thread, where Python allows no handlers, it does nothing. A signal that is ignored stays so, as a
+    Ctrl-C meant for others does in jobs that a shell runs in the background.
     """
 
     def __init__(self):
@@ -76,7 +78,8 @@ class StopSignals:
         self.received = None
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
-                self._previous[number] = signal.signal(number, self._on_signal)
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, *error):
@@ -145,8 +148,12 @@ class SafeTrainer(Trainer):
             callbacks=callbacks,
             optimizers=optimizers,
         )
-        if self.is_deepspeed_enabled and self.args.save_strategy != "no":
-            raise ValueError("`save_strategy` must be no with DeepSpeed, whose checkpoints are pickles; FSDP can save")
+        if self.is_deepspeed_enabled:
+            # accelerate has it update the weights within `backward`, before `_get_grad_norm` could leave that out.
+            raise ValueError(
+                "`deepspeed`: it is not supported, as it updates the weights before anybody can see that they stay "
+                "finite, and its checkpoints are pickles; shard by FSDP, as in examples/accelerate_configs/fsdp2.yaml"
+            )
         self.signals = StopSignals()
         self.micro_batches: list[dict] = []  # what went into the current update: see `describe_update`
         self.add_callback(_StopCallback(self))

@@ -7,6 +7,7 @@ import gc
 import hashlib
 import multiprocessing
 import os
+import signal
 import traceback
 from multiprocessing.connection import Connection
 
@@ -142,6 +143,9 @@ def fork(function, *arguments):
 def _run(function, arguments):
     status = 1
     try:
+        # Else the workers of its data loader were children of a server that outlives a kill, and so would they.
+        multiprocessing.set_start_method("fork", force=True)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if the tests run in the background
         torch.set_num_threads(1)
         gc.freeze()
         function(*arguments)

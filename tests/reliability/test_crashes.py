@@ -52,46 +52,49 @@ def unkilled(tmp_path_factory):
     return contents(folder / f"checkpoint-{STEPS}")
 
 
-def save_and_be_killed(folder, delay: float) -> tuple[float, int]:
+def save_and_be_killed(folder, delay: float) -> tuple[float, int, bool]:
     """Kill a run `delay` seconds after its first save began. Returns how long a save takes, if it ended before that,
-    and how many saves were finished."""
+    how many saves were finished, and whether one was under way."""
     reader, writer = pipe()
     child = fork(train, folder, STEPS, writer)
     assert reader.recv_bytes() == b"(", "the run ended before its first save"
     start = time.monotonic()
-    ended, duration = 0, 0.0
+    begun, ended, duration = 1, 0, 0.0
     while (left := start + delay - time.monotonic()) > 0 and reader.poll(left):
         try:
             said = reader.recv_bytes()
         except EOFError:  # the run is over
             break
-        if said == b")":
-            ended, duration = ended + 1, duration or time.monotonic() - start
+        begun, ended = begun + (said == b"("), ended + (said == b")")
+        duration = duration or time.monotonic() - start
     child.kill()
     wait(child)
     with contextlib.suppress(EOFError):
         while True:
-            ended += reader.recv_bytes() == b")"
-    return duration, ended
+            said = reader.recv_bytes()
+            begun, ended = begun + (said == b"("), ended + (said == b")")
+    return duration, ended, begun > ended
 
 
+@pytest.mark.figure(name="R5")
 @pytest.mark.slow
 @pytest.mark.parametrize("run", range(4))
 def test_a_hundred_kills_while_saving(run, unkilled, tmp_path, figure):
-    generator, window, held, in_window = random.Random(run), 0.2, 0, 0
+    generator, window, held, while_saving, kills = random.Random(run), 0.2, 0, 0, 0
     folder = tmp_path / "0"
-    for kill in range(KILLS_PER_RUN):
+    while while_saving < KILLS_PER_RUN:
+        kills += 1
         if newest_step(folder) >= STEPS - 2:
-            folder = tmp_path / str(kill)
+            folder = tmp_path / str(kills)
         before = newest_step(folder)
-        duration, ended = save_and_be_killed(folder, generator.uniform(0.0, 1.1) * window)
+        duration, ended, saving = save_and_be_killed(folder, generator.uniform(0.0, 1.0) * window)
         window = 0.5 * window + 0.5 * duration if duration else 1.1 * window
-        in_window += ended == 0
+        while_saving += saving
         # What was saved before is there, and each save that ended is.
-        held += newest_step(folder) >= before + ended
+        held += saving and newest_step(folder) >= before + ended
     assert run_in_child(train, folder) == 0
     assert contents(folder / f"checkpoint-{STEPS}") == unkilled
-    figure("R5", held, KILLS_PER_RUN, f"run {run}: {in_window} of {KILLS_PER_RUN} within a save")
+    figure(held, KILLS_PER_RUN, "kills while saving, those between two saves not counted")
 
 
 def kill_at(folder, step, event):
@@ -121,6 +124,7 @@ def kill_at(folder, step, event):
     trainer.train(resume_from_checkpoint="last")
 
 
+@pytest.mark.figure(name="R5")
 @pytest.mark.slow
 def test_a_kill_at_each_write_of_a_save(unkilled, tmp_path, figure):
     start = tmp_path / "start"
@@ -139,7 +143,7 @@ def test_a_kill_at_each_write_of_a_save(unkilled, tmp_path, figure):
     assert event > 12
     assert run_in_child(train, shutil.copytree(start, tmp_path / "end")) == 0
     assert contents(tmp_path / "end" / f"checkpoint-{STEPS}") == unkilled
-    figure("R5", held, event - 1, f"{event - 1} writes of a save")
+    figure(held, event - 1, f"{event - 1} writes of a save")
 
 
 def damage(path: Path, how: str):
@@ -166,6 +170,7 @@ def two_checkpoints(tmp_path_factory):
     return folder
 
 
+@pytest.mark.figure(name="R9")
 def test_each_file_damaged_in_each_way_is_refused_by_name(two_checkpoints, tmp_path, figure):
     names = [*verify_checkpoint(str(two_checkpoints / "checkpoint-2")).files, "manifest.json"]
     assert {"optimizer.safetensors", "replay-0.safetensors", "ema.safetensors", "trainer_state.json"} <= set(names)
@@ -180,7 +185,7 @@ def test_each_file_damaged_in_each_way_is_refused_by_name(two_checkpoints, tmp_p
             count += 1
             shutil.copy(two_checkpoints / "checkpoint-2" / name, path)
     assert count >= 40 and find_checkpoint(str(folder)) == (str(folder / "checkpoint-2"), [])
-    figure("R9", held, count)
+    figure(held, count)
 
 
 def test_resuming_takes_the_older_one_and_says_what_it_skipped(two_checkpoints, tmp_path, caplog):
@@ -208,6 +213,7 @@ def fill_and_save(folder, limit: int | None):
         raise SystemExit(7) from error
 
 
+@pytest.mark.figure(name="R10")
 @pytest.mark.slow
 def test_a_full_disk_leaves_the_old_checkpoint_and_says_how_much_is_needed(tmp_path, figure):
     start = tmp_path / "start"
@@ -233,9 +239,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_says_how_much_is_needed(tmp_p
             if mounted:
                 subprocess.run(["umount", str(place)], check=True)
     assert 0 < full < 20 or not mounted
-    figure(
-        "R10", held, 20, f"{full} of 20 ran full; " + ("tmpfs" if mounted else "by RLIMIT_FSIZE: no right to mount")
-    )
+    figure(held, 20, f"{full} of 20 ran full; " + ("tmpfs" if mounted else "by RLIMIT_FSIZE: no right to mount"))
 
 
 def train_slowly(folder, writer, seconds: float):
@@ -256,6 +260,7 @@ def start_slow_run(folder, seconds):
     return child, reader
 
 
+@pytest.mark.figure(name="R11")
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_a_signal_ends_the_run_after_its_update_with_a_checkpoint(number, tmp_path, figure):
@@ -271,15 +276,23 @@ def test_a_signal_ends_the_run_after_its_update_with_a_checkpoint(number, tmp_pa
                 micro_batches += 1
         step = newest_step(tmp_path / str(case))
         held += status == 128 + number and step > 0 and micro_batches == 2 * step  # none after the update's last
-    figure("R11", held, 4)
+    figure(held, 4)
 
 
+@pytest.mark.figure(name="R11")
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_a_second_signal_ends_the_run_at_once(number, tmp_path, figure):
-    child, _ = start_slow_run(tmp_path, 1.5)
-    os.kill(child.pid, number)
-    time.sleep(1.2)
-    os.kill(child.pid, number)
-    status = wait(child, seconds=30.0)
-    figure("R11", int(status == (-number if number == signal.SIGTERM else 130) and newest_step(tmp_path) == 0), 1)
+    """By far before its first micro-batch is over. On a busy machine the first may be noticed late, and one that comes
+    within a second of that counts as the same: hence not exactly two."""
+    rest = 60.0
+    child, _ = start_slow_run(tmp_path, rest)
+    start = time.monotonic()
+    while child.is_alive() and time.monotonic() - start < rest / 2:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, number)
+        child.join(1.2)
+    at_once = time.monotonic() - start < rest / 2
+    status = wait(child, 2 * rest)
+    ended = status == (-number if number == signal.SIGTERM else 130)
+    figure(int(at_once and ended and newest_step(tmp_path) == 0), 1)

@@ -2,12 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """R20, R21, R24, R26: no network, missing libraries, long runs, and a Hub that fails."""
 
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -59,9 +62,18 @@ def in_a_child(folder, repository, offline: bool, connects: bool, opens: bool, a
     assert connects or not tried, tried
 
 
+@pytest.fixture
+def others_may_read():
+    """A folder that other users can read. pytest's own are closed to them, anew whenever another pytest starts."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+@pytest.mark.figure(name="R20")
 @pytest.mark.slow
-def test_without_a_network_what_is_cached_opens_and_the_rest_is_one_error(tmp_path, figure):
-    cache, half, empty = (tmp_path / name for name in ("cache", "half", "empty"))
+def test_without_a_network_what_is_cached_opens_and_the_rest_is_one_error(others_may_read, figure):
+    cache, half, empty = (others_may_read / name for name in ("cache", "half", "empty"))
     with HubServer(cache) as hub:
         tiny_pipeline().push_to_hub("user/tiny", token=None)
         commit = hub.repository("user/tiny").resolve("main")
@@ -69,7 +81,7 @@ def test_without_a_network_what_is_cached_opens_and_the_rest_is_one_error(tmp_pa
     shutil.copytree(cache, half, symlinks=True)
     next(iter(half.glob("*/snapshots/*/model/model.safetensors"))).unlink()
     empty.mkdir()
-    for folder in (cache, half, empty, tmp_path, *tmp_path.parents[:2]):
+    for folder in (cache, half, empty):
         os.chmod(folder, 0o755)
     for path in cache.rglob("*"):
         if not path.is_symlink():
@@ -90,7 +102,7 @@ def test_without_a_network_what_is_cached_opens_and_the_rest_is_one_error(tmp_pa
     ]
     assert commit in local
     statuses = [wait(fork(in_a_child, *case), 300) for case in cases]
-    figure("R20", statuses.count(0), 10, "" if root else "the read-only cache as the same user: not root")
+    figure(statuses.count(0), 10, "" if root else "the read-only cache as the same user: not root")
 
 
 # What is missing, and what must still work. Imports are blocked: the same process otherwise, in place of an
@@ -126,6 +138,7 @@ if {scorer!r}:
 """
 
 
+@pytest.mark.figure(name="R21")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STRIPPED)
 def test_training_drawing_and_captioning_need_no_extra(name, tmp_path, figure):
@@ -137,7 +150,7 @@ def test_training_drawing_and_captioning_need_no_extra(name, tmp_path, figure):
         [sys.executable, "-c", work], env=os.environ | environment, capture_output=True, text=True, timeout=900
     )
     assert result.returncode == 0, result.stderr[-2000:]
-    figure("R21", 1, 1, "by blocked imports in place of an environment each")
+    figure(1, 1, "by blocked imports in place of an environment each")
 
 
 def resident_kilobytes() -> int:
@@ -181,13 +194,13 @@ def train_with_workers(folder, writer):
 
     def tell(trainer):
         if trainer.state.global_step == 2:
-            with open(f"/proc/self/task/{os.getpid()}/children") as file:
-                writer.send([int(number) for number in file.read().split()])
+            writer.send([worker.pid for worker in multiprocessing.active_children()])
 
     trainer.before_micro_batch = tell
     trainer.train()
 
 
+@pytest.mark.figure(name="R24")
 @pytest.mark.slow
 def test_long_runs_leak_neither_memory_nor_files_nor_workers(tmp_path, figure):
     statuses = [wait(fork(train_long, tmp_path / "long", 2000), 3000), wait(fork(draw_long, 200), 1000)]
@@ -200,18 +213,20 @@ def test_long_runs_leak_neither_memory_nor_files_nor_workers(tmp_path, figure):
     while any(os.path.exists(f"/proc/{worker}") for worker in workers) and time.monotonic() < deadline:
         time.sleep(0.1)
     gone = bool(workers) and not any(os.path.exists(f"/proc/{worker}") for worker in workers)
-    figure("R24", statuses.count(0) + gone, 3, "2,000 steps; 200 pipeline calls; workers of a killed run")
+    figure(statuses.count(0) + gone, 3, "2,000 steps; 200 pipeline calls; workers of a killed run")
 
 
+@pytest.mark.figure(name="R26")
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
 def test_a_push_is_tried_again(server, tmp_path, log, fault, figure):  # noqa: F811
     tried_again(server, tmp_path, log, fault)
-    figure("R26", 1, 1)
+    figure(1, 1)
 
 
+@pytest.mark.figure(name="R26")
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", REFUSED.values(), ids=REFUSED)
 def test_a_refused_push_leaves_the_checkpoint(server, tmp_path, log, fault, figure):  # noqa: F811
     refused(server, tmp_path, log, fault)
-    figure("R26", 1, 1)
+    figure(1, 1)

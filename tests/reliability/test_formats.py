@@ -50,6 +50,7 @@ def write(version: str):
 VERSIONS = sorted(path.name for path in FIXTURES.iterdir() if path.is_dir()) if FIXTURES.is_dir() else []
 
 
+@pytest.mark.figure(name="R25")
 @pytest.mark.parametrize("version", VERSIONS)
 def test_what_a_version_wrote_opens_and_gives_the_same(version, tmp_path, figure):
     folder = FIXTURES / version
@@ -65,7 +66,7 @@ def test_what_a_version_wrote_opens_and_gives_the_same(version, tmp_path, figure
     trainer.train(resume_from_checkpoint=True)
     history = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     held += history[:2] == losses and len(history) == 3
-    figure("R25", held, 2, f"{version}: a pipeline and a checkpoint")
+    figure(held, 2, f"{version}: a pipeline and a checkpoint")
 
 
 def test_there_is_a_version_to_open():

@@ -61,6 +61,7 @@ def largest_difference(pipe, texts, dtype) -> float:
     return ((together - alone).abs().max() / together.abs().max()).item()
 
 
+@pytest.mark.figure(name="R16")
 def test_neighbours_in_a_batch_change_no_id(figure):
     pipe, texts = tiny_pipeline(), prompts()
     pipe.set_progress_bar_config(disable=True)
@@ -75,7 +76,7 @@ def test_neighbours_in_a_batch_change_no_id(figure):
     differences = {name: largest_difference(pipe, texts, getattr(torch, name)) for name in ("float32", "bfloat16")}
     assert differences["float32"] <= 1e-5 and differences["bfloat16"] <= 2e-2
     said = ", ".join(f"{value:.1e} in {name}" for name, value in differences.items())
-    figure("R16", sum(same.values()), NUM_PROMPTS, f"logits differ by this share of the largest: {said}")
+    figure(sum(same.values()), NUM_PROMPTS, f"logits differ by this share of the largest: {said}")
 
 
 def odd_texts() -> list[str]:
@@ -97,6 +98,7 @@ def odd_texts() -> list[str]:
     return found
 
 
+@pytest.mark.figure(name="R17")
 def test_no_text_breaks_anything_and_none_is_cut_in_silence(caplog, figure):
     pipe, held = tiny_pipeline(), 0
     logging.getLogger("itit_hf").propagate = True
@@ -115,4 +117,4 @@ def test_no_text_breaks_anything_and_none_is_cut_in_silence(caplog, figure):
         good &= pipe.processor.batch_decode(again)[0].split() == said.split()
         embeds, _ = pipe.encode_prompt(text)
         held += good and bool(embeds.isfinite().all())
-    figure("R17", held, 300)
+    figure(held, 300)

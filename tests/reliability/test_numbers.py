@@ -69,6 +69,7 @@ CASES = [(place, bad, False) for place in PLACES for bad in (math.nan, math.inf)
 CASES += [(place, math.nan, True) for place in ("loss", "gradient", "batch", "i2t")]  # from then on, each update
 
 
+@pytest.mark.figure(name="R12")
 @pytest.mark.parametrize(("place", "bad", "stays"), CASES)
 def test_what_is_not_finite_is_left_out_or_ends_the_run(place, bad, stays, tmp_path, figure):
     options = CYCLE if place in OBJECTIVES[3:] else {}
@@ -95,7 +96,7 @@ def test_what_is_not_finite_is_left_out_or_ends_the_run(place, bad, stays, tmp_p
         shown = [entry["loss"] for entry in trainer.state.log_history if entry["step"] == BAD_STEP and "loss" in entry]
         norms = [e["grad_norm"] for e in trainer.state.log_history if e["step"] == BAD_STEP and "grad_norm" in e]
         held &= not all(map(math.isfinite, shown + norms))
-    figure("R12", int(held), 1)
+    figure(int(held), 1)
 
 
 FILLS = {"nan": math.nan, "+inf": math.inf, "-inf": -math.inf, "equal": 0.0, "1e30": 1e30, "fp16": 65504.0}
@@ -147,6 +148,7 @@ WAYS = {
 }
 
 
+@pytest.mark.figure(name="R13")
 @pytest.mark.parametrize("way", WAYS)
 def test_broken_logits_are_a_named_error_or_valid_ids(way, figure):
     spoil, decode = WAYS[way]
@@ -160,4 +162,4 @@ def test_broken_logits_are_a_named_error_or_valid_ids(way, figure):
                 held += bool(((ids >= 0) & (ids < limit)).all()) and math.isfinite(fill)
             except ValueError as error:
                 held += "logits that are not finite" in str(error) and not math.isfinite(fill)
-    figure("R13", held, 12)
+    figure(held, 12)

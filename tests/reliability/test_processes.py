@@ -60,6 +60,7 @@ def train_uneven(folder):
     return found
 
 
+@pytest.mark.figure(name="R6")
 def test_uneven_streams_never_hang_and_serve_each_row_equally_often(tmp_path, figure):
     held = 0
     for sizes, first, second in zip(UNEVEN, *launch(train_uneven, tmp_path, tmp_path), strict=True):
@@ -69,7 +70,7 @@ def test_uneven_streams_never_hang_and_serve_each_row_equally_often(tmp_path, fi
             counts = [read[name, row] for row in range(size)]
             even &= sum(counts) == 21 * 2 * 2 and max(counts) - min(counts) <= 1
         held += even and first[0] == second[0] == 21 and len(first[2]) == 3 and first[2] == second[2]
-    figure("R6", held, 3)
+    figure(held, 3)
 
 
 def train_choices(folder):
@@ -92,13 +93,14 @@ def lose_a_stream(folder):
     trainer.train()
 
 
+@pytest.mark.figure(name="R7")
 def test_streams_that_are_not_read_need_no_search_for_unused_parameters(tmp_path, figure):
     first, second = launch(train_choices, tmp_path, tmp_path)
     held = sum(a == b for a, b in zip(first, second, strict=True))
     (tmp_path / "lost").mkdir()
     with pytest.raises(Exception, match=r"need the streams \['text'\]"):
         launch(lose_a_stream, tmp_path / "lost", tmp_path / "lost", timeout=120)
-    figure("R7", held + 1, 8, "a stream that one process alone lacks is an error that names it")
+    figure(held + 1, 8, "a stream that one process alone lacks is an error that names it")
 
 
 def train_and_hash(folder, batch_size, checkpoint=None):
@@ -128,6 +130,7 @@ def global_batches(results) -> str:
     return hashlib.sha256(repr(updates).encode()).hexdigest()
 
 
+@pytest.mark.figure(name="R8")
 @pytest.mark.slow
 def test_the_number_of_processes_changes_neither_batches_nor_losses(tmp_path, figure):
     found = {}
@@ -145,7 +148,7 @@ def test_the_number_of_processes_changes_neither_batches_nor_losses(tmp_path, fi
     rest = [([*rows], losses) for rows, losses in resumed]
     whole = [(rows[3:], losses) for rows, losses in found[1]]
     held += global_batches(rest) == global_batches(whole) and resumed[0][1] == pytest.approx(found[1][0][1], abs=1e-5)
-    figure("R8", held, 3)
+    figure(held, 3)
 
 
 def train_sharded(folder, checkpoint=None):
@@ -159,6 +162,7 @@ def train_sharded(folder, checkpoint=None):
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
+@pytest.mark.figure(name="R8")
 @pytest.mark.slow
 def test_sharded_weights_and_optimizer_resume_bit_identically(tmp_path, figure):
     for name in ("whole", "resumed"):
@@ -167,7 +171,7 @@ def test_sharded_weights_and_optimizer_resume_bit_identically(tmp_path, figure):
     checkpoint = str(tmp_path / "whole" / "checkpoint-2")
     resumed = launch(train_sharded, tmp_path / "resumed", tmp_path / "resumed", checkpoint)
     ours, theirs = (contents(tmp_path / name / "checkpoint-4") for name in ("resumed", "whole"))
-    figure("R8", int(ours == theirs and whole == resumed), 1, "one case more: FSDP2 on two processes resumes")
+    figure(int(ours == theirs and whole == resumed), 1, "one case more: FSDP2 on two processes resumes")
 
 
 def test_the_rows_of_a_stream_depend_on_its_seed():

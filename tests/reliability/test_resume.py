@@ -63,6 +63,7 @@ STOPS = [
 ]
 
 
+@pytest.mark.figure(name="R1")
 @pytest.mark.parametrize(("kind", "stop"), STOPS)
 def test_a_run_goes_on_bit_identically_after_any_step(kind, stop, whole, tmp_path, figure):
     folder = tmp_path / "resumed"
@@ -73,9 +74,10 @@ def test_a_run_goes_on_bit_identically_after_any_step(kind, stop, whole, tmp_pat
     ours, theirs = (contents(f"{place}/checkpoint-{stop + GO_ON}") for place in (folder, whole(kind)))
     assert "rng_state-0.safetensors" in ours and "trainer_state.json" in ours
     assert ours == theirs
-    figure("R1", 1, 1)
+    figure(1, 1)
 
 
+@pytest.mark.figure(name="R2")
 @pytest.mark.slow
 def test_the_number_of_workers_changes_nothing(tmp_path, figure):
     held = 0
@@ -87,7 +89,7 @@ def test_the_number_of_workers_changes_nothing(tmp_path, figure):
             train(folder, "last", kind="streams", stop_after=4, dataloader_num_workers=after)
             ours, theirs = contents(folder / "checkpoint-4"), contents(tmp_path / "0" / "checkpoint-4")
             held += ours == theirs
-    figure("R2", held, 9)
+    figure(held, 9)
 
 
 def mixed(first_update=0, updates=301):
@@ -95,6 +97,7 @@ def mixed(first_update=0, updates=301):
     return MixedBatchSampler(counts, updates, accumulation=1, replay=2, first_update=first_update)
 
 
+@pytest.mark.figure(name="R3")
 def test_no_row_is_lost_or_repeated_wherever_a_run_resumes(figure):
     dataset = MixedDataset([Stream(name, rows(name, size), seed=3) for name, size in SIZES.items()])
     whole = list(mixed())
@@ -103,7 +106,7 @@ def test_no_row_is_lost_or_repeated_wherever_a_run_resumes(figure):
         rest = list(mixed(position))
         same_rows = [dataset[address] for address in rest[0]] == [dataset[address] for address in whole[position]]
         held += rest == whole[position:] and same_rows
-    figure("R3", held, 300)
+    figure(held, 300)
 
 
 class CountingRows(list):
@@ -116,6 +119,7 @@ class CountingRows(list):
         return super().__getitem__(index)
 
 
+@pytest.mark.figure(name="R4")
 def test_resuming_late_costs_what_resuming_early_does(figure):
     size = 500
 
@@ -133,7 +137,7 @@ def test_resuming_late_costs_what_resuming_early_does(figure):
 
     times = [(first_batch(10**3), first_batch(10**9)) for _ in range(30)]
     early, late = (min(column) for column in zip(*times, strict=True))
-    figure("R4", int(late / early < 1.5), 1, f"first batch at update 10^9 takes {late / early:.2f} of that at 10^3")
+    figure(int(late / early < 1.5), 1, f"first batch at update 10^9 takes {late / early:.2f} of that at 10^3")
 
 
 def train_with_threads(folder, threads):
@@ -141,15 +145,17 @@ def train_with_threads(folder, threads):
     train(folder, kind="full cycle", stop_after=4)
 
 
+@pytest.mark.figure(name="R22")
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights(tmp_path, figure):
     for name, threads in (("first", 1), ("second", 1), ("two", 2)):
         assert run_in_child(train_with_threads, tmp_path / name, threads) == 0
     first, second, two = (contents(tmp_path / name / "checkpoint-4") for name in ("first", "second", "two"))
     same = first["model.safetensors"] == two["model.safetensors"]
-    figure("R22", int(first == second), 1, f"two threads: {'the same' if same else 'other'} weights, not promised")
+    figure(int(first == second), 1, f"two threads: {'the same' if same else 'other'} weights, not promised")
 
 
+@pytest.mark.figure(name="R23")
 def test_accumulation_is_a_large_batch(tmp_path, figure):
     losses, masks = [], []
     for batch, accumulation in ((8, 1), (4, 2), (1, 8)):
@@ -179,7 +185,7 @@ def test_accumulation_is_a_large_batch(tmp_path, figure):
         masks.append(seen)
     assert len(masks[0]) == 400 and masks[0] == masks[1] == masks[2]
     worst = max(abs(a - b) for other in losses[1:] for a, b in zip(losses[0], other, strict=True))
-    figure("R23", sum(worst <= 1e-5 for _ in losses), 3, f"losses differ by {worst:.1e} at most in 50 updates")
+    figure(sum(worst <= 1e-5 for _ in losses), 3, f"losses differ by {worst:.1e} at most in 50 updates")
 
 
 def test_every_update_left_its_checkpoint(whole):

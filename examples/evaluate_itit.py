@@ -10,9 +10,10 @@ r"""Evaluate any checkpoint in both directions, on any dataset with `image` and 
 
 Captions: CIDEr-D, BLEU, ROUGE-L and diversity without Java, and those of pycocoevalcap, METEOR and SPICE with them,
 where it and Java are there (extra `eval`). Pictures: Frechet distance, precision and recall, density and coverage, on
-the features of the preset; use of the codes; what is kept over rounds of drawing and describing. Every figure is
-written with its protocol and sample into JSON, and a row for the model card beside it. Sample i is drawn from the seed
-plus i, so that no figure depends on the size of a batch.
+the features of the preset; use of the codes; what is kept over rounds of drawing and describing. With `--scorer`, a
+dual encoder that the model was not rewarded by: CLIPScore and R-precision, among 100 prompts and among copies with one
+word changed. Every figure is written with its protocol and sample into JSON, and a row for the model card beside it.
+Sample i is drawn from the seed plus i, so that no figure depends on the size of a batch.
 """
 
 import hashlib
@@ -32,12 +33,15 @@ import torch
 from tqdm.auto import tqdm
 
 from itit_hf import ITITPipeline, decode_image_token_ids
+from itit_hf.emoji_scenes.kinds import KINDS
 from itit_hf.emoji_scenes.recogniser import INPUT_SIZE, SceneRecogniser, to_pixel_values
 from itit_hf.eval_data import PRESETS, open_evaluation
 from itit_hf.image_processing_itit import load_image
 from itit_hf.metrics.captions import caption_scores
 from itit_hf.metrics.coco_captions import coco_caption_scores, missing_for_coco, missing_for_spice
 from itit_hf.metrics.pictures import picture_scores
+from itit_hf.metrics.retrieval import clip_score, hard_texts, r_precision, random_others
+from itit_hf.scorers import DualEncoderScorer
 from itit_hf.vq_evaluation import CodeCounter, code_entropy, code_usage
 
 logger = logging.getLogger(__name__)
@@ -45,8 +49,28 @@ logger = logging.getLogger(__name__)
 INCEPTION_URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 LIBRARIES = ("itit_hf", "torch", "transformers", "diffusers", "numpy", "Pillow", "torchmetrics", "pycocoevalcap")
+NUM_OTHERS = 99  # wrong prompts of R-precision
+# Words of which one may stand for another in the hard R-precision, where they occur in the prompts.
+HARD_WORDS = (
+    ("red", "orange", "yellow", "green", "blue", "purple", "pink", "teal", "brown", "black", "white", "gray"),
+    ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    tuple(KINDS),
+)
 # Figures of the row for the card, where they were measured.
-COLUMNS = ("fid", "precision", "recall", "density", "coverage", "cider_d", "coco_cider", "bleu_4", "rouge_l")
+COLUMNS = (
+    "fid",
+    "clip_score",
+    "r_precision",
+    "r_precision_hard",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+    "cider_d",
+    "coco_cider",
+    "bleu_4",
+    "rouge_l",
+)
 
 
 @dataclass
@@ -209,9 +233,9 @@ def evaluate_captions(pipe: ITITPipeline, rows: Iterable[dict], options, report:
         report.leave_out("SPICE", missing_for_spice())
 
 
-def draw(pipe: ITITPipeline, prompts: list[str], network: FeatureNetwork, options):
-    """Draw every prompt; features, use of the codes, and the side of a picture."""
-    features, counter, size = [], CodeCounter(pipe.model.config.codebook_size), None
+def draw(pipe: ITITPipeline, prompts: list[str], network: FeatureNetwork, scorer, options):
+    """Draw every prompt; features, use of the codes, the side of a picture, and embeddings if there is a scorer."""
+    features, counter, size, embeds = [], CodeCounter(pipe.model.config.codebook_size), None, []
     for n, batch in enumerate(tqdm(list(batches(prompts, options.batch_size)), desc="drawn pictures")):
         ids = pipe(
             batch,
@@ -227,7 +251,9 @@ def draw(pipe: ITITPipeline, prompts: list[str], network: FeatureNetwork, option
         pictures = pipe.image_processor.postprocess(pixel_values, output_type="pil")
         size = pictures[0].width
         features.append(network.features(pictures))
-    return torch.cat(features), counter.counts, size
+        if scorer is not None:
+            embeds.append(scorer.embed_images(pictures))
+    return torch.cat(features), counter.counts, size, torch.cat(embeds) if embeds else None
 
 
 def look(pipe: ITITPipeline, rows: Iterable[dict], network: FeatureNetwork, size: int, options):
@@ -243,9 +269,40 @@ def look(pipe: ITITPipeline, rows: Iterable[dict], network: FeatureNetwork, size
     return torch.cat(features), counter.counts, digest.hexdigest()[:16]
 
 
-def evaluate_pictures(pipe: ITITPipeline, data, network: FeatureNetwork, options, report: Report):
+def evaluate_prompts(scorer: DualEncoderScorer, image_embeds: torch.Tensor, prompts, options, report: Report):
+    """How well drawn pictures go with their prompts, and whether they go better with others."""
+    text_embeds = scorer.embed_texts(prompts)
+    cosines = (image_embeds * text_embeds).sum(dim=-1)  # (B,)
+    judge = f"{Path(options.scorer).name}, weights {weights_hash(options.scorer)}"
+    sample = (len(prompts), text_hash(prompts))
+    formula = "clip_score is the mean of 100 * max(cos, 0), clip_score_w of 2.5 * max(cos, 0)"
+    report.add(clip_score(cosines), f"{formula}; {judge}; {scorer.truncated} texts cut", *sample)
+    if len(set(prompts)) < 2:
+        report.leave_out("R-precision", "all prompts are the same")
+        return
+    others = random_others(prompts, NUM_OTHERS, options.seed).to(image_embeds.device)  # (B, N)
+    scores = (text_embeds[others] @ image_embeds[..., None])[..., 0]  # (B, N)
+    protocol = f"own prompt above {others.size(1)} random others, which say something else; a tie is a miss"
+    report.add({"r_precision": r_precision(cosines, scores)}, f"{protocol}; {judge}", *sample)
+    said = {word for prompt in prompts for word in prompt.lower().split()}
+    groups = [[word for word in group if word in said] for group in HARD_WORDS]
+    changed = [hard_texts(prompt, groups) for prompt in prompts]
+    with_any = [i for i, texts in enumerate(changed) if texts]
+    if not with_any:
+        report.leave_out("hard R-precision", "no prompt has a word that can be changed for another of its group")
+        return
+    wrong = scorer.embed_texts([text for texts in changed for text in texts]).split([len(texts) for texts in changed])
+    scores = torch.stack([(wrong[i] @ image_embeds[i]).max() for i in with_any])[:, None]  # (B, 1)
+    protocol = "own prompt above all copies with one colour, number or thing changed; a tie is a miss"
+    hard = {"r_precision_hard": r_precision(cosines[with_any], scores)}
+    report.add(hard, f"{protocol}; {judge}", len(with_any), sample[1])
+
+
+def evaluate_pictures(pipe: ITITPipeline, data, network: FeatureNetwork, scorer, options, report: Report):
     """Draw every prompt, and hold the pictures against the true ones."""
-    drawn, drawn_counts, size = draw(pipe, data.prompts, network, options)
+    drawn, drawn_counts, size, embeds = draw(pipe, data.prompts, network, scorer, options)
+    if scorer is not None:
+        evaluate_prompts(scorer, embeds, data.prompts, options, report)
     true, true_counts, pixels_hash = look(pipe, data.references, network, size, options)
     sample = (len(drawn), text_hash([data.prompts, pixels_hash]))
     preset = PRESETS[options.preset]
@@ -314,6 +371,7 @@ def parse_args(arguments: list[str] | None = None):
     parser.add_argument("--seed", type=int, default=0, help="Sample i is drawn from this seed plus i.")
     parser.add_argument("--batch_size", type=int, default=32, help="Samples at a time.")
     parser.add_argument("--recogniser", default="checkpoints/emoji-scenes-recogniser", help="Folder or Hub id.")
+    parser.add_argument("--scorer", help="Dual encoder of CLIPScore and R-precision: folder or Hub id.")
     parser.add_argument("--inception_weights", help=f"File of {INCEPTION_FILE}; torch's cache by default.")
     parser.add_argument("--output", default="out/evaluation.json", help="JSON; the row for the card stands beside.")
     return parser.parse_args(arguments)
@@ -338,7 +396,10 @@ def main(arguments: list[str] | None = None) -> dict:
     if options.directions != "pictures":
         evaluate_captions(pipe, data.to_describe, options, report)
     if network is not None:
-        evaluate_pictures(pipe, data, network, options, report)
+        scorer = DualEncoderScorer.from_pretrained(options.scorer, options.batch_size) if options.scorer else None
+        if scorer is not None:
+            scorer.model.to(device)
+        evaluate_pictures(pipe, data, network, scorer, options, report)
     if options.directions == "both" and options.num_cycles:
         evaluate_cycle(pipe, data.prompts[: options.num_cycles], options, report)
     path = Path(options.output)

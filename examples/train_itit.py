@@ -26,12 +26,14 @@ The paper's ITIT-B (Table 3; its authors trained ITIT-H for 10.9 days on 512 TPU
 
 import logging
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
 from datasets import Dataset
 from diffusers import VQModel
 from transformers import AutoModelForTextEncoding, AutoTokenizer, set_seed
+from transformers.utils import is_protobuf_available, is_sentencepiece_available
 
 from itit_hf import (
     ITITConfig,
@@ -108,12 +110,23 @@ class ScriptArguments:
     scenes_num_kinds: int = 24
 
 
+def load_tokenizer(source: str, **options):
+    """A tokenizer; many on the Hub are a SentencePiece model alone, and transformers does not say what reads that."""
+    try:
+        return AutoTokenizer.from_pretrained(source, **options)
+    except (ImportError, ValueError) as error:
+        if is_sentencepiece_available() and is_protobuf_available():
+            raise
+        wanted = "if it is a SentencePiece model, it needs pip install 'itit-hf[sentencepiece]'"
+        raise ImportError(f"the tokenizer of `{source}` cannot be read; {wanted}") from error
+
+
 def load_frozen_parts(args: ScriptArguments):
     """Text encoder and processor: everything that is used as it is."""
     text_source = args.text_encoder or args.frozen_parts
     subfolders = {"subfolder": "tokenizer"}, {"subfolder": "text_encoder"}
     tokenizer_at, encoder_at = ({}, {}) if args.text_encoder else subfolders
-    tokenizer = AutoTokenizer.from_pretrained(text_source, **tokenizer_at)
+    tokenizer = load_tokenizer(text_source, **tokenizer_at)
     text_encoder = AutoModelForTextEncoding.from_pretrained(text_source, **encoder_at)
     image_source = args.image_tokenizer or args.frozen_parts
     image_at = {} if args.image_tokenizer else {"subfolder": "image_tokenizer"}
@@ -163,9 +176,9 @@ def columns_of(args: ScriptArguments, stream: str) -> dict[str, str]:
 
 
 def load_streams(
-    args: ScriptArguments, objectives: list[str], processor, bad_images: str = "raise"
+    args: ScriptArguments, names: Iterable[str], processor, bad_images: str = "raise"
 ) -> tuple[dict, Dataset | None]:
-    """The streams that the objectives read, and held-out pairs, with their pictures as token ids."""
+    """The streams of these names, and held-out pairs, with their pictures as token ids."""
     sources = {
         "paired": (args.paired_dataset, args.paired_split),
         "image": (args.image_dataset, args.image_split),
@@ -179,9 +192,9 @@ def load_streams(
         sources = {name: (at, split) if at else (world, split or name) for name, (at, split) in sources.items()}
         evaluation = (world, args.eval_split or "validation")
     streams = {}
-    for name in dict.fromkeys(OBJECTIVES[objective] for objective in objectives):
+    for name in dict.fromkeys(names):
         if sources[name][0] is None:
-            raise ValueError(f"the objectives {objectives} need `--{name}_dataset`")
+            raise ValueError(f"the stream `{name}` needs `--{name}_dataset`")
         rows = load_rows(*sources[name], columns_of(args, name), args.stream_rows)
         streams[name] = rows if name == "text" else add_image_token_ids(rows, processor, bad_images=bad_images)
     if evaluation[1] is None:
@@ -197,7 +210,8 @@ def main(arguments: list[str] | None = None):
     set_seed(training_args.seed)
     text_encoder, processor = load_frozen_parts(args)
     with training_args.main_process_first(desc="data"):
-        streams, eval_pairs = load_streams(args, training_args.objectives, processor, training_args.bad_images)
+        names = [OBJECTIVES[objective] for objective in training_args.objectives]
+        streams, eval_pairs = load_streams(args, names, processor, training_args.bad_images)
     with_pictures = next(rows for name, rows in streams.items() if name != "text")
     num_image_tokens = len(with_pictures[0]["image_token_ids"])
     model = create_model(args, text_encoder, processor, num_image_tokens)

@@ -58,8 +58,8 @@ class ScriptArguments:
     dataset: str | None = None
     split: str | None = None
     num_held_out: int = 4
-    new_kind: str = "octopus"
-    new_colour: str = "purple"
+    new_kind: str = "dinosaur"
+    new_colour: str = "green"
     new_style: str = "openmoji"
     num_pictures: int = 20
     prompts: list[str] = field(default_factory=list)

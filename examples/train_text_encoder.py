@@ -119,9 +119,10 @@ def build_model(script_args: ScriptArguments, tokenizer) -> T5ForConditionalGene
     return T5ForConditionalGeneration(config)
 
 
-def main():
+def main(arguments: list[str] | None = None):
+    """Read, build, train, save."""
     parser = HfArgumentParser((ScriptArguments, TextEncoderTrainingArguments))
-    script_args, training_args = parser.parse_args_into_dataclasses()
+    script_args, training_args = parser.parse_args_into_dataclasses(arguments)
     set_seed(training_args.seed)
 
     documents = Dataset.from_dict({"text": read_documents(script_args)})

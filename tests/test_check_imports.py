@@ -116,6 +116,10 @@ def test_the_package_must_not_import_a_subpackage(problems_with):
     assert problem.startswith("src/itit_hf/cycle.py:1: `cycle` imports the subpackage `emoji_scenes`")
 
 
+def test_a_subpackage_that_has_a_row_may_be_imported(problems_with):
+    assert problems_with(metrics__in__captions="", cycle="from .metrics.captions import a\n") == []
+
+
 def test_a_folder_without_the_package_is_a_problem(tmp_path):
     (problem,) = check_imports.check(tmp_path)
     assert "name the repository with --root" in problem

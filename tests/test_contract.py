@@ -77,6 +77,13 @@ def test_the_attention_implementation_can_be_chosen_at_loading(model, implementa
     assert torch.equal(said(loaded, num_beams=3), said(model, num_beams=3))
 
 
+@pytest.mark.parametrize("implementation", ["flex_attention", "flash_attention_2"])
+def test_an_attention_that_is_not_there_is_refused(model, implementation, tmp_path):
+    model.save_pretrained(tmp_path)
+    with pytest.raises((ImportError, ValueError), match="does not support"):
+        ITITForPreTraining.from_pretrained(tmp_path, attn_implementation=implementation)
+
+
 def test_the_encoder_records_each_layer():
     encoder = ITITModel(tiny_config()).eval()
     encoder.set_attn_implementation("eager")
@@ -191,6 +198,12 @@ def test_layerwise_casting_stores_less_and_computes_as_before(pipe):
     pipe.image_tokenizer.enable_layerwise_casting(**storage)
     assert pipe.model.model.layers[0].fc1.weight.dtype == torch.float8_e4m3fn
     assert tasks(pipe)[1].isfinite().all()
+
+
+def test_offloading_whole_components_changes_nothing(pipe):
+    expected = drawn(pipe)
+    pipe.enable_model_cpu_offload(device="cpu")  # the hooks of a GPU, on a machine that has none
+    assert torch.equal(drawn(pipe), expected) and len(tasks(pipe)[0]) == 1
 
 
 def test_an_image_tokenizer_is_offloaded_whole(pipe):

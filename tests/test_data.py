@@ -117,6 +117,19 @@ def test_streams_that_cannot_be_read_are_named(name, rows, message):
         Stream(name, rows)
 
 
+def test_the_weight_of_a_pair_comes_with_it(processor):
+    rows = [row | {"pair_weight": i / 8} for i, row in enumerate(tiny_pairs(4))]
+    stream = Stream("paired", rows)
+    batch = ITITCollator(processor)([("paired", stream.sample(position)) for position in range(4)])
+    assert batch["paired"]["pair_weight"].tolist() == [stream.row_index(position) / 8 for position in range(4)]
+
+
+@pytest.mark.parametrize("weight", [None, -0.1, float("nan"), float("inf")])
+def test_a_weight_that_is_none_is_named(weight):
+    with pytest.raises(ValueError, match="`pair_weight` of row 0"):
+        Stream("paired", [next(iter(tiny_pairs(1))) | {"pair_weight": weight}]).sample(0)
+
+
 def test_a_row_without_captions_is_named():
     with pytest.raises(ValueError, match="row 0 of the stream `text` has no caption"):
         Stream("text", [{"text": []}]).sample(0)

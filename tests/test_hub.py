@@ -84,6 +84,24 @@ def test_a_model_comes_back_by_its_revision(server):
     assert "itit" in ModelCard.load("user/model").data.tags
 
 
+def test_the_card_of_a_model_says_how_to_open_it_and_what_is_not_known(server):
+    ITITForCaptioning(tiny_pipeline().model.config).push_to_hub("user/model", facts={"licence": "apache-2.0"})
+    card = ModelCard.load("user/model")
+    assert (card.data.library_name, card.data.pipeline_tag) == ("itit_hf", "image-text-to-text")
+    assert card.data.license == "apache-2.0" and 'ITITForCaptioning.from_pretrained("user/model")' in card.text
+    assert "transformers model" not in card.text and "Not recorded: description" in card.text
+
+
+def test_the_card_that_a_model_has_stays_and_gets_its_tags(server):
+    model = tiny_pipeline().model
+    model.push_to_hub("user/model")
+    by_hand = b"---\ntags: [mine]\n---\nby hand\n"
+    HfApi().upload_file(path_or_fileobj=by_hand, path_in_repo="README.md", repo_id="user/model")
+    model.push_to_hub("user/model", tags=["new"])
+    card = ModelCard.load("user/model")
+    assert card.data.tags == ["mine", "new"] and card.text.strip() == "by hand"
+
+
 def test_a_large_file_is_stored_apart_in_shards_and_comes_back_whole(server):
     model = tiny_pipeline().model
     model.push_to_hub("user/shards", max_shard_size="60KB")

@@ -7,9 +7,11 @@ from diffusers import VQModel
 from itit_hf.image_tokenization_itit import (
     PatchVQModel,
     decode_image_token_ids,
+    decode_soft_image_tokens,
     downsampling_factor,
     encode_images,
 )
+from itit_hf.straight_through import straight_through
 
 
 @torch.no_grad()
@@ -191,3 +193,21 @@ def test_ids_that_are_no_codes_are_refused(image_tokenizer, ids, message):
 def test_a_decoder_that_would_outgrow_the_pixels_is_refused():
     with pytest.raises(ValueError, match="`patch_size` must be a multiple of 8"):
         patch_tokenizer(block_out_channels=(8, 8, 8, 8))
+
+
+@pytest.mark.parametrize("create", [patch_tokenizer, vqgan])
+def test_soft_tokens_are_decoded_as_their_argmax_with_the_gradient_of_the_softmax(create):
+    tokenizer, ids = create().requires_grad_(False), torch.randint(23, (2, 16))
+    logits = torch.randn(2, 3, 23, requires_grad=True)
+    positions = torch.tensor([[0, 5, 9], [1, 2, 15]])
+    pixels = decode_soft_image_tokens(tokenizer, ids, logits, positions)
+    torch.testing.assert_close(pixels, decode_image_token_ids(tokenizer, ids.scatter(1, positions, logits.argmax(-1))))
+    (gradient,) = torch.autograd.grad(pixels.square().sum(), logits)
+    codebook = tokenizer.quantize.embedding.weight  # (23, C)
+    codes = codebook[ids].scatter(
+        1, positions[..., None].expand(-1, -1, codebook.size(1)), straight_through(logits) @ codebook
+    )
+    latents = codes.transpose(1, 2).reshape(2, -1, 4, 4)
+    by_hand = tokenizer.decode(latents).sample.clamp(-1, 1)  # each is its own nearest code, and passes gradients on
+    torch.testing.assert_close(gradient, torch.autograd.grad(by_hand.square().sum(), logits)[0])
+    assert gradient.abs().sum() > 0

@@ -37,6 +37,15 @@ def test_uniform_logits_cost_the_logarithm_of_the_number_of_classes():
     assert caption_loss(torch.zeros(1, 2, 8), torch.tensor([[1, 5]])).item() == pytest.approx(math.log(8))
 
 
+@pytest.mark.parametrize("loss", [caption_loss, masked_image_loss])
+def test_a_sample_counts_as_much_as_its_weight_whatever_its_neighbours_weigh(loss):
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 5, 7), torch.randint(7, (2, 5))
+    first, second = (loss(logits[b : b + 1], labels[b : b + 1]) for b in range(2))
+    weighted = loss(logits, labels, sample_weights=torch.tensor([0.25, 2.0]))
+    torch.testing.assert_close(weighted, (0.25 * first + 2.0 * second) / 2)
+
+
 def test_a_sample_does_not_weigh_by_its_length():
     logits = torch.randn(2, 4, 5)
     labels = torch.tensor([[1, 2, 3, 4], [1, -100, -100, -100]])

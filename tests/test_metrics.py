@@ -12,6 +12,7 @@ import torch
 from itit_hf.metrics import coco_captions
 from itit_hf.metrics.captions import (
     CiderD,
+    bad_endings,
     bleu,
     caption_diversity,
     caption_scores,
@@ -208,3 +209,10 @@ def test_scores_of_alike_pictures_are_near_those_of_true_halves():
 def test_features_that_do_not_fit_are_refused(shape):
     with pytest.raises(ValueError, match="`features` and `reference`"):
         picture_scores(torch.zeros(shape), torch.zeros(10, 2))
+
+
+def test_a_caption_that_breaks_off_is_a_bad_ending():
+    said = [["a", "red", "bus", "on", "the"], ["a", "bus"], [], ["the", "bus", "on", "the", "left"]]
+    assert bad_endings(said) == 0.5
+    with pytest.raises(ValueError, match="`candidates` must have at least one caption, got none"):
+        bad_endings([])

@@ -289,3 +289,11 @@ def test_code_embeddings_keep_the_codebooks_neighbourhoods(model):
 def test_hidden_states_can_be_recorded(model):
     output = model.model(pictures(1), output_hidden_states=True)
     assert len(output.hidden_states) == model.config.num_hidden_layers + 1
+
+
+def test_several_texts_of_one_image_are_read_as_if_it_came_again(model):
+    image, ids = pictures(2), caption_ids(model.config, [3, 4], [5, 6], [7, 8], [9, 3])
+    together = model(input_ids=ids, image_token_ids=image).logits
+    torch.testing.assert_close(
+        together, model(input_ids=ids, image_token_ids=image.repeat_interleave(2, dim=0)).logits
+    )

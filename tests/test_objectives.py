@@ -50,6 +50,24 @@ def smoothed(log_probs, label):
     return -0.9 * log_probs[label] - 0.1 * log_probs.mean()
 
 
+def test_a_pair_without_weight_counts_in_image_to_image_alone(model, batch):
+    loss_of = objectives(model, "t2i", "i2t", "i2i")
+    plain = loss_of(model, batch)
+    ones = loss_of(model, {"paired": batch["paired"] | {"pair_weight": torch.ones(4)}})
+    none = loss_of(model, {"paired": batch["paired"] | {"pair_weight": torch.zeros(4)}})
+    assert ones == plain
+    assert none == {"t2i": 0.0, "i2t": 0.0, "i2i": plain["i2i"]}
+
+
+@pytest.mark.parametrize("name", ["t2i", "i2t"])
+def test_the_weight_of_a_pair_scales_its_own_loss(model, batch, name):
+    loss_of = objectives(model, name)
+    weights = torch.tensor([1.0, 0.5, 0.0, 2.0])
+    alone = [loss_of(model, {"paired": {k: v[b : b + 1] for k, v in batch["paired"].items()}})[name] for b in range(4)]
+    weighted = loss_of(model, {"paired": batch["paired"] | {"pair_weight": weights}})[name]
+    torch.testing.assert_close(weighted, (torch.stack(alone) * weights).mean(), atol=1e-5, rtol=1e-5)
+
+
 def test_text_to_image_equals_the_hand_written_reference(model, batch):
     loss_of = objectives(model, "t2i")
     paired, settings = batch["paired"], loss_of.settings

@@ -10,7 +10,7 @@ from itit_hf import ITITPipeline, processing_itit
 from itit_hf.likelihood import caption_log_likelihoods
 from itit_hf.pipeline_itit import ITITPipelineOutput
 
-from .testing_utils import generators, tiny_pairs, tiny_pipeline
+from .testing_utils import generators, tiny_dual_encoder, tiny_pairs, tiny_pipeline
 
 
 @pytest.fixture
@@ -213,12 +213,41 @@ def test_return_best_gives_pictures_and_their_scores(pipe):
     assert pipe("a bus", num_inference_steps=2).scores is None
 
 
+class Redness:
+    """A judge that likes red, whatever is said; notes what it was shown."""
+
+    def score(self, images, texts):
+        self.texts = texts
+        return torch.tensor([float(np.asarray(image)[..., 0].mean()) for image in images])
+
+
+def test_rerank_keeps_the_pictures_that_another_judge_likes_best(pipe):
+    judge, options = Redness(), {"num_images_per_prompt": 4, "num_inference_steps": 2}
+    prompts = ["a red bus", "a blue fish"]
+    every = pipe(prompts, **options, generator=generators(*range(8))).images
+    best = pipe(prompts, **options, generator=generators(*range(8)), rerank=judge, return_best=2)
+    assert judge.texts == ["a red bus"] * 4 + ["a blue fish"] * 4
+    liked = judge.score(every, []).view(2, 4)
+    assert torch.equal(best.scores.view(2, 2), liked.sort(dim=1, descending=True).values[:, :2])
+    assert torch.equal(judge.score(best.images, []), best.scores)
+
+
+def test_the_best_of_eight_by_a_dual_encoder_is_at_least_the_first(pipe):
+    torch.manual_seed(0)
+    scorer = tiny_dual_encoder()
+    options = {"num_images_per_prompt": 8, "num_inference_steps": 2, "rerank": scorer}
+    ranked = pipe(["a red bus", "a blue fish"], **options, generator=generators(*range(16)), return_best=8)
+    assert ranked.scores.view(2, 8)[:, 0].mean() >= ranked.scores.mean()
+    torch.testing.assert_close(scorer.score(ranked.images[:8], ["a red bus"] * 8), ranked.scores[:8])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"prompt": "a", "return_best": 3}, r"from 1 to `num_images_per_prompt` \(2\), got 3"),
         ({"prompt": "a", "return_best": 0}, "`return_best` must be an integer from 1"),
         ({"prompt_embeds": torch.zeros(1, 2, 10), "return_best": 1}, "`prompt_embeds` have none"),
+        ({"prompt": "a", "rerank": Redness()}, "`rerank` chooses the pictures of `return_best`"),
     ],
 )
 def test_a_wrong_return_best_is_named(pipe, arguments, message):

@@ -13,6 +13,7 @@ from itit_hf import ITITProcessor
 from itit_hf.image_processing_itit import ITITImageProcessorPil
 from itit_hf.span_corruption import train_unigram_tokenizer
 
+from .examples.test_examples import script
 from .testing_utils import tiny_pipeline
 
 sentencepiece = pytest.importorskip("sentencepiece", reason="pip install 'itit-hf[sentencepiece]'")
@@ -114,3 +115,17 @@ def test_a_tokenizer_of_ones_own_takes_the_place_of_t5s(tmp_path):
     processor = ITITProcessor(ITITImageProcessorPil(size={"height": 16, "width": 16}), loaded)
     ids = processor(text="a red bus")["input_ids"]
     assert ids[0, -1] == 1 and processor.decode(ids[0]) == "a red bus"
+
+
+def failing(*_, **__):
+    raise ValueError("what transformers says of tiktoken")
+
+
+def test_the_extra_that_a_sentencepiece_model_needs_is_named(checkpoint, monkeypatch):
+    _, folder, _ = checkpoint
+    train_itit = script("train_itit")
+    assert train_itit.load_tokenizer(str(folder)).tokenize("a red bus")
+    monkeypatch.setattr(train_itit, "is_sentencepiece_available", lambda: False)
+    monkeypatch.setattr(train_itit.AutoTokenizer, "from_pretrained", failing)
+    with pytest.raises(ImportError, match=r"pip install 'itit-hf\[sentencepiece\]'"):
+        train_itit.load_tokenizer(str(folder))

@@ -187,7 +187,7 @@ def test_gradient_norms_of_sharded_weights_are_refused(tmp_path, monkeypatch):
         self.is_fsdp_enabled = True
 
     monkeypatch.setattr(ITITTrainer, "create_accelerator_and_postprocess", shard)
-    with pytest.raises(ValueError, match="`gradient_norm_steps` must be 0 when FSDP or DeepSpeed shards, got 5"):
+    with pytest.raises(ValueError, match="`gradient_norm_steps` must be 0 when FSDP shards, got 5"):
         make_trainer(tmp_path, gradient_norm_steps=5)
 
 

@@ -5,7 +5,19 @@
 import PIL.Image
 import torch
 from datasets import Dataset
-from transformers import T5Config, T5EncoderModel, T5Tokenizer
+from transformers import (
+    BertConfig,
+    BertModel,
+    BertTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+    VisionTextDualEncoderModel,
+    VisionTextDualEncoderProcessor,
+    ViTConfig,
+    ViTModel,
+)
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 from itit_hf.configuration_itit import ITITConfig
 from itit_hf.image_processing_itit import ITITImageProcessorPil
@@ -13,6 +25,7 @@ from itit_hf.image_tokenization_itit import PatchVQModel
 from itit_hf.modeling_itit import ITITForPreTraining
 from itit_hf.pipeline_itit import ITITPipeline
 from itit_hf.scheduling_itit import ITITScheduler
+from itit_hf.scorers import DualEncoderScorer
 
 
 def tiny_config(**changes) -> ITITConfig:
@@ -83,6 +96,23 @@ def tiny_pipeline(**changes) -> ITITPipeline:
         image_processor=ITITImageProcessorPil(size={"height": 16, "width": 16}),
         scheduler=ITITScheduler(mask_token_id=23, temperature=2.0),
     )
+
+
+def tiny_bert_tokenizer() -> BertTokenizer:
+    """The same ten words, and letters for the rest."""
+    letters = "abcdefghilnorstu"
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS[:-1], *letters, *("##" + x for x in letters)]
+    return BertTokenizer(vocab={piece: i for i, piece in enumerate(pieces)}, model_max_length=20)
+
+
+def tiny_dual_encoder() -> DualEncoderScorer:
+    """A ViT of 16 x 16 pixels and a BERT, of the current seed."""
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    image_tower = ViTModel(ViTConfig(**sizes, image_size=16, patch_size=8))
+    text_tower = BertModel(BertConfig(**sizes, vocab_size=48, max_position_embeddings=20))
+    model = VisionTextDualEncoderModel(vision_model=image_tower, text_model=text_tower)
+    image_processor = ViTImageProcessorPil(size={"height": 16, "width": 16})
+    return DualEncoderScorer(model, VisionTextDualEncoderProcessor(image_processor, tiny_bert_tokenizer()))
 
 
 def tiny_pairs(num_rows: int = 24) -> Dataset:

@@ -21,6 +21,7 @@ _import_structure = {
     "image_tokenization_itit": ["PatchVQModel", "decode_image_token_ids", "encode_images"],
     "modeling_itit": ["ITITForCaptioning", "ITITForImageGeneration", "ITITForPreTraining", "ITITModel"],
     "processing_itit": ["ITITProcessor"],
+    "scorers": ["DualEncoderScorer"],
     "likelihood": ["ITITScoreOutput", "caption_log_likelihoods"],
     "cycle_generation": ["ITITCycleDrift", "ITITCycleOutput", "cycle_drift", "word_f1"],
     "pipeline_itit": ["ITITPipeline", "ITITPipelineOutput"],
@@ -29,6 +30,8 @@ _import_structure = {
     "objectives": ["ITITObjectives", "ObjectiveSettings"],
     "training_args": ["ITITTrainingArguments"],
     "trainer": ["ITITTrainer"],
+    "rewards": ["CiderD", "ClipAgg", "ClipCos", "ClipImageReward", "Naturalness"],
+    "reward_trainer": ["ITITRewardConfig", "ITITRewardTrainer"],
 }
 
 _module_of = {name: module for module, names in _import_structure.items() for name in names}

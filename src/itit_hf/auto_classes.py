@@ -17,7 +17,7 @@ MODEL_TYPE = "itit"
 AUTO_PACKAGE = "transformers.models.auto"
 
 # Module of AUTO_PACKAGE -> its tables -> what they say of MODEL_TYPE.
-AUTO_NAMES = {
+AUTO_NAMES: dict[str, dict] = {
     "configuration_auto": {"CONFIG_MAPPING_NAMES": "ITITConfig"},
     "modeling_auto": {
         "MODEL_MAPPING_NAMES": "ITITModel",

@@ -11,7 +11,7 @@ INITIALIZERS = ("normal", "xavier")
 
 # Totals without T5 and VQ tokenizer: 221M, 487M and 868M in Table 3. The paper does not give the decoder widths of L
 # and H; these are the multiples of a 64-wide head whose totals come nearest (asserted by a test to be within 5%).
-PRESETS = {
+PRESETS: dict[str, dict] = {
     "tiny": {
         "codebook_size": 512,
         "num_image_tokens": 64,

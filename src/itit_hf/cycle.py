@@ -56,6 +56,51 @@ class CycleOutput:
     second_leg: PassOutput
 
 
+def resample_image_tokens(
+    model,
+    image_token_ids: torch.Tensor,
+    masked: dict[str, torch.Tensor | None],
+    condition: dict[str, torch.Tensor],
+    noise: torch.Tensor | None = None,
+    wanted: torch.Tensor | None = None,
+    encoder_gradient_scale: float = 1.0,
+) -> tuple[dict[str, torch.Tensor], PassOutput]:
+    r"""Draw hidden tokens of a picture anew, $\tilde i_k = \arg\max_i p(i_k | I'_M, T)$, in one step with a gradient.
+
+    What the second leg of text -> image -> text reads, and what a reward for pictures looks at.
+
+    Args:
+        model: Called like [`ITITForPreTraining`]; the wrapped one when it is distributed.
+        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): I'.
+        masked (`dict`): M, from [`~masking.draw_mask`].
+        condition (`dict`): `text_embeds` and `text_attention_mask`, see [`~passes.draw_pass`].
+        noise (`torch.FloatTensor` of shape `(batch_size, num_image_tokens, codebook_size)`, *optional*):
+            [`gumbel_noise`], for the straight-through Gumbel softmax; none is the plain one.
+        wanted (`torch.BoolTensor` of shape `(batch_size, num_image_tokens)`, *optional*):
+            Which tokens to draw; the hidden ones by default.
+        encoder_gradient_scale (`float`, *optional*, defaults to 1.0): See [`ITITForPreTraining`].
+
+    Returns:
+        `(image, drawn)`: the picture by the names of the model's arguments, `image_token_ids`, and `soft_logits` of
+        shape `(batch_size, num_drawn, codebook_size)` at `soft_positions`; and the [`~passes.PassOutput`].
+    """
+    drawn = draw_pass(
+        model,
+        image_token_ids,
+        masked,
+        condition,
+        encoder_gradient_scale=encoder_gradient_scale,
+        wanted=wanted,
+    )  # p(i_k | I'_M, T)
+    logits = drawn.image_logits  # (B, M, V)
+    if noise is not None:
+        logits = logits + noise.gather(1, drawn.positions[..., None].expand_as(logits)).to(logits.dtype)
+    # Rows that hide fewer tokens are filled up with visible ones: these stay what they are, and get no gradient.
+    visible = F.one_hot(image_token_ids.gather(1, drawn.positions), logits.size(-1)).to(logits.dtype)
+    logits = torch.where(drawn.valid[..., None], logits, visible)
+    return {"image_token_ids": image_token_ids, "soft_logits": logits, "soft_positions": drawn.positions}, drawn
+
+
 def t2i2t_loss(
     model,
     config,
@@ -93,10 +138,10 @@ def t2i2t_loss(
     """
     condition = {"text_embeds": text_embeds, "text_attention_mask": text["attention_mask"]}
     wanted = _read_by_the_second_leg(masks, reconstruction)
-    drawn = draw_pass(
-        model, synthetic_image_token_ids, masks[0], condition, encoder_gradient_scale=0.0, wanted=wanted
-    )  # p(i_k | I'_M, T); no gradient into this encoder pass
-    image = _reconstructed_image(synthetic_image_token_ids, drawn, noise, code_gradient)  # I~
+    image, drawn = resample_image_tokens(
+        model, synthetic_image_token_ids, masks[0], condition, noise, wanted, 0.0
+    )  # I~; no gradient into this encoder pass
+    image["soft_code_gradient"] = code_gradient == "trained"
     described = describe_pass(
         model, config, image, masks[1], text, text_gradient_scale
     )  # p(t_l | I~_M, t_0 ... t_l-1)
@@ -122,8 +167,8 @@ def t2i2t_half_loss(
     condition = {"text_embeds": text_embeds, "text_attention_mask": text["attention_mask"]}
     wanted = _read_by_the_second_leg(masks, reconstruction)
     with torch.no_grad():
-        drawn = draw_pass(model, synthetic_image_token_ids, masks[0], condition, wanted=wanted)
-    image = _reconstructed_image(synthetic_image_token_ids, drawn, noise, code_gradient)
+        image, drawn = resample_image_tokens(model, synthetic_image_token_ids, masks[0], condition, noise, wanted)
+    image["soft_code_gradient"] = code_gradient == "trained"
     described = describe_pass(model, config, image, masks[1], text, text_gradient_scale)
     loss = caption_loss(described.text_logits, described.text_labels, label_smoothing)
     return CycleOutput(loss, drawn, described)
@@ -193,24 +238,6 @@ def _read_by_the_second_leg(masks: Masks, reconstruction: str) -> torch.Tensor:
     said = first if reconstruction == "hidden" else torch.ones_like(first)
     wanted = said & ~second
     return torch.where(wanted.any(), wanted, said)  # with nothing to say the image decoder would get no gradient
-
-
-def _reconstructed_image(
-    image_token_ids: torch.Tensor, drawn: PassOutput, noise: torch.Tensor | None, code_gradient: str
-) -> dict:
-    """I~ by the names of the model's arguments: logits where the first leg spoke, ids elsewhere."""
-    logits = drawn.image_logits  # (B, M, V)
-    if noise is not None:
-        logits = logits + noise.gather(1, drawn.positions[..., None].expand_as(logits)).to(logits.dtype)
-    # Rows that hide fewer tokens are filled up with visible ones: these stay what they are, and get no gradient.
-    visible = F.one_hot(image_token_ids.gather(1, drawn.positions), logits.size(-1)).to(logits.dtype)
-    logits = torch.where(drawn.valid[..., None], logits, visible)
-    return {
-        "image_token_ids": image_token_ids,
-        "soft_logits": logits,
-        "soft_positions": drawn.positions,
-        "soft_code_gradient": code_gradient == "trained",
-    }
 
 
 def _reconstructed_text(text_encoder, described: PassOutput, text: dict[str, torch.Tensor]) -> dict:

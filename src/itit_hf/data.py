@@ -57,7 +57,7 @@ class Stream:
             raise ValueError(f"`bad_images` must be one of {BAD_IMAGE_POLICIES}, got {bad_images!r}")
         self.name, self.rows, self.seed, self.bad_images = name, undecoded(rows), seed, bad_images
         self._check_columns(getattr(rows, "column_names", None) or list(rows[0]))
-        self._epoch, self._order = -1, None
+        self._epoch, self._order = -1, torch.arange(0)
 
     def _check_columns(self, columns: Sequence[str]):
         for column in STREAM_COLUMNS[self.name]:
@@ -78,10 +78,12 @@ class Stream:
         return int(self._order[offset])
 
     def sample(self, position: int) -> dict:
-        """The sample at `position`: its columns, one of its captions, and the position itself.
+        """The sample at `position`: its columns, one of its captions, and the position itself; of a pair also its
+        `pair_weight`, if it has one.
 
         Raises:
-            ValueError: If the row has no caption, or a picture is refused and `bad_images` does not skip it.
+            ValueError: If the row has no caption, its weight is no number of at least 0, or a picture is refused and
+                `bad_images` does not skip it.
         """
         index, picture = self.row_index(position), {}
         if "image" in STREAM_COLUMNS[self.name]:
@@ -94,6 +96,11 @@ class Stream:
             if not captions:
                 raise ValueError(f"row {index} of the stream `{self.name}` has no caption")
             sample["text"] = captions[keyed_integer(self.seed, f"caption/{self.name}", position) % len(captions)]
+        if self.name == "paired" and "pair_weight" in row:
+            weight = row["pair_weight"]
+            if weight is None or not 0.0 <= weight < float("inf"):
+                raise ValueError(f"`pair_weight` of row {index} must be a number of at least 0, got {weight}")
+            sample["pair_weight"] = weight
         return sample
 
     def _picture(self, index: int) -> tuple[int, Mapping, dict]:
@@ -116,7 +123,7 @@ class Stream:
                 return index, row, picture | ({"skipped": skipped} if self.bad_images == "skip" else {})
 
 
-def undecoded(rows: Sequence[Mapping]) -> Sequence[Mapping]:
+def undecoded(rows):
     """The rows with their pictures as files, which [`load_image`] opens: what a library would decode on the way has
     passed no limit of size.
 
@@ -225,6 +232,8 @@ class ITITCollator:
         elif "image" in rows[0]:
             images = [load_image(row["image"]) for row in rows]
             part["pixel_values"] = self.processor.image_processor(images, return_tensors="pt")["pixel_values"]
+        if "pair_weight" in rows[0]:
+            part["pair_weight"] = torch.tensor([float(row["pair_weight"]) for row in rows])  # (B,)
         if "text" in rows[0]:
             texts = [row["text"] for row in rows]
             encoded = self.processor(text=texts, max_length=self.max_text_length, return_tensors="pt")

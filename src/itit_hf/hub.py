@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Uploads to the Hub: of a pipeline with its card and pictures, and of a training that goes on whatever the Hub does.
+"""Uploads to the Hub: of a model and a pipeline with their card, and of a training that goes on whatever the Hub does.
 
 A failed upload is tried again where that can help, and is then said once, in words without the token; what was to be
 uploaded stays where it is on disk.
@@ -15,10 +15,11 @@ from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from time import sleep
+from typing import Any
 
 import torch
 from accelerate.utils import broadcast_object_list
-from huggingface_hub import CommitInfo, HfApi, get_token
+from huggingface_hub import CommitInfo, HfApi, ModelCard, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import PushInProgress, logging
@@ -95,7 +96,7 @@ def with_retries(action: Callable[[], object], what: str, token: str | None = No
 def upload(
     folder: str,
     repo_id: str,
-    commit_message: str,
+    commit_message: str | None,
     token: str | None = None,
     revision: str | None = None,
     create_pr: bool = False,
@@ -108,7 +109,7 @@ def upload(
     Args:
         folder (`str`): What to upload.
         repo_id (`str`): Where to; must exist.
-        commit_message (`str`): Of the commit.
+        commit_message (`str`, *optional*): Of the commit.
         token (`str`, *optional*): The one of this machine by default.
         revision (`str`, *optional*): Branch; main by default.
         create_pr (`bool`, *optional*, defaults to `False`): Open a pull request instead.
@@ -134,8 +135,91 @@ def upload(
     return with_retries(action, f"the upload to {repo_id}", token)
 
 
+def make_repository(repo_id: str, private: bool | None = None, token: str | None = None) -> tuple[str, bool]:
+    """Make a repository if it is not there.
+
+    Args:
+        repo_id (`str`): Repository; in the name of the token's owner if it names none.
+        private (`bool`, *optional*): Of a new repository.
+        token (`str`, *optional*): The one of this machine by default.
+
+    Returns:
+        `tuple[str, bool]`: Its full name, and whether it has a card.
+
+    Raises:
+        UploadError: If it was refused, or failed each time.
+    """
+    create = partial(HfApi().create_repo, repo_id, private=private, token=token, exist_ok=True)
+    repo_id = with_retries(create, f"making {repo_id}", token).repo_id
+    look = partial(HfApi().file_exists, repo_id, CARD, token=token)
+    return repo_id, with_retries(look, f"looking at {repo_id}", token)
+
+
+class ModelHubMixin:
+    """`push_to_hub` of [`ITITModel`] and its heads, as transformers has it, with our card and several attempts."""
+
+    # Of `PreTrainedModel`.
+    save_pretrained: Callable
+    num_parameters: Callable[[], int]
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        max_shard_size: int | str = "50GB",
+        tags: Sequence[str] = (),
+        facts: Mapping | None = None,
+    ) -> CommitInfo:
+        """Upload the network alone, and a card. [`~PipelineHubMixin.push_to_hub`] uploads all that drawing needs.
+
+        The card is written of `facts`; without any, one that the repository has stays.
+
+        Args:
+            repo_id (`str`): Repository, made if it is not there.
+            commit_message (`str`, *optional*): Of the commit.
+            private (`bool`, *optional*): Of a new repository.
+            token (`str`, *optional*): The one of this machine by default.
+            revision (`str`, *optional*): Branch; main by default.
+            create_pr (`bool`, *optional*, defaults to `False`): Open a pull request instead.
+            max_shard_size (`int` or `str`, *optional*, defaults to `"50GB"`): Of a file of weights.
+            tags (`Sequence[str]`): More tags for the card.
+            facts (`Mapping`, *optional*): What the card tells, by the names of [`~modelcard.ModelFacts`].
+
+        Returns:
+            `CommitInfo`.
+
+        Raises:
+            UploadError: If the upload was refused, or failed each time.
+        """
+        repo_id, kept = make_repository(repo_id, private, token)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, max_shard_size=max_shard_size)
+            if kept and not facts:
+                load = partial(ModelCard.load, repo_id, token=token)
+                card = with_retries(load, f"reading the card of {repo_id}", token)
+            else:
+                known: dict[str, Any] = {"name": repo_id.split("/")[-1], "location": repo_id}
+                known |= {"opened_by": type(self).__name__, "parameters": {"model": self.num_parameters()}}
+                card = ModelCard(model_card(ModelFacts(**(known | dict(facts or {})))))
+            card.data.tags = list(dict.fromkeys([*(card.data.tags or ()), *tags])) or None
+            card.save(Path(folder, CARD))
+            message = commit_message or f"Upload {type(self).__name__}"
+            return upload(folder, repo_id, message, token, revision, create_pr)
+
+
 class PipelineHubMixin:
     """`push_to_hub` of [`ITITPipeline`]."""
+
+    # Of `DiffusionPipeline`.
+    save_pretrained: Callable
+    config: Mapping
+    components: Mapping[str, Any]
+    __call__: Callable
 
     def push_to_hub(
         self,
@@ -167,18 +251,15 @@ class PipelineHubMixin:
         Raises:
             UploadError: If the upload was refused, or failed each time.
         """
-        api = HfApi()
-        create = partial(api.create_repo, repo_id, private=private, token=token, exist_ok=True)
-        repo_id = with_retries(create, f"making {repo_id}", token).repo_id
+        repo_id, kept = make_repository(repo_id, private, token)
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
             pictures = self._draw_for_card(prompts, folder)
             told = dict(facts or {}) | ({"pictures": pictures} if pictures else {})
             own = Path(str(self.config.get("_name_or_path") or "")) / CARD
-            kept = with_retries(partial(api.file_exists, repo_id, CARD, token=token), f"looking at {repo_id}", token)
             if told or not (kept or own.is_file()):
-                known = {"name": repo_id.split("/")[-1], "location": repo_id, "parameters": self._count_parameters()}
-                known["prompt"] = next(iter(prompts), None)
+                known: dict[str, Any] = {"name": repo_id.split("/")[-1], "location": repo_id}
+                known |= {"parameters": self._count_parameters(), "prompt": next(iter(prompts), None)}
                 Path(folder, CARD).write_text(model_card(ModelFacts(**(known | told))), encoding="utf-8")
             elif not kept:
                 shutil.copy(own, folder)
@@ -207,12 +288,23 @@ class TrainerHubMixin:
     background; an upload that fails never stops the training.
     """
 
+    # Of `Trainer` and [`ITITTrainer`].
+    args: Any
+    state: Any
+    control: Any
+    callback_handler: Any
+    hub_model_id: Any
+    push_in_progress: PushInProgress | None
+    is_world_process_zero: Callable[[], bool]
+    save_pipeline: Callable
+    _finish_current_push: Callable[[], None]
+
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """As in transformers, with several attempts: a run that cannot push should say so before it begins."""
         if self.is_world_process_zero():
             for left in Path(self.args.output_dir).glob(f"{_STAGE}*"):  # by a run that was killed
                 shutil.rmtree(left, ignore_errors=True)
-        create = partial(super().init_hf_repo, token=token, private=private)
+        create = partial(super().init_hf_repo, token=token, private=private)  # type: ignore[misc]
         with_retries(create, f"making {self.args.hub_model_id or self.args.output_dir}", token or self.args.hub_token)
 
     def push_to_hub(
@@ -322,7 +414,7 @@ class TrainerHubMixin:
             logger.warning(f"{error}; training goes on, and the checkpoint is in {checkpoint_folder}")
             return None
 
-    def _upload_and_remove(self, folder: str, commit_message: str, token=None, revision=None) -> CommitInfo:
+    def _upload_and_remove(self, folder: str, commit_message: str | None, token=None, revision=None) -> CommitInfo:
         args = self.args
         stale = ["last-checkpoint/*"] if os.path.isdir(os.path.join(folder, "last-checkpoint")) else []
         options = {"token": token or args.hub_token, "revision": revision or args.hub_revision}

@@ -17,6 +17,8 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 from torch.nn import functional as F
 
+from .straight_through import straight_through_embedding
+
 
 class PatchVQModel(ModelMixin, ConfigMixin):
     """VQ tokenizer whose encoder sees one patch at a time, and whose decoder sees all of them.
@@ -216,4 +218,35 @@ def decode_image_token_ids(image_tokenizer: VQModel | PatchVQModel, image_token_
     if not image_tokenizer.config.lookup_from_codebook:  # as in weights made before that option
         h, shape = image_tokenizer.quantize.get_codebook_entry(image_token_ids.flatten(), shape), None
     sample = image_tokenizer.decode(h, force_not_quantize=True, shape=shape).sample
+    return sample.clamp(-1.0, 1.0)  # (B, 3, H, W)
+
+
+def decode_soft_image_tokens(
+    image_tokenizer: VQModel | PatchVQModel,
+    image_token_ids: torch.Tensor,
+    soft_logits: torch.Tensor,
+    soft_positions: torch.Tensor,
+) -> torch.Tensor:
+    """Ids -> pictures, some of the ids the argmax of logits, which get the gradient of the softmax.
+
+    Args:
+        image_tokenizer (`VQModel` or [`PatchVQModel`]): Image tokenizer.
+        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): Ids of square pictures.
+        soft_logits (`torch.FloatTensor` of shape `(batch_size, num_soft, codebook_size)`): In place of the ids at
+            `soft_positions`; see [`~cycle.resample_image_tokens`].
+        soft_positions (`torch.LongTensor` of shape `(batch_size, num_soft)`): Where.
+
+    Returns:
+        `torch.FloatTensor` of shape `(batch_size, channels, height, width)`, in [-1, 1].
+    """
+    codebook = image_tokenizer.quantize.embedding.weight  # (V, C)
+    soft = straight_through_embedding(soft_logits.to(codebook.dtype), codebook)  # (B, S, C)
+    codes = codebook[image_token_ids].scatter(1, soft_positions[..., None].expand_as(soft), soft)  # (B, K, C)
+    side = math.isqrt(image_token_ids.size(1))
+    latents = codes.transpose(1, 2).unflatten(2, (side, side))  # (B, C, h, w)
+    if isinstance(image_tokenizer, VQModel):  # with `lookup_from_codebook` its `decode` takes any numbers for ids
+        spatial = latents if image_tokenizer.config.norm_type == "spatial" else None
+        sample = image_tokenizer.decoder(image_tokenizer.post_quant_conv(latents), spatial)
+    else:
+        sample = image_tokenizer.decode(latents, force_not_quantize=True).sample
     return sample.clamp(-1.0, 1.0)  # (B, 3, H, W)

@@ -9,9 +9,8 @@ adapter of an embedding would change what goes in and not what is predicted, so 
 import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,11 +20,11 @@ from diffusers.utils.peft_utils import (
     set_adapter_layers,
     set_weights_and_activate_adapters,
 )
-from huggingface_hub import CommitInfo, HfApi, ModelCardData, snapshot_download
+from huggingface_hub import CommitInfo, ModelCardData, snapshot_download
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from .hub import CARD, upload, with_retries
+from .hub import CARD, make_repository, upload
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -133,6 +132,10 @@ def _adapter_folder(source: str, revision: str | None, token: str | None, subfol
 
 class LoraMixin:
     """LoRA adapters of [`ITITPipeline`], by the names that diffusers' pipelines have for them."""
+
+    # Of the pipeline.
+    model: nn.Module
+    _draw_for_card: Callable[[Sequence[str], str], dict[str, str]]
 
     def load_lora_weights(
         self,
@@ -312,8 +315,7 @@ class LoraMixin:
         """
         with tempfile.TemporaryDirectory() as folder:
             self.save_lora_weights(folder, adapter_name)
-            create = partial(HfApi().create_repo, repo_id, private=private, token=token, exist_ok=True)
-            repo_id = with_retries(create, f"making {repo_id}", token).repo_id
+            repo_id, _ = make_repository(repo_id, private, token)
             pictures = self._draw_for_card(prompts, folder)
             Path(folder, CARD).write_text(_lora_card(repo_id, base_model, pictures), encoding="utf-8")
             return upload(folder, repo_id, commit_message or "Upload LoRA adapter", token)
@@ -333,7 +335,7 @@ class LoraMixin:
                 f"the adapters {self.get_list_adapters()} are loaded: save them with `save_lora_weights`, or make "
                 "them part of the weights with `fuse_lora()` and then `unload_lora_weights()`"
             )
-        super().save_pretrained(save_directory, **kwargs)
+        super().save_pretrained(save_directory, **kwargs)  # type: ignore[misc]  # of the pipeline
 
     def _drop(self, names: Sequence[str]):
         for name in names:

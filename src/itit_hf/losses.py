@@ -6,17 +6,24 @@ import torch
 from torch.nn import functional as F
 
 
-def _mean_per_sample(token_loss: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+def _mean_per_sample(
+    token_loss: torch.Tensor, counted: torch.Tensor, sample_weights: torch.Tensor | None
+) -> torch.Tensor:
     """Mean over a sample's counted tokens, then over the samples; a sample without any counts as zero.
 
     A mean over all tokens of the batch would weigh a sample by its neighbours' lengths, and accumulating small
     batches would no longer equal one large batch.
     """
-    count = counted.sum(dim=-1).clamp(min=1)
-    return (token_loss.sum(dim=-1) / count).mean()
+    loss = token_loss.sum(dim=-1) / counted.sum(dim=-1).clamp(min=1)  # (batch_size,)
+    return loss.mean() if sample_weights is None else (sample_weights * loss).mean()
 
 
-def caption_loss(text_logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.1) -> torch.Tensor:
+def caption_loss(
+    text_logits: torch.Tensor,
+    labels: torch.Tensor,
+    label_smoothing: float = 0.1,
+    sample_weights: torch.Tensor | None = None,
+) -> torch.Tensor:
     r"""Image to text, equation (1): $-\log p(t_l | I_M, t_0 ... t_{l-1})$, a mean over l and over the samples.
 
     Nothing is shifted here: `text_logits[:, l]` is what predicts `labels[:, l]`.
@@ -26,6 +33,7 @@ def caption_loss(text_logits: torch.Tensor, labels: torch.Tensor, label_smoothin
             Logits of the tokens that may be said; spare rows of the vocabulary are left out by the caller.
         labels (`torch.LongTensor` of shape `(batch_size, text_length)`): Text ids; -100 is ignored.
         label_smoothing (`float`, *optional*, defaults to 0.1): Share of the target spread over all tokens (Table 3).
+        sample_weights (`torch.FloatTensor` of shape `(batch_size,)`, *optional*): What a sample counts; 1 by default.
 
     Returns:
         `torch.FloatTensor` of shape `()`, in nats.
@@ -33,10 +41,15 @@ def caption_loss(text_logits: torch.Tensor, labels: torch.Tensor, label_smoothin
     token_loss = F.cross_entropy(
         text_logits.float().transpose(1, 2), labels, reduction="none", label_smoothing=label_smoothing
     )  # (batch_size, text_length), 0 where ignored
-    return _mean_per_sample(token_loss, labels != -100)
+    return _mean_per_sample(token_loss, labels != -100, sample_weights)
 
 
-def masked_image_loss(image_logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.1) -> torch.Tensor:
+def masked_image_loss(
+    image_logits: torch.Tensor,
+    labels: torch.Tensor,
+    label_smoothing: float = 0.1,
+    sample_weights: torch.Tensor | None = None,
+) -> torch.Tensor:
     r"""Text to image, equation (2): $-\log p(i_k | I_M, T)$, a mean over the hidden k and over the samples.
 
     Args:
@@ -44,11 +57,12 @@ def masked_image_loss(image_logits: torch.Tensor, labels: torch.Tensor, label_sm
             Logits at the positions that count; visible tokens need none.
         labels (`torch.LongTensor` of shape `(batch_size, num_positions)`): Image token ids; -100 is ignored.
         label_smoothing (`float`, *optional*, defaults to 0.1): Share of the target spread over all codes (Table 3).
+        sample_weights (`torch.FloatTensor` of shape `(batch_size,)`, *optional*): What a sample counts; 1 by default.
 
     Returns:
         `torch.FloatTensor` of shape `()`, in nats.
     """
-    return caption_loss(image_logits, labels, label_smoothing)  # the same cross entropy, over codes
+    return caption_loss(image_logits, labels, label_smoothing, sample_weights)  # the same cross entropy, over codes
 
 
 def masked_labels(image_token_ids: torch.Tensor, positions: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:

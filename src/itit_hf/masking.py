@@ -9,10 +9,11 @@ neither on its batch neighbours nor on the batch size.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 
-Generators = torch.Generator | Sequence[torch.Generator] | None
+Generators: TypeAlias = torch.Generator | Sequence[torch.Generator] | None
 
 ENCODER_DROPS = ("half", "all", "none")
 

@@ -49,6 +49,7 @@ class ModelFacts:
         description (`str`, *optional*): One sentence: what it draws and describes, at what resolution.
         licence (`str`, *optional*): Licence of the weights, as the Hub writes it, such as `"apache-2.0"`.
         location (`str`, *optional*): Folder or Hub id that `from_pretrained` opens.
+        opened_by (`str`): Public class whose `from_pretrained` that is.
         prompt (`str`, *optional*): Something it can draw.
         pictures (`dict[str, str]`): What it drew: file, named as seen from the card, by prompt or title.
         streams (`list[StreamFacts]`): What it was trained on.
@@ -74,6 +75,7 @@ class ModelFacts:
     description: str | None = None
     licence: str | None = None
     location: str | None = None
+    opened_by: str = "ITITPipeline"
     prompt: str | None = None
     pictures: Mapping[str, str] = field(default_factory=dict)
     streams: Sequence[StreamFacts] = ()
@@ -243,7 +245,7 @@ def model_card(facts: ModelFacts) -> str:
     data = ModelCardData(
         license=facts.licence,
         library_name="itit_hf",
-        pipeline_tag="text-to-image",
+        pipeline_tag="image-text-to-text" if facts.opened_by == "ITITForCaptioning" else "text-to-image",
         tags=TAGS,
         model_name=facts.name,
         eval_results=results or None,
@@ -280,8 +282,11 @@ def _cell(value) -> str:
 
 def _how_to_use(facts: ModelFacts) -> str:
     location, prompt = json.dumps(facts.location or facts.name), json.dumps(facts.prompt or "")
-    lines = ["from itit_hf import ITITPipeline", "", f"pipe = ITITPipeline.from_pretrained({location})"]
-    lines += [f"image = pipe({prompt}).images[0]", "pipe.caption(image)"]
+    variable = "pipe" if facts.opened_by == "ITITPipeline" else "model"
+    lines = [f"from itit_hf import {facts.opened_by}", ""]
+    lines += [f"{variable} = {facts.opened_by}.from_pretrained({location})"]
+    if variable == "pipe":
+        lines += [f"image = pipe({prompt}).images[0]", "pipe.caption(image)"]
     return "\n".join(["```python", *lines, "```"])
 
 

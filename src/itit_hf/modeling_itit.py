@@ -16,6 +16,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_itit import ITITConfig
 from .generation_itit import ITITGenerationMixin
+from .hub import ModelHubMixin
 from .layers_itit import (
     ITITAttention,
     ITITImageDecoder,
@@ -89,7 +90,7 @@ class ITITForPreTrainingOutput(CausalLMOutputWithPast):
         return self.logits
 
 
-class ITITPreTrainedModel(PreTrainedModel):
+class ITITPreTrainedModel(ModelHubMixin, PreTrainedModel):
     """Weight initialisation and the contract with transformers."""
 
     config: ITITConfig
@@ -489,7 +490,8 @@ class ITITForPreTraining(ITITForCaptioning):
         `logit_positions` are: image to text and image to image share a pass (section 3.2).
 
         Args:
-            input_ids (`torch.LongTensor` of shape `(batch_size, length)`, *optional*): See [`ITITForCaptioning`].
+            input_ids (`torch.LongTensor` of shape `(batch_size, length)`, *optional*): See [`ITITForCaptioning`]; here
+                an image, encoded once, may have several texts, `(batch_size * texts, length)`, its own together.
             attention_mask (`torch.Tensor` of shape `(batch_size, length)`, *optional*): As there.
             image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`, *optional*): As there.
             bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_image_tokens)`, *optional*): As there.
@@ -546,6 +548,8 @@ class ITITForPreTraining(ITITForCaptioning):
         output = ITITForPreTrainingOutput()
         if input_ids is not None:
             seen = None if features is None else scale_gradient(features, text_gradient_scale)
+            if seen is not None and len(seen) < len(input_ids):
+                seen = seen.repeat_interleave(len(input_ids) // len(seen), dim=0)  # (B * G, Kept + L, H)
             text = (input_ids, seen, attention_mask, position_ids, past_key_values)
             if said_table is None:
                 described = self._describe(*text, labels, use_cache, logits_to_keep)

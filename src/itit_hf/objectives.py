@@ -5,6 +5,7 @@
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -125,7 +126,7 @@ class ITITObjectives:
     `(batch_size, num_image_tokens)` or `pixel_values` `(batch_size, 3, height, width)`, if it has pictures;
     `input_ids` and `attention_mask` `(batch_size, text_length)`, if it has texts; and `position` `(batch_size,)`, each
     sample's place in its stream, which keys its noise. With replay a part also has `use` `()`: how many updates it
-    has served before.
+    has served before. Pairs may have `pair_weight` `(batch_size,)`: what each counts in `t2i` and `i2t`.
 
     `monitor`, if set, is shown what the objectives synthesise and predict, see [`~monitoring.Monitor`].
 
@@ -162,7 +163,7 @@ class ITITObjectives:
         self.image_tokenizer = image_tokenizer
         self.settings = settings or ObjectiveSettings()
         self.scheduler = scheduler
-        self.monitor = None
+        self.monitor: Any = None
         self.replay = SynthesisReplay(self.settings.synthesis_replay)
         self.text_features = TextFeatureCache(text_encoder, self.settings.cached_texts)
 
@@ -222,7 +223,7 @@ class ITITObjectives:
         condition = {"text_embeds": self._encode(paired), "text_attention_mask": paired["attention_mask"]}
         masked = self._mask(paired, "t2i", self.settings.t2i_mask_ratio)
         drawn = draw_pass(model, paired["image_token_ids"], masked, condition)  # p(i_k | I_M, T)
-        return self._image_loss(drawn, masked, "t2i")
+        return self._image_loss(drawn, masked, "t2i", paired.get("pair_weight"))
 
     def image_to_image(self, model, part: dict, name: str) -> torch.Tensor:
         """Equation (2) without text, in a pass of its own: a scalar of shape `()`."""
@@ -230,10 +231,10 @@ class ITITObjectives:
         drawn = draw_pass(model, part["image_token_ids"], masked)  # p(i_k | I_M)
         return self._image_loss(drawn, masked, name)
 
-    def _image_loss(self, drawn: PassOutput, masked: dict, name: str) -> torch.Tensor:
+    def _image_loss(self, drawn: PassOutput, masked: dict, name: str, sample_weights=None) -> torch.Tensor:
         if self.monitor is not None:
             self.monitor.predicted(name, drawn, masked["bool_masked_pos"])
-        return masked_image_loss(drawn.image_logits, drawn.image_labels, self.settings.label_smoothing)
+        return masked_image_loss(drawn.image_logits, drawn.image_labels, self.settings.label_smoothing, sample_weights)
 
     def text_to_text(self, model, part: dict) -> torch.Tensor:
         """Text autoencoding (Table 2): say T given T and a picture that is all hidden. A scalar of shape `()`."""
@@ -255,11 +256,7 @@ class ITITObjectives:
         settings, config = self.settings, self.config
         embeds = self._encode(part)
         drawn = self.replay(name, part, lambda: {"ids": self._draw(model, part, embeds, name)})["ids"]  # I'
-        noise = None
-        if settings.gumbel_strength > 0.0:
-            generators, device = self._generators(part, f"gumbel/{name}"), part["position"].device
-            noise = gumbel_noise(config.num_image_tokens, config.codebook_size, generators, device)
-            noise = noise * settings.gumbel_strength
+        noise = self._gumbel(part, name)
         masks = (
             self._mask(part, f"{name}/first", settings.t2i_mask_ratio),
             self._mask(part, f"{name}/second", settings.t2i2t_second_mask_ratio or settings.i2t_mask_ratio),
@@ -275,10 +272,18 @@ class ITITObjectives:
             self.monitor.cycled(name, part, drawn, again)
         return cycle.loss
 
+    def _gumbel(self, part: dict, name: str) -> torch.Tensor | None:
+        """Noise of a straight-through sample, `(batch_size, num_image_tokens, codebook_size)`, if there is any."""
+        strength, config = self.settings.gumbel_strength, self.config
+        if strength == 0.0:
+            return None
+        generators, device = self._generators(part, f"gumbel/{name}"), part["position"].device
+        return gumbel_noise(config.num_image_tokens, config.codebook_size, generators, device) * strength
+
     def _draw(self, model, part: dict, embeds: torch.Tensor, name: str) -> torch.Tensor:
         """I' by the shipped loop, `(batch_size, num_image_tokens)`."""
         settings = self.settings
-        with _evaluating(model) as unwrapped:
+        with evaluating(model) as unwrapped:
             return decode_image_tokens(
                 unwrapped,
                 TextCondition(embeds, part["attention_mask"]),
@@ -309,7 +314,7 @@ class ITITObjectives:
 
     def _say(self, model, image_token_ids: torch.Tensor) -> dict[str, torch.Tensor]:
         """T' by the shipped loop, greedy, see [`synthetic_text`]; it stops when all rows have ended."""
-        with _evaluating(model) as unwrapped:
+        with evaluating(model) as unwrapped:
             ids = unwrapped.generate(
                 image_token_ids=image_token_ids,
                 max_new_tokens=self.settings.synthesis_max_new_tokens,
@@ -332,7 +337,8 @@ class ITITObjectives:
             text_gradient_scale=settings.text_gradient_scale,
             with_image_logits=shares_pass,
         )  # p(t_l | I_M, t_0 ... t_{l-1})
-        losses = {"i2t": caption_loss(described.text_logits, described.text_labels, settings.label_smoothing)}
+        said = described.text_logits, described.text_labels
+        losses = {"i2t": caption_loss(*said, settings.label_smoothing, paired.get("pair_weight"))}
         if shares_pass:
             losses["i2i"] = self._image_loss(described, masked, "i2i")
         return losses
@@ -377,7 +383,7 @@ def synthetic_text(ids: torch.Tensor, eos_token_id: int) -> dict[str, torch.Tens
 
 
 @contextmanager
-def _evaluating(model):
+def evaluating(model):
     """The module inside a wrapper, without dropout and without gradients: how a sample is synthesised."""
     unwrapped = getattr(model, "module", model)
     training = unwrapped.training

@@ -44,9 +44,11 @@ def check_generators(generator, num_images: int) -> None:
         raise ValueError(f"`generator` is a list of {len(generator)}; wanted one for each of {num_images} pictures")
 
 
-def check_return_best(return_best: int | None, num_images_per_prompt: int, prompt) -> None:
-    """Raise a `ValueError` if there are not as many pictures, or no words to rank them by."""
+def check_return_best(return_best: int | None, num_images_per_prompt: int, prompt, rerank=None) -> None:
+    """Raise a `ValueError` if there are not as many pictures, no words to rank them by, or a judge without a task."""
     if return_best is None:
+        if rerank is not None:
+            raise ValueError("`rerank` chooses the pictures of `return_best`; give both")
         return
     if not isinstance(return_best, int) or not 1 <= return_best <= num_images_per_prompt:
         raise ValueError(

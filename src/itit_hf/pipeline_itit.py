@@ -56,7 +56,8 @@ class ITITPipelineOutput(BaseOutput):
             Pictures, grouped by prompt: `np.ndarray` of shape `(n, height, width, 3)` in [0, 1], `torch.FloatTensor`
             of shape `(n, 3, height, width)` in [0, 1], or image token ids of shape `(n, num_image_tokens)`.
         scores (`torch.FloatTensor` of shape `(n,)`, *optional*):
-            With `return_best`, log-likelihood per token of a picture's prompt; see [`ITITPipeline.score`].
+            With `return_best`, log-likelihood per token of a picture's prompt, see [`ITITPipeline.score`]; with
+            `rerank`, that judge's scores.
     """
 
     images: list[PIL.Image.Image] | np.ndarray | torch.Tensor
@@ -182,6 +183,7 @@ class ITITPipeline(PipelineHubMixin, LoraMixin, SafeLoadingMixin, DiffusionPipel
         temperature: float | list[float] | None = None,
         num_images_per_prompt: int = 1,
         return_best: int | None = None,
+        rerank=None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         prompt_embeds: torch.Tensor | None = None,
         prompt_attention_mask: torch.Tensor | None = None,
@@ -220,6 +222,8 @@ class ITITPipeline(PipelineHubMixin, LoraMixin, SafeLoadingMixin, DiffusionPipel
             return_best (`int`, *optional*):
                 Return only so many of a prompt's pictures, the best first: those given which the same weights find
                 the prompt most likely, see [`~ITITPipeline.score`].
+            rerank ([`DualEncoderScorer`], *optional*):
+                Who finds them best instead: anything with `score(images, texts)` of shape `(n,)`.
             generator (`torch.Generator` or a list with one per picture, *optional*):
                 With a list, a picture depends on its own generator alone, whatever else is in the batch.
             prompt_embeds (`torch.FloatTensor` of shape `(batch_size, text_length, text_hidden_size)`, *optional*):
@@ -245,7 +249,7 @@ class ITITPipeline(PipelineHubMixin, LoraMixin, SafeLoadingMixin, DiffusionPipel
         """
         names = callback_tensor_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs)
         check_call(num_images_per_prompt, guidance_scale, output_type)
-        check_return_best(return_best, num_images_per_prompt, prompt)
+        check_return_best(return_best, num_images_per_prompt, prompt, rerank)
         strength = edit_strength(strength, image, mask_image)
         self._begin(num_inference_steps, temperature, strength)
         words, condition = self._prompt("prompt", prompt, prompt_embeds, prompt_attention_mask)
@@ -273,8 +277,7 @@ class ITITPipeline(PipelineHubMixin, LoraMixin, SafeLoadingMixin, DiffusionPipel
             )
         scores = None
         if return_best is not None:
-            words = {name: repeat_rows(rows, num_samples) for name, rows in words.items()}
-            image_token_ids, scores = self._best(image_token_ids, words, num_images_per_prompt, return_best)
+            image_token_ids, scores = self._best(image_token_ids, prompt, words, rerank, repeats, return_best)
         output = ITITPipelineOutput(images=self._to_images(image_token_ids, output_type), scores=scores)
         self.maybe_free_model_hooks()
         return output if return_dict else output.to_tuple()
@@ -532,10 +535,19 @@ class ITITPipeline(PipelineHubMixin, LoraMixin, SafeLoadingMixin, DiffusionPipel
         text = {name: rows.repeat_interleave(times, dim=0) for name, rows in text.items()}
         return caption_log_likelihoods(self.model, image_token_ids.to(self._execution_device), text)
 
-    def _best(self, image_token_ids, words, num_images_per_prompt: int, return_best: int):
+    def _judge(self, image_token_ids: torch.Tensor, prompt: str | list[str], words: dict, rerank) -> torch.Tensor:
+        """Scores of drawn pictures, those of one prompt standing together: another judge's, if there is one."""
+        if rerank is None:
+            return self._score(image_token_ids, words).log_likelihoods_per_token
+        prompts, pictures = [prompt] if isinstance(prompt, str) else prompt, self._to_images(image_token_ids, "pil")
+        times = len(pictures) // len(prompts)
+        scores = rerank.score(pictures, [text for text in prompts for _ in range(times)])
+        return scores.to(image_token_ids.device)
+
+    def _best(self, image_token_ids, prompt, words, rerank, repeats: tuple[int, int], return_best: int):
         """The ids of each prompt's best pictures, best first, and their scores."""
-        scores = self._score(image_token_ids, words).log_likelihoods_per_token.view(-1, num_images_per_prompt)
-        scores, order = scores.sort(dim=1, descending=True, stable=True)  # (num_prompts, num_images_per_prompt)
+        scores = self._judge(image_token_ids, prompt, words, rerank).view(repeats)  # (num_samples, num_images_each)
+        scores, order = scores.sort(dim=1, descending=True, stable=True)
         ids = image_token_ids.view(*order.shape, -1)
         best = order[:, :return_best, None].expand(-1, -1, ids.size(-1))
         return ids.gather(1, best).flatten(0, 1), scores[:, :return_best].flatten()

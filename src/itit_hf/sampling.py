@@ -189,8 +189,8 @@ def decode_image_tokens(
     num_masked = torch.tensor(counts, device=device)
     hidden = [scheduler.num_masked_at_start(count) for count in counts]
     finite = torch.ones((), dtype=torch.bool, device=device)
-    texts = (_without_idle_mask(text) for text in (condition, negative_condition))
-    state = DecodingState(-1, -1, image_token_ids, image_token_ids, *texts)
+    texts = [_without_idle_mask(text) for text in (condition, negative_condition)]
+    state = DecodingState(-1, -1, image_token_ids, image_token_ids, texts[0], texts[1])
     for step, timestep in enumerate(scheduler.timesteps):
         if max(hidden, default=0) > 0:
             torch.compiler.cudagraph_mark_step_begin()  # a compiled model's two results both live for this step

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -14,6 +15,7 @@ from diffusers.utils import BaseOutput
 
 from .masking import Generators, gumbel, rand
 
+Count = TypeVar("Count", int, torch.Tensor)  # of one sample, or of each of a batch
 MASKING_SCHEDULES = {
     "cosine": lambda progress: math.cos(math.pi / 2 * progress),  # the paper, MaskGIT
     "linear": lambda progress: 1 - progress,
@@ -229,7 +231,7 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
         """Steps left out for a `strength` below 1.0."""
         return len(self.mask_ratios) - len(self.timesteps)
 
-    def num_masked_at_start(self, num_masked: int | torch.Tensor) -> int | torch.Tensor:
+    def num_masked_at_start(self, num_masked: Count) -> Count:
         """How many of a sample's n tokens are hidden before the first step that is taken: all of them, or with a
         `strength` below 1.0 `floor(n * schedule)` after the steps left out, but one at least.
 
@@ -246,7 +248,7 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
             return min(num_masked, max(1, int(num_masked * ratio)))
         return torch.minimum(num_masked, (num_masked.double() * ratio).long().clamp(min=1))
 
-    def num_masked_after(self, step: int, num_masked: int | torch.Tensor) -> int | torch.Tensor:
+    def num_masked_after(self, step: int, num_masked: Count) -> Count:
         """How many of the tokens that are to be drawn stay hidden after `step`.
 
         `floor(n * schedule)`, but at least one token more is fixed in each step taken, so that no step is wasted on

@@ -134,19 +134,10 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
         self.text_encoder = text_encoder.requires_grad_(False).eval().to(args.device)
         self.scheduler = scheduler or ITITScheduler(mask_token_id=model.config.mask_token_id)
         self._set_null_text()
-        self.objectives = ITITObjectives(
-            args.objectives,
-            model.config,
-            self.text_encoder,
-            self.image_tokenizer,
-            args.objective_settings(),
-            self.scheduler,
-        )
+        self.objectives = self.create_objectives()
         self._check_streams()
-        if args.gradient_norm_steps and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
-            raise ValueError(
-                f"`gradient_norm_steps` must be 0 when FSDP or DeepSpeed shards, got {args.gradient_norm_steps}"
-            )
+        if args.gradient_norm_steps and self.is_fsdp_enabled:
+            raise ValueError(f"`gradient_norm_steps` must be 0 when FSDP shards, got {args.gradient_norm_steps}")
         if self.is_fsdp_enabled:
             self._check_sharding()
         for name in self.objectives.idle_decoders:
@@ -181,8 +172,18 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
         if args.optim == "adafactor":
             raise ValueError("`optim` must not be adafactor when FSDP shards the weights: try adamw_torch")
 
+    def create_objectives(self) -> ITITObjectives:
+        """The losses that the arguments name, before they have a monitor."""
+        args, parts = self.args, (self.text_encoder, self.image_tokenizer)
+        config, settings = self.model.config, args.objective_settings()
+        return ITITObjectives(args.objectives, config, *parts, settings, self.scheduler)
+
+    def read_streams(self) -> set[str]:
+        """Names of the streams that the training reads."""
+        return set(self.objectives.streams)
+
     def _check_streams(self):
-        given, read = {stream.name for stream in self.streams}, set(self.objectives.streams)
+        given, read = {stream.name for stream in self.streams}, self.read_streams()
         if given != read:
             raise ValueError(
                 f"`objectives` {list(self.objectives.names)} read the streams {sorted(read)}, "
@@ -247,16 +248,20 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
         step = self.state.global_step + 1
         if model.training and self.objectives.monitor is not None:
             self.objectives.monitor.active = self._is_logged(step)
-        losses = self.objectives(model, inputs)
+        losses = self.named_losses(model, inputs)
         if model.training:
             self._add({f"loss_{name}": value.detach() for name, value in losses.items()})
             if self.args.gradient_norm_steps and step % self.args.gradient_norm_steps == 0:
-                weights = {name: self._weight(name) for name in losses if OBJECTIVES[name] == "paired"}
+                weights = {name: self._weight(name) for name in losses if OBJECTIVES.get(name) == "paired"}
                 self._add(gradient_figures(losses, self.model.parameters(), weights))
         loss = sum(self._weight(name) * value for name, value in losses.items())  # 1.0 each in section 3.2
         if model.training:
             self._note_micro_batch(inputs, loss, losses)
         return (loss, losses) if return_outputs else loss
+
+    def named_losses(self, model, inputs) -> dict[str, torch.Tensor]:
+        """The losses of a micro-batch by name, scalars of shape `()`."""
+        return self.objectives(model, inputs)
 
     def _note_micro_batch(self, inputs, loss: torch.Tensor, losses: Mapping[str, torch.Tensor]):
         """What a bad update will be described by; and pictures that could not be read."""
@@ -301,7 +306,7 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
 
     def _skipped_figures(self) -> dict[str, float]:
         """Updates and pictures left out since the start, if there are any; too many pictures end the training."""
-        figures = {"skipped/updates": self.num_skipped} if self.num_skipped else {}
+        figures: dict[str, float] = {"skipped/updates": self.num_skipped} if self.num_skipped else {}
         counts = torch.cat([self.skipped_images, torch.tensor([self._num_images])]).to(self.args.device)
         *skipped, images = self.accelerator.reduce(counts, reduction="sum").tolist()
         figures |= {

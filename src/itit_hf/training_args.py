@@ -13,7 +13,7 @@ from transformers import HfArgumentParser, TrainingArguments
 from .masking import MaskRatio
 from .objectives import OBJECTIVES, ObjectiveSettings
 
-CHECKPOINT_PARTS = ("optimizer", "scheduler", "rng_state", "ema", "replay", "scaler")
+CHECKPOINT_PARTS = ("optimizer", "scheduler", "rng_state", "ema", "replay", "scaler", "rewards")
 _MASK_RATIOS = [f"{name}_mask_ratio" for name in ("t2i", "i2t", "i2i", "t2i2t_second", "i2t2i_second")]
 
 
@@ -65,7 +65,7 @@ class ITITTrainingArguments(TrainingArguments):
         max_skipped_steps (`int`): An update whose loss or gradient is not finite is left out; more than so many in a
             row end the training.
         allow_partial_resume (`list[str]`): Parts of a checkpoint that may be missing or damaged when resuming, and
-            then start anew: `optimizer`, `scheduler`, `rng_state`, `ema`, `replay`, `scaler`.
+            then start anew: `optimizer`, `scheduler`, `rng_state`, `ema`, `replay`, `scaler`, `rewards`.
         ema_decay (`float`): Decay of a moving average of the weights, which is what is drawn with, evaluated and
             exported; 0.0 keeps none. The paper has none.
         monitoring (`bool`): Log what is synthesised and predicted, and warn when it collapses, see [`~monitoring`].

@@ -99,7 +99,7 @@ class StepBatchSampler(Sampler):
         self.num_rows, self.batch_size, self.seed = num_rows, batch_size, seed
         self.first_step, self.last_step = first_step, last_step
         self.rank, self.world_size = rank, world_size
-        self._epoch, self._order = -1, None
+        self._epoch, self._order = -1, torch.arange(0)
 
     def __len__(self) -> int:
         return max(0, self.last_step - self.first_step)

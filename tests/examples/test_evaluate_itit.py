@@ -12,7 +12,7 @@ import torch
 from itit_hf.emoji_scenes.recogniser import SceneRecogniser
 
 from ..test_eval_data import write_coco
-from ..testing_utils import tiny_pairs, tiny_pipeline
+from ..testing_utils import tiny_dual_encoder, tiny_pairs, tiny_pipeline
 from .test_examples import script
 
 evaluation = script("evaluate_itit")
@@ -123,3 +123,25 @@ def test_what_is_left_out_is_logged_and_a_model_of_the_hub_has_no_hash(caplog):
     with caplog.at_level(logging.WARNING):
         report.leave_out("SPICE", "no models")
     assert "without SPICE: no models" in caplog.text and report.to_dict()["model_weights"] == "of the Hub"
+
+
+def test_a_scorer_adds_clip_score_and_r_precision_with_their_formulas(folders, tmp_path):
+    torch.manual_seed(0)
+    scorer = tiny_dual_encoder()
+    scorer.model.save_pretrained(tmp_path / "scorer")
+    scorer.processor.save_pretrained(tmp_path / "scorer")
+    options = ("--directions", "pictures", "--scorer", str(tmp_path / "scorer"))
+    figures = evaluate(folders, tmp_path, *options)["figures"]
+    assert figures["clip_score"]["value"] == pytest.approx(40 * figures["clip_score_w"]["value"])
+    assert "mean of 100 * max(cos, 0)" in figures["clip_score"]["protocol"]
+    assert "above 2 random others" in figures["r_precision"]["protocol"]  # three different prompts
+    assert figures["r_precision_hard"]["samples"] == 7
+    assert 0.0 <= figures["r_precision_hard"]["value"] <= 1.0
+
+
+def test_prompts_of_one_text_have_no_r_precision():
+    report = evaluation.Report({"seed": 0})
+    scorer, options = tiny_dual_encoder(), evaluation.parse_args(["--scorer", "nowhere"])
+    evaluation.evaluate_prompts(scorer, scorer.embed_texts(["a bus"] * 2), ["a bus"] * 2, options, report)
+    assert set(report.left_out) == {"R-precision"}
+    assert report.figures["clip_score"]["value"] == pytest.approx(100.0)

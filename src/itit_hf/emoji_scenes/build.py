@@ -157,7 +157,8 @@ class _SplitWriter:
     def __init__(self, folder: Path, split: str, count: int):
         self._shards = -(-count // _ROWS_PER_SHARD)
         self._stem = f"{folder}/{split}"
-        self._rows, self._written, self._shard, self._file = [], 0, 0, None
+        self._rows, self._written, self._shard = [], 0, 0
+        self._file: pq.ParquetWriter | None = None
 
     def add(self, row: Row) -> None:
         self._rows.append(row.as_dict())

@@ -24,7 +24,7 @@ def _truths(caption: ParsedCaption, scene: Scene | SeenScene) -> tuple[bool, boo
     said, there = ([(item.kind, item.colour) for item in side.objects] for side in (caption, scene))
     kind, colour = (sorted(pair[n] for pair in said) == sorted(pair[n] for pair in there) for n in (0, 1))
     both = sorted(said) == sorted(there)
-    return kind, colour, both, both and describes(caption, scene)
+    return kind, colour, both, both and describes(caption, scene)  # type: ignore[arg-type]
 
 
 def caption_accuracy(captions: Sequence[str], scenes: Sequence[Scene]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 """Scene `n` of seed `s` as a pure function: what is in it, and its pixels."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
@@ -109,7 +110,7 @@ class SceneConfig:
         return cls(**json.loads(text))
 
 
-def first_kinds(styles: list[str], num_kinds: int) -> tuple[str, ...]:
+def first_kinds(styles: Sequence[str], num_kinds: int) -> tuple[str, ...]:
     """The first `num_kinds` kinds that all styles can draw, the most distinct ones first.
 
     Raises:
@@ -123,6 +124,8 @@ def first_kinds(styles: list[str], num_kinds: int) -> tuple[str, ...]:
 
 class Boxed:
     """What has a `box`: (left, top, width, height) in pixels."""
+
+    box: tuple
 
     @property
     def centre(self) -> tuple[float, float]:

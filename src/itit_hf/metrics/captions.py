@@ -26,6 +26,11 @@ _TOKEN = re.compile(
     r"|[^\W_]+(?:[-'/&.][^\W_]+)*"  # t-shirt, don't, red/blue
     r"|[^\w\s]|_"
 )
+# English words after which something must follow.
+_UNFINISHED = frozenset(
+    ["a", "an", "and", "are", "as", "at", "by", "for", "from", "her", "his", "in", "into", "is", "its", "of", "on"]
+    + ["or", "over", "that", "the", "their", "there", "this", "to", "under", "with"]
+)
 _CONTRACTION = re.compile(r"(.+?)(n't|'s|'m|'d|'re|'ve|'ll)$")
 
 
@@ -226,6 +231,24 @@ def caption_diversity(candidates: Sequence[Sequence[str]]) -> dict[str, float]:
         "vocabulary": float(len(set(ngrams[0]))),
         "mean_length": len(ngrams[0]) / len(candidates),
     }
+
+
+def bad_endings(candidates: Sequence[Sequence[str]]) -> float:
+    """Share of English captions that break off: the last word asks for another one, or there is none. Sequence-level
+    training with a reward that knows no end brings them about.
+
+    Args:
+        candidates (`Sequence[Sequence[str]]`): Captions as words.
+
+    Returns:
+        `float` in [0, 1].
+
+    Raises:
+        ValueError: If there are none.
+    """
+    if not len(candidates):
+        raise ValueError("`candidates` must have at least one caption, got none")
+    return sum(not words or words[-1] in _UNFINISHED for words in candidates) / len(candidates)
 
 
 def caption_scores(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:

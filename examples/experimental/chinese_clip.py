@@ -1,0 +1,53 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+r"""Experimental: how well Chinese captions go with their pictures, by Chinese-CLIP of transformers.
+
+    python examples/experimental/chinese_clip.py --dataset path/to/pairs --min_cosine 0.3
+
+prints the spread of the cosines, which tells where to cut, and writes the pairs above the cut. ALIGN's rules of words
+are left out: Chinese has no spaces to count words by.
+"""
+
+import logging
+from argparse import ArgumentParser
+from pathlib import Path
+
+import torch
+
+from itit_hf.data import load_rows, undecoded
+from itit_hf.filters import FilterRules, filter_pairs, texts_of
+from itit_hf.scorers import DualEncoderScorer
+
+logger = logging.getLogger(__name__)
+
+RULES = FilterRules(min_words=None, max_words=None, frequent_ngrams=None)
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def main(arguments: list[str] | None = None):
+    """Score, cut, write."""
+    parser = ArgumentParser(description="Filter Chinese pairs by Chinese-CLIP.")
+    parser.add_argument("--dataset", required=True, help="Folder, pattern of files or Hub id with `image` and `text`.")
+    parser.add_argument("--split", help="Its split, or a part of it.")
+    parser.add_argument("--model", default="OFA-Sys/chinese-clip-vit-base-patch16", help="Folder or Hub id.")
+    parser.add_argument("--min_cosine", type=float, required=True, help="The least cosine that is kept.")
+    parser.add_argument("--output_dir", default="out/filtered-chinese", help="Where the parquet file is written.")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    rows = load_rows(options.dataset, options.split)
+    scorer = DualEncoderScorer.from_pretrained(options.model)
+    scorer.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    first = [texts_of(row)[0] for row in rows.select_columns("text")]
+    cosines = scorer.cosine(undecoded(rows)["image"][:], first)
+    spread = torch.quantile(cosines, torch.tensor(QUANTILES, device=cosines.device)).tolist()
+    for share, value in zip(QUANTILES, spread, strict=True):
+        logger.info(f"{share:4.0%} of the first captions have a cosine below {value:.3f}")
+    kept, report = filter_pairs(rows, RULES, scorer=scorer, min_cosine=options.min_cosine)
+    folder = Path(options.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    kept.to_parquet(folder / "train.parquet")
+    logger.info(report.markdown())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+r"""Fine-tune a trained ITIT on rewards: captions by policy gradient, pictures by the gradient of the reward.
+
+CIDEr-D against the captions of the training pairs (self-critical sequence training), from a checkpoint of
+examples/train_itit.py:
+
+    accelerate launch examples/train_rewards.py --model_name_or_path out/mine/pipeline/model \
+        --paired_dataset path/to/pictures --output_dir out/mine-cider
+
+Pictures that a dual encoder, such as any CLIP of the Hub, finds closer to their texts:
+
+    accelerate launch examples/train_rewards.py --config examples/recipes/rewards/clip_image.yaml \
+        --dual_encoder openai/clip-vit-base-patch32 --model_name_or_path out/mine/pipeline/model \
+        --paired_dataset path/to/pictures --output_dir out/mine-clip
+
+The recipes of examples/recipes/rewards/ have settings for the emoji scenes. A reward of your own needs a few lines of
+Python: see docs/rewards.md.
+"""
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from train_itit import ScriptArguments, create_model, load_frozen_parts, load_streams
+from transformers import set_seed
+
+from itit_hf import (
+    CiderD,
+    ClipAgg,
+    ClipCos,
+    ClipImageReward,
+    DualEncoderScorer,
+    ITITRewardConfig,
+    ITITRewardTrainer,
+    ITITScheduler,
+    Naturalness,
+)
+from itit_hf.objectives import OBJECTIVES
+from itit_hf.rewards import add_image_embeds
+from itit_hf.training_args import parse_arguments
+
+logger = logging.getLogger(__name__)
+
+CAPTION_REWARDS = ("cider_d", "clip_cos", "clip_agg", "naturalness")
+PICTURE_REWARDS = ("clip_image",)
+TEXTS_AT_A_TIME = 1024
+
+
+@dataclass
+class RewardArguments(ScriptArguments):
+    """What this script needs besides [`ScriptArguments`].
+
+    Args:
+        rewards (`list[str]`): Of `CAPTION_REWARDS`, or of `PICTURE_REWARDS` with `--direction t2i`.
+        dual_encoder (`str`): Folder or Hub id of the judge of the rewards that begin with clip.
+        agg_temperature (`float`): Temperature of `clip_agg`.
+        image_template (`str`): Sentence around a text for `clip_image`.
+    """
+
+    rewards: list[str] = field(default_factory=lambda: ["cider_d"])
+    dual_encoder: str = "checkpoints/emoji-scenes-dual-encoder"
+    agg_temperature: float = 100.0
+    image_template: str = "{}"
+
+
+def texts_of(streams: dict) -> list[str]:
+    """The corpus: all sentences of the stream of texts, or else of the pairs."""
+    rows = streams["text"] if "text" in streams else streams["paired"]
+    return [text for texts in rows["text"] for text in ([texts] if isinstance(texts, str) else texts)]
+
+
+def streams_of_training(args: RewardArguments, training_args: ITITRewardConfig) -> list[str]:
+    """Names of the streams that the trainer reads."""
+    names = [training_args.reward_stream]
+    if training_args.ce_interval:
+        names += [OBJECTIVES[objective] for objective in training_args.objectives]
+    if "naturalness" in args.rewards and training_args.reward_stream != "paired":
+        names.append("text")
+    return list(dict.fromkeys(names))
+
+
+def create_rewards(args: RewardArguments, streams: dict, processor, known: tuple[str, ...]) -> list[Callable]:
+    """The rewards by name."""
+    unknown = [name for name in args.rewards if name not in known]
+    if unknown or not args.rewards:
+        raise ValueError(f"`rewards` must name some of {known} for this direction, got {args.rewards}")
+    scorer = None
+    if any(name.startswith("clip") for name in args.rewards):
+        scorer = DualEncoderScorer.from_pretrained(args.dual_encoder, batch_size=TEXTS_AT_A_TIME)
+    create = {
+        "cider_d": lambda: CiderD(streams["paired"]["text"], processor.tokenizer.eos_token_id),
+        "clip_cos": lambda: ClipCos(scorer),
+        "clip_agg": lambda: ClipAgg.from_texts(scorer, texts_of(streams), args.agg_temperature),
+        "naturalness": lambda: Naturalness.small(processor.tokenizer),
+        "clip_image": lambda: ClipImageReward(scorer, args.image_template),
+    }
+    rewards = [create[name]() for name in args.rewards]
+    if scorer is not None and "clip_image" not in args.rewards:  # pictures are embedded once
+        for name in set(streams) - {"text"}:
+            streams[name] = add_image_embeds(streams[name], scorer)
+    return rewards
+
+
+def main(arguments: list[str] | None = None):
+    """Load, build, train, save."""
+    default_config = os.path.join(os.path.dirname(__file__), "recipes", "rewards", "cider_d.yaml")
+    args, training_args = parse_arguments([RewardArguments, ITITRewardConfig], arguments, default_config)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    set_seed(training_args.seed)
+    text_encoder, processor = load_frozen_parts(args)
+    names = streams_of_training(args, training_args)
+    corpus = [] if "paired" in names else ["text"]
+    with training_args.main_process_first(desc="data"):
+        streams, eval_pairs = load_streams(args, [*names, *corpus], processor)
+        known = CAPTION_REWARDS if training_args.direction == "i2t" else PICTURE_REWARDS
+        rewards = create_rewards(args, streams, processor, known)
+    with_pictures = next(rows for rows in (*streams.values(), eval_pairs) if "image_token_ids" in rows.column_names)
+    model = create_model(args, text_encoder, processor, len(with_pictures[0]["image_token_ids"]))
+    temperature = 32.0 if training_args.sample_temperature is None else training_args.sample_temperature
+    trainer = ITITRewardTrainer(
+        model=model,
+        reward_funcs=rewards,
+        args=training_args,
+        processing_class=processor,
+        text_encoder=text_encoder,
+        train_streams={name: streams[name] for name in names},
+        eval_dataset=eval_pairs,
+        scheduler=ITITScheduler(mask_token_id=model.config.mask_token_id, temperature=temperature),
+    )
+    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+    folder = os.path.join(training_args.output_dir, "pipeline")
+    trainer.save_pipeline(folder)
+    trainer.log_samples()
+    if training_args.push_to_hub:
+        trainer.push_to_hub()
+    if training_args.should_save:
+        logger.info(f"pipeline: {folder}")
+
+
+if __name__ == "__main__":
+    main()

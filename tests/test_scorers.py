@@ -159,6 +159,15 @@ def test_the_size_of_a_batch_does_not_matter(scorer):
     torch.testing.assert_close(scorer.embed_texts(TEXTS), alone, atol=1e-6, rtol=1e-5)
 
 
+def test_a_bar_is_shown_for_what_takes_long_only(dual_encoder, monkeypatch, capsys):
+    in_pairs = DualEncoderScorer(dual_encoder.model, dual_encoder.processor, batch_size=2)
+    in_pairs.embed_texts(["a red bus"] * 6)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("itit_hf.scorers._SECONDS_WITHOUT_A_BAR", 0.0)
+    in_pairs.embed_texts(["a red bus"] * 6)
+    assert "embed texts" in capsys.readouterr().err
+
+
 def test_a_folder_opens_as_it_was_saved(scorer, tmp_path):
     scorer.model.save_pretrained(tmp_path)
     scorer.processor.save_pretrained(tmp_path)

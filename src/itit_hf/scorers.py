@@ -21,6 +21,7 @@ logger = logging.get_logger(__name__)
 # has places for more.
 _PADDED_TOWERS = ("siglip_text_model",)
 _TEXT_LENGTHS = {"align_text_model": 64}
+_SECONDS_WITHOUT_A_BAR = 2.0  # a reward embeds a few texts at each update: no bar for these
 _INTERPOLATIONS = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}  # PIL's numbers
 
 
@@ -234,7 +235,7 @@ class DualEncoderScorer:
 
     def _in_batches(self, embed, rows: list, name: str) -> torch.Tensor:
         starts = range(0, len(rows), self.batch_size)
-        bar = tqdm(starts, desc=f"embed {name}", disable=len(starts) == 1)
+        bar = tqdm(starts, desc=f"embed {name}", delay=_SECONDS_WITHOUT_A_BAR)
         return torch.cat([embed(rows[start : start + self.batch_size]) for start in bar])
 
 

@@ -3,7 +3,7 @@
 r"""Table 2 and Figure 5 at small scale: what each objective, and unpaired data, is worth.
 
     python examples/table2.py --rows 3 7 10 14 --seeds 0 1 2
-    python examples/table2.py --rows 3 14 --pairs 20000 1000 400 200 60 --output_dir out/figure5
+    python examples/table2.py --rows 3 14 --pairs 20000 2000 1000 400 200 60 --output_dir out/figure5
 
 Every row of Table 2 is a recipe of examples/recipes/table2. Of each seed, all rows start from the same weights, which
 were trained on the pairs alone (row 3) for `--start_steps`, and take `--steps` more. Each run is judged on scenes that
@@ -171,14 +171,14 @@ def parse(arguments: list[str] | None) -> Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--pairs", type=int, nargs="+", default=[None], help="Numbers of pairs; the recipe's if none.")
     parser.add_argument(
-        "--copies_of", default="paired[:200]", help="The recipes' pairs, of which drawings are copies."
+        "--copies_of", default="paired[:1000]", help="The recipes' pairs, of which drawings are copies."
     )
     parser.add_argument(
-        "--start_steps", type=int, default=400, help="On the pairs alone; 0: all rows from new weights."
+        "--start_steps", type=int, default=1200, help="On the pairs alone; 0: all rows from new weights."
     )
-    parser.add_argument("--steps", type=int, default=600, help="Of each row.")
+    parser.add_argument("--steps", type=int, default=1800, help="Of each row.")
     parser.add_argument(
-        "--dataset", default="data/emoji-scenes-64-12-kinds", help="Scenes that the runs are judged on."
+        "--dataset", default="data/emoji-scenes-64-noto", help="Scenes that the runs are judged on."
     )
     parser.add_argument("--num_scenes", type=int, default=300, help="Of each split.")
     parser.add_argument("--output_dir", default="out/table2")

@@ -64,7 +64,7 @@ def test_the_rows_differ_from_one_base_in_nothing_but_objectives_and_data():
         values = (vars(script_args) | vars(args)).items()
         return {k: v for k, v in values if k not in differing and isinstance(v, int | float | str | list | dict)}
 
-    base = common(RECIPES / "emoji_scenes_few_pairs.yaml")
+    base = common(RECIPES / "emoji_scenes_table2.yaml")
     for row in TABLE_2:
         assert common(recipe(row)) == base, row
 
@@ -165,7 +165,8 @@ def arguments_of_row(row, steps, frozen, folder, batch_size):
     arguments = ["--config", recipe(row), "--frozen_parts", frozen, "--model_name_or_path", f"{frozen}/model"]
     arguments += ["--output_dir", str(folder), "--use_cpu", "--disable_tqdm", "true", "--logging_steps", "1"]
     arguments += ["--max_steps", str(steps), "--save_steps", str(steps), "--sample_steps", "0"]
-    arguments += ["--per_device_train_batch_size", str(batch_size)]
+    for stream in ("train", "image", "text"):
+        arguments += [f"--per_device_{stream}_batch_size", str(batch_size)]
     arguments += ["--t2i_share", "1", "--i2t_share", "1", "--i2i_share", "1"]
     arguments += ["--synthesis_steps", "2", "--synthesis_max_new_tokens", "4", "--sample_inference_steps", "2"]
     return arguments

@@ -177,9 +177,7 @@ def parse(arguments: list[str] | None) -> Namespace:
         "--start_steps", type=int, default=1200, help="On the pairs alone; 0: all rows from new weights."
     )
     parser.add_argument("--steps", type=int, default=1800, help="Of each row.")
-    parser.add_argument(
-        "--dataset", default="data/emoji-scenes-64-noto", help="Scenes that the runs are judged on."
-    )
+    parser.add_argument("--dataset", default="data/emoji-scenes-64-noto", help="Scenes that the runs are judged on.")
     parser.add_argument("--num_scenes", type=int, default=300, help="Of each split.")
     parser.add_argument("--output_dir", default="out/table2")
     options = parser.parse_args(arguments[:cut])

@@ -1,0 +1,81 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The committed checkpoint: its card says what its evaluation found, and a part of that is found again."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from itit_hf import ITITPipeline
+from itit_hf.emoji_scenes.evaluation import prompt_accuracy
+from itit_hf.emoji_scenes.recogniser import SceneRecogniser
+
+ROOT = Path(__file__).parents[1]
+CARD = (ROOT / "model_cards" / "emoji-scenes-64.md").read_text(encoding="utf-8")
+EVALUATION = json.loads((ROOT / "model_cards" / "emoji-scenes-64.json").read_text(encoding="utf-8"))
+SPLITS = ("validation", "heldout")
+ROWS = {
+    "captions the grammar can read": "caption_grammatical",
+    "captions: kind right": "caption_kind",
+    "captions: colour right": "caption_colour",
+    "captions: kind and colour right": "caption_both",
+    "drawn: kind as asked": "drawn_kind",
+    "drawn: colour as asked": "drawn_colour",
+    "**drawn: kind and colour as asked**": "drawn_both",
+    "the same, and no copy of a training picture": "drawn_both_and_new",
+    "ceiling: true pictures through the image tokenizer": "reconstructed_both",
+    "true pictures": "rendered_both",
+    "drawn, then described by the same model (self-consistency)": "drawn_then_described_both",
+}
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    pipe = ITITPipeline.from_pretrained(ROOT / "checkpoints" / "emoji-scenes-64")
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.mark.parametrize("title", ROWS)
+def test_the_card_says_what_the_evaluation_found(title):
+    cells = []
+    for split in SPLITS:
+        found = EVALUATION["results"][split]
+        low, high = found["intervals"][ROWS[title]]
+        cells.append(f"{found['shares'][ROWS[title]]:.3f} ({low:.3f} to {high:.3f})")
+    assert f"| {title} | {' | '.join(cells)} |" in CARD
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_share_of_the_evaluation_is_that_of_its_scenes(split):
+    found = EVALUATION["results"][split]
+    right = found["scenes"]["drawn_right"]
+    assert len(right) == found["num_scenes"] and sum(right) / len(right) == found["shares"]["drawn_both"]
+
+
+def test_it_draws_a_red_bus(pipe):
+    recogniser = SceneRecogniser.from_pretrained(ROOT / "checkpoints" / "emoji-scenes-recogniser")
+    image = pipe("a red bus", num_inference_steps=12, generator=torch.Generator().manual_seed(0)).images[0]
+    (seen,) = recogniser.read([image])
+    assert [(thing.kind, thing.colour) for thing in seen.objects] == [("bus", "red")]
+    assert "red bus" in pipe.caption(image)[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("split", SPLITS)
+def test_drawings_are_right_as_often_as_the_evaluation_found(pipe, split):
+    settings, found = EVALUATION["settings"], EVALUATION["results"][split]["scenes"]
+    recogniser = SceneRecogniser.from_pretrained(ROOT / "checkpoints" / "emoji-scenes-recogniser")
+    prompts, drawn = found["prompts"][:100], []
+    for start in range(0, len(prompts), 50):
+        drawn += pipe(
+            prompts[start : start + 50],
+            num_inference_steps=settings["num_inference_steps"],
+            guidance_scale=settings["guidance_scale"],
+            generator=[torch.Generator().manual_seed(settings["seed"] + start + i) for i in range(50)],
+        ).images
+    again = prompt_accuracy(drawn, prompts, recogniser)["both"]
+    # Rounding on another machine may turn a token, and with it a drawing that was on the edge.
+    assert again == pytest.approx(sum(found["drawn_right"][:100]) / 100, abs=0.03)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import benchmark
-from benchmark_cases import AMUSED, DROPS, SYNTHESES, TEXT_LENGTHS, Case, growth_cases
+from benchmark_cases import AMUSED, DROPS, SYNTHESES, TEXT_LENGTHS, TRAINED_TEXTS, Case, EndAfter, growth_cases
 
 GOALS = json.loads((Path(benchmark.__file__).parent / "benchmark_goals.json").read_text())
 MEASURED = {
@@ -113,9 +113,10 @@ def test_the_stopwatch_counts_cpu_time():
 
 def test_every_goal_speaks_of_cases_that_exist():
     known = {f"draw {text}{drop}" for text in TEXT_LENGTHS for drop in DROPS} | {"draw naively", "aMUSEd's decoder"}
-    known |= set(AMUSED) | {f"train {name}" for name in AMUSED} | {f"train t2i2t, {name}" for name in SYNTHESES}
+    known |= set(AMUSED) | {f"train t2i2t, {name}" for name in SYNTHESES}
+    known |= {f"train {name}{text}" for name in (*AMUSED, "GIT", "pairs") for text in TRAINED_TEXTS}
     known |= {"caption", "GIT", "GIT, vision of all beams", "patch tokenizer", "aMUSEd's tokenizer"}
-    known |= {"train pairs", "train i2t", "train i2t2i", "train GIT"} | {"t2i", "i2t + i2i", "t2i2t", "i2t2i"}
+    known |= {"train i2t", "train i2t2i"} | {"t2i", "i2t + i2i", "t2i2t", "i2t2i"}
     assert {name for goal in GOALS for name in (*goal["of"], *goal.get("to", {}))} <= known
 
 
@@ -147,3 +148,15 @@ def test_a_larger_picture_is_a_longer_pass():
     cases = growth_cases(benchmark.parse(["--preset", "tiny"]), batch_size=1)
     assert [case.name for case in cases] == [f"pass of {side} x {side} tokens" for side in (8, 16, 32)]
     assert [case.run().image_logits.size(1) for case in cases] == [64, 256, 1024]
+
+
+def test_a_caption_is_ended_after_so_many_words():
+    end, scores = EndAfter(2, eos_token_id=1), torch.zeros(1, 3)
+    assert [end(torch.zeros(1, length), scores).argmax().item() for length in (1, 2, 3)] == [0, 0, 1]
+
+
+def test_the_table_in_the_place_of_the_text_encoder_is_no_saved_activation():
+    saved = benchmark.saved_mebibytes(benchmark.parse(["--preset", "tiny"]))
+    config = benchmark.build_config(benchmark.parse(["--preset", "tiny"]))
+    work = benchmark.Workload(config, num_inference_steps=1, guidance_scale=1.0, num_new_tokens=64)
+    assert saved["i2t2i"] * 2**20 / 4 < 1.2 * benchmark.flops.SAVED["i2t2i"](work)

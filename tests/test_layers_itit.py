@@ -11,6 +11,7 @@ from itit_hf.layers_itit import (
     gather_tokens,
     scale_gradient,
     sine_cosine_positions,
+    tall_linear,
 )
 
 from .testing_utils import tiny_config
@@ -86,3 +87,21 @@ def test_positions_of_the_small_start_are_as_large_as_what_they_are_added_to():
     model = ITITForImageGeneration(tiny_config(initializer="xavier", initializer_range=0.02))
     assert abs(model.model.embed_image_positions.weight.pow(2).mean().sqrt() - 0.02) < 1e-6
     assert abs(model.image_decoder.embed_positions.weight.pow(2).mean() - 0.5) < 1e-6
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 4, 8, 9])
+def test_a_tall_linear_layer_gives_what_a_linear_layer_gives(num_rows):
+    generator = torch.Generator().manual_seed(0)
+    states, weight = torch.randn(1, num_rows, 6, generator=generator), torch.randn(500, 6, generator=generator)
+    torch.testing.assert_close(tall_linear(states, weight), torch.nn.functional.linear(states, weight))
+
+
+def test_a_tall_linear_layer_has_the_gradients_of_a_linear_layer():
+    generator = torch.Generator().manual_seed(0)
+    states, weight = torch.randn(2, 2, 6, generator=generator), torch.randn(500, 6, generator=generator)
+    gradients = []
+    for layer in (tall_linear, torch.nn.functional.linear):
+        inputs = [value.clone().requires_grad_() for value in (states, weight)]
+        layer(*inputs).square().sum().backward()
+        gradients.append([value.grad for value in inputs])
+    torch.testing.assert_close(gradients[0], gradients[1])

@@ -38,7 +38,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 import flops
-from benchmark_cases import AMUSED, GROUPS, Case, build_config, build_model, loss_function
+from benchmark_cases import AMUSED, GROUPS, Case, build_config, build_model, build_objectives, loss_function
 from counting import BYTES_PER_NUMBER, numbers_kept
 from flops import GIGA, MEBI, Workload
 from itit_hf.masking import masked_positions, random_mask
@@ -180,7 +180,8 @@ def saved_mebibytes(options: Namespace) -> dict[str, float]:
     work = Workload(build_config(options), num_inference_steps=1, guidance_scale=1.0, num_new_tokens=64)
     names = {"t2i": ("t2i",), "i2t + i2i": ("i2t", "i2i"), "t2i2t": ("t2i2t",), "i2t2i": ("i2t2i",)}
     for name, objectives in names.items():
-        kept = numbers_kept(loss_function(model, work, objectives, options.device), model)
+        losses = build_objectives(work, objectives, options.device)
+        kept = numbers_kept(loss_function(model, losses, work, options.device), model, losses.text_encoder)
         saved[name] = kept * BYTES_PER_NUMBER / MEBI
     return saved
 

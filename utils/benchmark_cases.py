@@ -15,6 +15,7 @@ import torch
 from diffusers import AmusedPipeline, AmusedScheduler, UVit2DModel, VQModel
 from torch.nn import functional as F
 from transformers import BlipConfig, BlipForConditionalGeneration, GitConfig, GitForCausalLM
+from transformers.generation import LogitsProcessor, LogitsProcessorList
 
 import flops
 from counting import TableTextEncoder, counted
@@ -31,6 +32,8 @@ STEPS = 24  # section 3.3
 GUIDANCE_SCALE = 3.0
 TEXT_LENGTHS = {"64/64": (64, 64), "trimmed": (16, 1)}  # of the text, and of the one guidance moves away from
 DROPS = {"": "half", ", all dropped": "all"}
+TRAINED_TEXTS = {"": 64, ", trimmed": 16}
+ENDED_AFTER = 8  # of the words of a caption
 CAPTION = {"num_beams": 4, "min_new_tokens": 20, "max_new_tokens": 20, "do_sample": False}
 AMUSED = {
     "aMUSEd-256": {},
@@ -200,14 +203,37 @@ def _amused_case(name: str, options: Namespace, batch_size: int) -> Case:
 # Describing
 
 
+class EndAfter(LogitsProcessor):
+    """Ends a caption after so many words, whatever the network says.
+
+    Args:
+        num_words (`int`): New tokens before the end.
+        eos_token_id (`int`): The end.
+    """
+
+    def __init__(self, num_words: int, eos_token_id: int):
+        self.num_words, self.eos_token_id = num_words, eos_token_id
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Scores of shape `(num_beams, vocab_size)`; the first token of `input_ids` is the beginning."""
+        if input_ids.size(1) <= self.num_words:
+            return scores
+        ended = torch.full_like(scores, -torch.inf)
+        ended[:, self.eos_token_id] = 0.0
+        return ended
+
+
 def caption_cases(options: Namespace, batch_size: int) -> list[Case]:
     """Captions of `CAPTION`; what reads pixels is given 224 x 224 of them, ITIT's image tokenizers 256 x 256."""
     model, config = build_model(options), build_config(options)
     ids = torch.randint(config.codebook_size, (batch_size, config.num_image_tokens), device=options.device)
     work = Workload(config, batch_size, num_beams=CAPTION["num_beams"], num_new_tokens=CAPTION["max_new_tokens"])
     plain = {"cache_implementation": "static", "disable_compile": True}
+    ended = {"logits_processor": LogitsProcessorList([EndAfter(ENDED_AFTER, config.eos_token_id)])}
+    ended = CAPTION | {"min_new_tokens": 0, "early_stopping": True} | ended
     cases = [
         Case("caption", lambda: model.generate(image_token_ids=ids, **CAPTION), flops.caption(work)),
+        Case("caption, ended after 8 words", lambda: model.generate(image_token_ids=ids, **ended)),
         Case("caption, a prefix for each beam", lambda: model.generate(image_token_ids=ids, **CAPTION, **plain)),
     ]
     like = {"device": options.device, "dtype": options.dtype}
@@ -248,7 +274,7 @@ def train_cases(options: Namespace, batch_size: int) -> list[Case]:
     work = Workload(build_config(options), batch_size, num_new_tokens=20)
     trimmed_config = build_config(options)
     trimmed_config.encoder_drop = "all"
-    trimmed = replace(work, config=trimmed_config, text_length=16)
+    trimmed = replace(work, config=trimmed_config, text_length=TRAINED_TEXTS[", trimmed"])
     paired = ("t2i", "i2t", "i2i")
     cases = [
         Case("train t2i", training(model, work, ("t2i",), options)),
@@ -273,8 +299,8 @@ def batch_of(work: Workload, device: str = "cpu") -> dict[str, torch.Tensor]:
     return part | {"position": torch.arange(work.batch_size, device=device)}
 
 
-def loss_function(model, work: Workload, names: tuple[str, ...], device: str = "cpu") -> Callable[[], torch.Tensor]:
-    """The sum of some objectives, with masks of a known size."""
+def build_objectives(work: Workload, names: tuple[str, ...], device: str = "cpu") -> ITITObjectives:
+    """Some objectives, with masks of a known size and a table in the place of the text encoder."""
     settings = ObjectiveSettings(
         t2i_mask_ratio=MaskRatio(work.t2i_mask_ratio, 0.0),
         i2t_mask_ratio=MaskRatio(work.i2t_mask_ratio, 0.0, high=0.75),
@@ -284,9 +310,14 @@ def loss_function(model, work: Workload, names: tuple[str, ...], device: str = "
     )
     scheduler = ITITScheduler(mask_token_id=work.config.mask_token_id)
     encoder = TableTextEncoder(work.config).to(device)
-    objectives = ITITObjectives(names, work.config, encoder, settings=settings, scheduler=scheduler)
-    part = batch_of(work, device)
-    batch = dict.fromkeys(objectives.streams, part)
+    return ITITObjectives(names, work.config, encoder, settings=settings, scheduler=scheduler)
+
+
+def loss_function(
+    model, objectives: ITITObjectives, work: Workload, device: str = "cpu"
+) -> Callable[[], torch.Tensor]:
+    """The sum of the objectives over one batch."""
+    batch = dict.fromkeys(objectives.streams, batch_of(work, device))
 
     def loss() -> torch.Tensor:
         model.config.encoder_drop = work.config.encoder_drop
@@ -297,7 +328,8 @@ def loss_function(model, work: Workload, names: tuple[str, ...], device: str = "
 
 def training(model, work: Workload, names: tuple[str, ...], options: Namespace) -> Callable[[], None]:
     """One forward and backward pass; gradients are thrown away."""
-    return _backward(model, loss_function(model, work, names, options.device), options)
+    objectives = build_objectives(work, names, options.device)
+    return _backward(model, loss_function(model, objectives, work, options.device), options)
 
 
 def _backward(model: torch.nn.Module, loss: Callable[[], torch.Tensor], options: Namespace) -> Callable[[], None]:
@@ -311,24 +343,38 @@ def _backward(model: torch.nn.Module, loss: Callable[[], torch.Tensor], options:
 
 
 def _trained_peers(options: Namespace, batch_size: int) -> list[Case]:
+    names = [name for name in AMUSED if name in options.anchors and name != "aMUSEd-256"]
+    losses = {name: _amused_loss(name, options, batch_size) for name in names}
+    losses |= {"GIT": _git_loss(options, batch_size)} if "GIT" in options.anchors else {}
     cases = []
-    for name in ("aMUSEd, active parameters", "aMUSEd, all parameters"):
-        if name in options.anchors:
-            cases.append(Case(f"train {name}", _amused_training(name, options, batch_size)))
-    if "GIT" in options.anchors:
-        git = GitForCausalLM(GitConfig()).to(options.device).train()
-        ids = torch.randint(1000, 30000, (batch_size, 64), device=options.device)
-        pixels = torch.randn(batch_size, 3, 224, 224, device=options.device)
-        run = _backward(git, lambda: git(input_ids=ids, pixel_values=pixels, labels=ids).loss, options)
-        cases.append(Case("train GIT", run))
+    for name, (model, loss) in losses.items():
+        for text_name, length in TRAINED_TEXTS.items():
+            run = _backward(model, lambda loss=loss, length=length: loss(length), options)
+            cases.append(Case(f"train {name}{text_name}", run))
     return cases
 
 
-def _amused_training(name: str, options: Namespace, batch_size: int) -> Callable[[], None]:
+def _git_loss(options: Namespace, batch_size: int) -> tuple[torch.nn.Module, Callable[[int], torch.Tensor]]:
+    """The model, and its loss by the length of a text."""
+    git = GitForCausalLM(GitConfig()).to(options.device).train()
+    ids = torch.randint(1000, 30000, (batch_size, max(TRAINED_TEXTS.values())), device=options.device)
+    pixels = torch.randn(batch_size, 3, 224, 224, device=options.device)
+    return git, lambda length: git(input_ids=ids[:, :length], pixel_values=pixels, labels=ids[:, :length]).loss
+
+
+def _amused_loss(
+    name: str, options: Namespace, batch_size: int
+) -> tuple[torch.nn.Module, Callable[[int], torch.Tensor]]:
+    """The model, and its loss by the length of a text."""
     model = build_amused(name, options).to(torch.float32).train()
     given = _amused_inputs(model, batch_size)
     labels = torch.randint(8192, (batch_size, 16, 16), device=options.device)
-    return _backward(model, lambda: F.cross_entropy(model(**given), labels), options)
+
+    def loss(length: int) -> torch.Tensor:
+        texts = given["encoder_hidden_states"][:, :length]
+        return F.cross_entropy(model(**given | {"encoder_hidden_states": texts}), labels)
+
+    return model, loss
 
 
 # Growth

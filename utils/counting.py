@@ -59,12 +59,12 @@ def counted(function: Callable[[], object]) -> int:
     return counter.total
 
 
-def numbers_kept(function: Callable[[], torch.Tensor], model: torch.nn.Module) -> float:
+def numbers_kept(function: Callable[[], torch.Tensor], *modules: torch.nn.Module) -> float:
     """Numbers of four bytes that are kept for the backward pass of a loss, weights and buffers left out.
 
     Args:
         function (`Callable`): Computes the loss, a `torch.FloatTensor` of shape `()`.
-        model (`torch.nn.Module`): Whose weights do not count.
+        modules (`torch.nn.Module`): Whose weights do not count.
     """
     alive = weakref.WeakSet()
 
@@ -78,7 +78,8 @@ def numbers_kept(function: Callable[[], torch.Tensor], model: torch.nn.Module) -
     gc.collect()
     storages = [kept.tensor.untyped_storage() for kept in alive]
     sizes = {storage.data_ptr(): storage.nbytes() for storage in storages}
-    for weight in (*model.parameters(), *model.buffers()):
+    weights = (weight for module in modules for weight in (*module.parameters(), *module.buffers()))
+    for weight in weights:
         sizes.pop(weight.untyped_storage().data_ptr(), None)
     del loss  # its graph, and so what is alive, lives until here
     return sum(sizes.values()) / BYTES_PER_NUMBER

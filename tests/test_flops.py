@@ -152,6 +152,17 @@ def test_training_does_no_avoidable_work(operation):
     assert LOWEST < ratio < HIGHEST
 
 
+def test_weights_of_the_modules_that_are_named_are_no_activations():
+    first, second = torch.nn.Linear(3, 4), torch.nn.Linear(4, 5)
+    read, between, weight = 2 * 3, 2 * 4, 4 * 5
+
+    def loss():
+        return second(first(torch.ones(2, 3))).sum()
+
+    assert numbers_kept(loss, first, second) == read + between
+    assert numbers_kept(loss, first) == read + between + weight
+
+
 @pytest.mark.parametrize("operation", flops.SAVED)
 def test_training_keeps_no_avoidable_activations(operation):
     model, work = build("sdpa", **DEEP)

@@ -26,6 +26,7 @@ from diffusers import VQModel
 from tqdm import tqdm
 from transformers import AutoTokenizer
 
+from itit_hf.configuration_itit import IMAGE_FEATURES
 from itit_hf.data import BAD_IMAGE_POLICIES, add_image_token_ids, image_tokens_fingerprint, load_rows
 from itit_hf.image_processing_itit import ITITImageProcessorPil
 from itit_hf.image_tokenization_itit import PatchVQModel
@@ -48,7 +49,7 @@ def load_processor(args: Namespace) -> ITITProcessor:
     else:
         image_processor = ITITImageProcessorPil(size={"height": args.resolution, "width": args.resolution})
     tokenizer = AutoTokenizer.from_pretrained(args.model, subfolder="tokenizer")
-    return ITITProcessor(image_processor, tokenizer, image_tokenizer)
+    return ITITProcessor(image_processor, tokenizer, image_tokenizer, args.image_features)
 
 
 def check_record(output_dir: Path, record: dict):
@@ -89,6 +90,9 @@ def main(arguments: list[str] | None = None):
     parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline folder or Hub id.")
     parser.add_argument("--image_tokenizer", help="Another image tokenizer.")
     parser.add_argument("--resolution", type=int, help="Pixels of a side; the pipeline's by default.")
+    parser.add_argument(
+        "--image_features", choices=IMAGE_FEATURES, default="codes", help="Of the model to be trained."
+    )
     parser.add_argument("--bad_images", choices=BAD_IMAGE_POLICIES, default="raise", help="What to do about them.")
     parser.add_argument("--batch_size", type=int, default=64, help="Pictures tokenized at the same time.")
     parser.add_argument("--rows_per_part", type=int, default=10_000, help="Rows of a file.")

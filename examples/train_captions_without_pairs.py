@@ -68,8 +68,9 @@ def give_sentences(args: PairlessArguments, pictures: Dataset, corpus: list[str]
     else:
         scorer = DualEncoderScorer.from_pretrained(args.dual_encoder)
         embeds = torch.tensor(add_image_embeds(pictures, scorer)["image_embeds"][:])  # (N, D)
-        _, nearest = search(embeds, scorer.embed_texts(corpus), top_k=1)
-        texts = [corpus[i] for i in nearest[:, 0].tolist()]
+        different = list(dict.fromkeys(corpus))
+        _, nearest = search(embeds, scorer.embed_texts(different), top_k=1)
+        texts = [different[i] for i in nearest[:, 0].tolist()]
     return Dataset.from_dict({"image_token_ids": pictures["image_token_ids"], "text": texts})
 
 
@@ -86,10 +87,10 @@ def judge(trainer: ITITTrainer, scenes: Dataset, seed: int) -> dict[str, float]:
                 out = model.generate(image_token_ids=ids.to(model.device), **options)
                 texts += processor.batch_decode(out[:, model.config.num_prefix_tokens + 1 :])
     figures = {"cider_d": caption_scores(said["greedy"], [listed(texts) for texts in scenes["text"]])["cider_d"]}
-    if "scene" in scenes.column_names:
-        figures |= caption_accuracy(said["greedy"], [Scene.from_json(text) for text in scenes["scene"]])
+    there = [Scene.from_json(text) for text in scenes["scene"]] if "scene" in scenes.column_names else None
     for name, texts in said.items():
-        figures |= {f"{name}/{key}": value for key, value in variety(texts).items()}
+        found = variety(texts) | (caption_accuracy(texts, there) if there else {})
+        figures |= {f"{name}/{key}": value for key, value in found.items()}
     return figures
 
 
@@ -138,6 +139,7 @@ def main(arguments: list[str] | None = None) -> dict:
     if trainer.ema is not None:
         trainer.ema.copy_to(model.parameters())
     rewards = create_rewards(args, streams, processor, CAPTION_REWARDS)
+    streams["paired"] = given  # the objectives go on with what was given at the start
     read = {name: streams[name] for name in streams_of_training(args, training_args)}
     trainer = ITITRewardTrainer(reward_funcs=rewards, args=training_args, train_streams=read, **parts)
     trainer.train()

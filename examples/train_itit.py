@@ -79,6 +79,8 @@ class ScriptArguments:
         resolution (`int`, *optional*): Side of a picture in pixels, for another image tokenizer than the one there.
         model_name_or_path (`str`, *optional*): Checkpoint to start from; new weights by default.
         model_preset (`str`): Size of new weights: tiny, base, large or huge.
+        image_features (`str`): What a picture that is described is seen by: codes, or latents; the model's if it has
+            weights already.
         dropout (`float`): Dropout of new weights, on embeddings, residual branches and attention.
         attn_implementation (`str`): Attention of the model: sdpa, or eager, which `--bf16` is faster with on a CPU.
         scenes_folder (`str`, *optional*): Where the emoji scenes are, or are built; data/emoji-scenes-64 by default.
@@ -103,6 +105,7 @@ class ScriptArguments:
     resolution: int | None = None
     model_name_or_path: str | None = None
     model_preset: str = "tiny"
+    image_features: str = "codes"
     dropout: float = 0.1
     attn_implementation: str = "sdpa"
     scenes_folder: str | None = None
@@ -141,7 +144,7 @@ def load_frozen_parts(args: ScriptArguments):
     else:
         size = {"height": args.resolution, "width": args.resolution}
         image_processor = ITITImageProcessorPil(size=size)
-    return text_encoder, ITITProcessor(image_processor, tokenizer, image_tokenizer)
+    return text_encoder, ITITProcessor(image_processor, tokenizer, image_tokenizer, args.image_features)
 
 
 def create_model(args: ScriptArguments, text_encoder, processor, num_image_tokens: int) -> ITITForPreTraining:
@@ -157,6 +160,9 @@ def create_model(args: ScriptArguments, text_encoder, processor, num_image_token
     config.vocab_size = max(text_encoder.config.vocab_size, -(-(config.num_text_tokens + 2) // 64) * 64)
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = args.dropout
     config.text_hidden_size = text_encoder.config.d_model
+    config.image_features = args.image_features
+    if args.image_features == "latents":
+        config.image_latent_size = processor.image_tokenizer.config.vq_embed_dim
     config.text_encoder_name_or_path = args.text_encoder or args.frozen_parts
     config.image_tokenizer_name_or_path = args.image_tokenizer or args.frozen_parts
     config = ITITConfig(**config.to_dict(), attn_implementation=args.attn_implementation)

@@ -45,7 +45,6 @@ logger = logging.getLogger(__name__)
 
 CAPTION_REWARDS = ("cider_d", "clip_cos", "clip_agg", "naturalness")
 PICTURE_REWARDS = ("clip_image",)
-TEXTS_AT_A_TIME = 1024
 
 
 @dataclass
@@ -56,12 +55,14 @@ class RewardArguments(ScriptArguments):
         rewards (`list[str]`): Of `CAPTION_REWARDS`, or of `PICTURE_REWARDS` with `--direction t2i`.
         dual_encoder (`str`): Folder or Hub id of the judge of the rewards that begin with clip.
         agg_temperature (`float`): Temperature of `clip_agg`.
+        naturalness_learning_rate (`float`): Of the discriminator of `naturalness`.
         image_template (`str`): Sentence around a text for `clip_image`.
     """
 
     rewards: list[str] = field(default_factory=lambda: ["cider_d"])
     dual_encoder: str = "checkpoints/emoji-scenes-dual-encoder"
     agg_temperature: float = 100.0
+    naturalness_learning_rate: float = 1e-3
     image_template: str = "{}"
 
 
@@ -88,12 +89,12 @@ def create_rewards(args: RewardArguments, streams: dict, processor, known: tuple
         raise ValueError(f"`rewards` must name some of {known} for this direction, got {args.rewards}")
     scorer = None
     if any(name.startswith("clip") for name in args.rewards):
-        scorer = DualEncoderScorer.from_pretrained(args.dual_encoder, batch_size=TEXTS_AT_A_TIME)
+        scorer = DualEncoderScorer.from_pretrained(args.dual_encoder)
     create = {
         "cider_d": lambda: CiderD(streams["paired"]["text"], processor.tokenizer.eos_token_id),
         "clip_cos": lambda: ClipCos(scorer),
         "clip_agg": lambda: ClipAgg.from_texts(scorer, texts_of(streams), args.agg_temperature),
-        "naturalness": lambda: Naturalness.small(processor.tokenizer),
+        "naturalness": lambda: Naturalness.small(processor.tokenizer, args.naturalness_learning_rate),
         "clip_image": lambda: ClipImageReward(scorer, args.image_template),
     }
     rewards = [create[name]() for name in args.rewards]

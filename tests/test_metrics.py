@@ -5,10 +5,12 @@
 import importlib.util
 import random
 import shutil
+import subprocess
 
 import pytest
 import torch
 
+from itit_hf import rewards
 from itit_hf.metrics import coco_captions
 from itit_hf.metrics.captions import (
     CiderD,
@@ -126,6 +128,64 @@ def test_scores_without_java_are_those_of_pycocoevalcap_on_plain_sentences():
     for name, other in {"cider_d": "coco_cider", "bleu_2": "coco_bleu_2", "rouge_l": "coco_rouge_l"}.items():
         assert ours[name] == pytest.approx(theirs[other], rel=1e-6)
     assert 0 < theirs["coco_meteor"] < 100
+
+
+# What captions of photographs have besides plain words.
+BITS = [
+    "a man's dog",
+    "two people",
+    "don't walk",
+    "at 5:30 p.m.",
+    "a T-shirt",
+    "in the U.S.",
+    "(really)",
+    "red/blue doors",
+    "it's",
+    "1,000 birds",
+    'a "stop" sign',
+    "the boys' bikes",
+    "on Mr. Li's boat",
+    "a black-and-white cat",
+    "3.5 feet",
+    "w/ an umbrella",
+    "a cafe & bar",
+    "they're",
+    "sitting; standing",
+    "the 1980's",
+    "by the sea...",
+    "a bus -- parked",
+]
+
+
+@needs_java
+@pytest.mark.slow
+def test_cider_d_of_200_captions_is_within_half_a_point_of_the_java_tokenizers():
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
+
+    chance = random.Random(0)
+
+    def sentence():
+        return " ".join(chance.sample(BITS, chance.randint(2, 5))).capitalize() + chance.choice((".", "", "!"))
+
+    true = [[sentence() for _ in range(5)] for _ in range(200)]
+    said = [chance.choice((own[0], f"{own[1]} {sentence()}", sentence())) for own in true]
+    java = PTBTokenizer()
+    tokenized = java.tokenize({i: [{"caption": text} for text in own] for i, own in enumerate(true)})
+    theirs = Cider().compute_score(tokenized, java.tokenize({i: [{"caption": t}] for i, t in enumerate(said)}))[0]
+    ours = caption_scores(said, true)["cider_d"]
+    assert ours == pytest.approx(100 * theirs, abs=0.5) and ours > 10
+
+
+def test_cider_d_starts_no_other_program(monkeypatch):
+    def refuse(*arguments, **options):
+        raise AssertionError("a program was started")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    monkeypatch.setenv("PATH", "")
+    said, true = ["a red bus", "two fish"], [["a red bus on grass"], ["two fish in the sea"]]
+    assert caption_scores(said, true)["cider_d"] > 0
+    assert min(rewards.CiderD(true)([""] * 2, said, [[5, 1], [6, 1]], text=true)) > 0
 
 
 def test_without_java_the_coco_scores_say_what_is_missing(monkeypatch):

@@ -5,7 +5,7 @@ import torch
 
 from itit_hf.masking import MaskRatio, kept_positions, keyed_generators, random_mask
 from itit_hf.modeling_itit import ITITForPreTraining
-from itit_hf.objectives import ITITObjectives, ObjectiveSettings, synthetic_text
+from itit_hf.objectives import ITITObjectives, ObjectiveSettings, picture_of, synthetic_text
 from itit_hf.scheduling_itit import ITITScheduler
 
 from .testing_utils import tiny_config, tiny_text_encoder
@@ -264,7 +264,7 @@ def test_idle_decoders_are_those_without_a_gradient(model, mixed, names):
     model.zero_grad()
     sum(loss_of(model, mixed).values()).backward()
     without = {n.split(".")[0] for n, p in model.named_parameters() if "decoder" in n and p.grad is None}
-    assert set(loss_of.idle_decoders) == without
+    assert set(loss_of.idle_parts) == without
 
 
 def test_synthesis_leaves_the_model_in_training(model, mixed):
@@ -310,7 +310,7 @@ def test_saying_stops_when_all_captions_have_ended(model, mixed):
     end[..., 1] = 1.0
     calls = []
     model.text_decoder.logits = lambda hidden: calls.append(1) or end
-    said = all_objectives(model, "i2t2i", synthesis_max_new_tokens=20)._say(model, mixed["image"]["image_token_ids"])
+    said = all_objectives(model, "i2t2i", synthesis_max_new_tokens=20)._say(model, picture_of(mixed["image"]))
     assert said["input_ids"].tolist() == [[1]] * 4 and len(calls) == 1
 
 

@@ -312,7 +312,7 @@ def test_processor_config_holds_no_weights_and_copies_none(full_processor, tmp_p
     monkeypatch.setattr(VQModel, "__deepcopy__", deepcopy, raising=False)
     full_processor.save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "processor_config.json").read_text())
-    assert set(saved) == {"image_processor", "processor_class"}
+    assert set(saved) == {"image_processor", "processor_class", "image_features"}
     assert full_processor.image_tokenizer is not None
     assert "image_tokenizer" not in repr(full_processor)
 

@@ -255,6 +255,17 @@ def test_the_target_of_clip_agg_is_the_softmax_over_the_whole_corpus(scorer, tem
         assert target.tolist() == pytest.approx(target_by_hand(row, corpus, temperature).tolist(), abs=1e-5)
 
 
+def test_a_text_that_comes_again_counts_again(scorer, monkeypatch):
+    embedded = []
+    embed = scorer.embed_texts
+    monkeypatch.setattr(scorer, "embed_texts", lambda texts: embedded.extend(texts) or embed(texts))
+    reward = ClipAgg.from_texts(scorer, ["a fish", "a tree", "a fish", "a fish"], temperature=5.0, chunk_size=1)
+    assert embedded == ["a fish", "a tree"] and reward.counts.tolist() == [3, 1]
+    v = torch.nn.functional.normalize(torch.ones(1, reward.corpus_embeds.size(1)), dim=-1)
+    four = ClipAgg(scorer, reward.corpus_embeds[[0, 1, 0, 0]], temperature=5.0)
+    assert reward.targets(v)[0].tolist() == pytest.approx(four.targets(v)[0].tolist(), abs=1e-6)
+
+
 def test_texts_that_are_all_one_do_not_overflow(scorer):
     v = torch.nn.functional.normalize(torch.ones(1, 8), dim=-1)
     targets = ClipAgg(scorer, v.repeat(20, 1).bfloat16(), 175.0, chunk_size=3).targets(v)
@@ -279,6 +290,8 @@ def test_clip_agg_is_half_the_cosine_and_half_the_distance(scorer, pictures):
         ({"corpus_embeds": torch.ones(0, 4)}, r"`corpus_embeds` must be \(num_texts, embed_dim\), at least one text"),
         ({"temperature": 0.0}, "`temperature` must be positive, got 0.0"),
         ({"chunk_size": 0}, "`chunk_size` must be positive, got 0"),
+        ({"counts": torch.ones(3)}, r"`counts` must be one positive number for each of 2 texts, got \(3,\)"),
+        ({"counts": torch.tensor([1, 0])}, "`counts` must be one positive number .* 0 at least"),
     ],
 )
 def test_a_corpus_that_cannot_be_used_is_refused(scorer, arguments, message):

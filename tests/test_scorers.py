@@ -24,6 +24,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.efficientnet.image_processing_pil_efficientnet import EfficientNetImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
+from itit_hf.rewards import ClipCos
 from itit_hf.scorers import DualEncoderScorer, mixed_query, prepare_pixels, search, tokenize_texts
 
 from .testing_utils import tiny_bert_tokenizer, tiny_dual_encoder, tiny_tokenizer
@@ -116,6 +117,12 @@ def test_scores_are_the_logits_of_the_model(scorer):
     torch.testing.assert_close(scorer.similarity(*embeds), logits, atol=1e-5, rtol=1e-6)
     cosines = (logits.diagonal() - scorer.logit_bias) / scorer.logit_scale
     torch.testing.assert_close(scorer.cosine(pictures(), TEXTS), cosines, atol=1e-6, rtol=1e-5)
+
+
+def test_clip_cos_is_the_scale_times_the_cosine(scorer):
+    want = scorer.logit_scale * scorer.cosine(pictures(), TEXTS) + scorer.logit_bias
+    given = ClipCos(scorer)([""] * len(TEXTS), TEXTS, None, image=pictures())
+    assert given == pytest.approx(want.tolist(), abs=1e-5)
 
 
 def test_directions_have_length_one(scorer):

@@ -1,6 +1,12 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
+import json
 import logging
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
 
 import PIL.Image
 import pytest
@@ -12,6 +18,15 @@ from itit_hf.watching import show
 from .test_trainer import make_trainer
 
 PICTURE = PIL.Image.new("RGB", (8, 4), "red")
+WATCHED = {
+    "objectives": ["t2i", "i2t", "t2i2t"],
+    "max_steps": 2,
+    "sample_steps": 2,
+    "sample_prompts": ["a red bus"],
+    "sample_inference_steps": 1,
+    "synthesis_steps": 2,
+    "synthesis_max_new_tokens": 4,
+}
 
 
 class Log:
@@ -36,6 +51,10 @@ def place(kind, attribute, module):
     return callback
 
 
+def nothing(*_, **__):
+    """In the place of what a callback of transformers does besides."""
+
+
 @pytest.mark.parametrize("kind, attribute", [(WandbCallback, "_wandb"), (TrackioCallback, "_trackio")])
 def test_a_tracker_is_given_the_picture_its_texts_and_the_step(kind, attribute):
     tracker = Log()
@@ -58,15 +77,28 @@ def test_a_place_that_fails_is_named_and_the_next_one_is_served(caplog, monkeypa
     assert "WandbCallback cannot show `samples` of step 3: no space left" in caplog.text
 
 
+def test_a_training_gives_its_trackers_samples_captions_and_cycles(tmp_path):
+    places = (WandbCallback, "_wandb", Log()), (TrackioCallback, "_trackio", Log())
+    trainer = make_trainer(tmp_path, **WATCHED)
+    for kind, attribute, tracker in places:
+        silent = type("Silent", (kind,), dict.fromkeys(("on_train_begin", "on_log", "on_train_end"), nothing))
+        trainer.add_callback(place(silent, attribute, tracker))
+    trainer.train()
+    for _, _, tracker in places:
+        samples, cycle = tracker.logged
+        assert samples["train/global_step"] == cycle["train/global_step"] == 2
+        said = samples["samples"][1].split("\n")
+        assert said[0] == "a red bus" and len(said) == 7 and all(text.startswith("caption: ") for text in said[1:])
+        panel, texts = cycle["samples/t2i2t"]
+        assert panel[0] > 3 * 16 and len(texts.split("\n")) == 8  # four prompts, and what was said of each picture
+
+
 def test_tensorboard_has_the_samples_the_captions_and_the_cycles_of_a_training(tmp_path, monkeypatch):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "runs"))
-    sampling = {"sample_steps": 2, "sample_inference_steps": 1, "sample_prompts": ["a red bus"], "synthesis_steps": 2}
-    options = {"objectives": ["t2i", "i2t", "t2i2t"], "report_to": ["tensorboard"], "max_steps": 2}
-    trainer = make_trainer(tmp_path, synthesis_max_new_tokens=4, **sampling, **options)
-    trainer.train()
+    make_trainer(tmp_path, report_to=["tensorboard"], **WATCHED).train()
     events = EventAccumulator(str(tmp_path / "runs"))
     events.Reload()
     assert set(events.Tags()["images"]) == {"samples", "samples/t2i2t"}
@@ -74,12 +106,43 @@ def test_tensorboard_has_the_samples_the_captions_and_the_cycles_of_a_training(t
     assert "train/loss_t2i2t" in events.Tags()["scalars"]
 
 
+TRAIN = """
+import sys
+from tests.test_trainer import make_trainer
+from tests.test_watching import WATCHED
+make_trainer(sys.argv[1], report_to=[sys.argv[2]], **WATCHED).train()
+"""
+
+
+def train_watched_by(tracker, folder):
+    """In a process of its own: these libraries read the environment once, and write the rest when they end."""
+    folders = {"WANDB_DIR": str(folder), "TRACKIO_DIR": str(folder / "trackio")}
+    environment = os.environ | folders | {"WANDB_MODE": "offline", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", TRAIN, str(folder / "out"), tracker]
+    root = Path(__file__).parents[1]
+    finished = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+
+
 @pytest.mark.slow
-def test_wandb_keeps_the_samples_offline(tmp_path, monkeypatch):
+def test_wandb_keeps_the_samples_the_captions_and_the_cycles_offline(tmp_path):
     pytest.importorskip("wandb")
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    sampling = {"sample_steps": 2, "sample_inference_steps": 1, "sample_prompts": ["a red bus"]}
-    trainer = make_trainer(tmp_path, report_to=["wandb"], max_steps=2, **sampling)
-    trainer.train()
-    assert list(tmp_path.glob("wandb/offline-run-*/files/media/images/samples*.png"))
+    train_watched_by("wandb", tmp_path)
+    (run,) = tmp_path.glob("wandb/offline-run-*")
+    assert len(list(run.glob("files/media/images/samples_*.png"))) == 1
+    assert len(list(run.glob("files/media/images/samples/t2i2t_*.png"))) == 1
+    (records,) = run.glob("*.wandb")
+    assert rb'"a red bus\ncaption: ' in records.read_bytes()
+
+
+@pytest.mark.slow
+def test_trackio_keeps_the_samples_the_captions_and_the_cycles(tmp_path):
+    pytest.importorskip("trackio")
+    train_watched_by("trackio", tmp_path)
+    (database,) = tmp_path.glob("trackio/*.db")
+    with sqlite3.connect(database) as connection:
+        rows = [json.loads(row) for (row,) in connection.execute("select metrics from metrics")]
+    pictures = {name: value for row in rows for name, value in row.items() if name.startswith("samples")}
+    assert pictures.keys() == {"samples", "samples/t2i2t"}
+    assert pictures["samples"]["caption"].startswith("a red bus\ncaption: ")
+    assert all((tmp_path / "trackio" / "media" / each["file_path"]).is_file() for each in pictures.values())

@@ -37,8 +37,10 @@ LAYERS = (
         "masking",
         "metrics",  # a subpackage
         "modelcard",
+        "modeling_outputs_itit",
         "monitoring",
         "optimization",
+        "placement",
         "replay",
         "safe_loading",
         "shared_prefix",
@@ -50,6 +52,7 @@ LAYERS = (
     (
         "generation_itit",
         "hub",
+        "image_features_itit",
         "image_processing_itit",
         "image_tokenization_itit",
         "layers_itit",

@@ -176,6 +176,7 @@ def tour(visitor: Visitor, prompt: str, edit_prompt: str) -> list[PIL.Image.Imag
     visitor.write("#draw-prompt", prompt)
     visitor.click("#draw-button")
     visitor.wait_for_text("#draw-line", "Done")
+    visitor.wait.until(lambda _: visitor.find(".picture img").get_property("naturalWidth"))  # it comes after its line
     shots = {"Draw": visitor.screenshot()}
     drawn = visitor.picture()
     visitor.open("Describe")

@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""What CIDEr-D fine-tuning is worth beside equal extra steps of cross entropy, from the same weights:
 
-    python utils/study_rewards.py --starts out/rewards/start/pipeline --dataset data/emoji-scenes-64-noto \
+    python utils/study_rewards.py --starts out/rewards/start/pipeline --dataset data/emoji-scenes-64 \
         --pairs "paired[:1000]" --seeds 0 1 2 --output out/study-rewards.jsonl
 
-Each seed takes the next of `--starts`, trains a copy of it on rewards (a third of the updates with cross entropy
-beside them) and another on cross entropy alone, with the same optimizer and the same pairs in the same order, and
-judges the greedy captions of both on unseen pictures. With `--first_caption 1` the first caption of each picture, the
-plain one of the emoji scenes ("a red bus"), is left out of training and judging alike. Each line of the output is one
-run.
+Each seed takes the next of `--starts`, trains a copy of it on rewards (one in `--ce_interval` updates with cross
+entropy beside them) and another on cross entropy alone, with the same optimizer and the same pairs in the same order,
+and judges the greedy captions of both on unseen pictures; those of emoji scenes also by the grammar. With
+`--first_caption 1` the first caption of each picture, the plain one of the emoji scenes ("a red bus"), is left out of
+training and judging alike. Each line of the output is one run.
 """
 
 import copy
@@ -25,6 +25,8 @@ from transformers import set_seed
 
 from itit_hf import CiderD, ITITPipeline, ITITRewardConfig, ITITRewardTrainer, ITITTrainer
 from itit_hf.data import add_image_token_ids, load_rows
+from itit_hf.emoji_scenes.evaluation import caption_accuracy
+from itit_hf.emoji_scenes.scenes import Scene
 from itit_hf.metrics.captions import bad_endings, caption_scores, tokenize_caption
 
 logger = logging.getLogger(__name__)
@@ -41,6 +43,8 @@ def judge(pipe: ITITPipeline, rows: Dataset, options: Namespace) -> dict:
         said += pipe.processor.batch_decode(out[:, model.config.num_prefix_tokens + 1 :])
     figures = caption_scores(said, rows["text"][:])
     figures["bad_endings"] = bad_endings([tokenize_caption(text) for text in said])
+    if "scene" in rows.column_names:
+        figures |= caption_accuracy(said, [Scene.from_json(text) for text in rows["scene"]])
     return {"figures": figures, "said": said[:5]}
 
 
@@ -62,6 +66,7 @@ def train(kind: str, pipe: ITITPipeline, pairs: Dataset, seed: int, options: Nam
         max_steps=options.steps,
         per_device_train_batch_size=16,
         ema_decay=0.98,
+        ce_interval=options.ce_interval,
         monitoring=False,
         save_strategy="no",
         logging_steps=max(options.steps // 5, 1),
@@ -98,6 +103,7 @@ def main(arguments: list[str] | None = None) -> list[dict]:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--learning_rate", type=float, default=3e-4)
+    parser.add_argument("--ce_interval", type=int, default=3, help="As in `ITITRewardConfig`.")
     parser.add_argument("--max_new_tokens", type=int, default=20)
     parser.add_argument("--batch_size", type=int, default=100, help="Of judging.")
     parser.add_argument("--use_cpu", action="store_true")
@@ -105,17 +111,18 @@ def main(arguments: list[str] | None = None) -> list[dict]:
     parser.add_argument("--output", default="out/study-rewards.jsonl")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    runs = []
+    runs, before = [], {}
     starts = zip(options.seeds, itertools.cycle(options.starts), strict=False)
     for (seed, start), kind in tqdm(list(itertools.product(starts, KINDS)), desc="runs"):
         pipe = ITITPipeline.from_pretrained(start)
         pairs, unseen = (load(options, split, pipe.processor) for split in (options.pairs, options.unseen))
-        before = judge(pipe, unseen, options)["figures"]["cider_d"]
+        if start not in before:
+            before[start] = judge(pipe, unseen, options)["figures"]["cider_d"]
         set_seed(seed)
         train(kind, pipe, pairs, seed, options)
-        run = {"kind": kind, "seed": seed, "start": start, "before": before} | judge(pipe, unseen, options)
+        run = {"kind": kind, "seed": seed, "start": start, "before": before[start]} | judge(pipe, unseen, options)
         runs.append(run | {"settings": copy.copy(vars(options))})
-        logger.info(f"{kind}, seed {seed}: CIDEr-D {before:.1f} -> {run['figures']['cider_d']:.1f}")
+        logger.info(f"{kind}, seed {seed}: CIDEr-D {before[start]:.1f} -> {run['figures']['cider_d']:.1f}")
         with open(options.output, "a", encoding="utf-8") as file:
             file.write(json.dumps(runs[-1]) + "\n")
     return runs

@@ -8,6 +8,7 @@ from transformers import PreTrainedConfig
 from .masking import ENCODER_DROPS
 
 INITIALIZERS = ("normal", "xavier")
+IMAGE_FEATURES = ("codes", "latents")
 
 # Totals without T5 and VQ tokenizer: 221M, 487M and 868M in Table 3. The paper does not give the decoder widths of L
 # and H; these are the multiples of a 64-wide head whose totals come nearest (asserted by a test to be within 5%).
@@ -89,6 +90,10 @@ class ITITConfig(PreTrainedConfig):
             Which hidden image positions the encoder is not given: `"half"` drops exactly half of all positions, the
             rest of the hidden ones stay as mask embeddings (B; MAGE's rule); `"all"` drops every hidden one; `"none"`
             drops none.
+        image_features (`str`, defaults to `"codes"`):
+            What the encoder sees of a picture that is to be described: `"codes"` embeds its token ids; `"latents"`
+            projects what the image tokenizer has before it quantizes (UMT's two levels). Drawing is on codes always.
+        image_latent_size (`int`, *optional*): Channels of these latents, as many as a code vector has.
         pad_token_id (`int`, defaults to 0): Padding id of the text tokenizer.
         eos_token_id (`int`, defaults to 1): End of text.
         use_cache (`bool`, defaults to `True`): Keep keys and values while generating captions.
@@ -126,6 +131,8 @@ class ITITConfig(PreTrainedConfig):
     initializer: str = "normal"
     initializer_range: float = 0.02
     encoder_drop: str = "half"
+    image_features: str = "codes"
+    image_latent_size: int | None = None
     pad_token_id: int | None = 0
     eos_token_id: int | list[int] | None = 1
     use_cache: bool = True
@@ -201,3 +208,14 @@ class ITITConfig(PreTrainedConfig):
             raise ValueError(f"`encoder_drop` must be one of {ENCODER_DROPS}, got {self.encoder_drop!r}")
         if self.initializer not in INITIALIZERS:
             raise ValueError(f"`initializer` must be one of {INITIALIZERS}, got {self.initializer!r}")
+        if self.image_features not in IMAGE_FEATURES:
+            raise ValueError(f"`image_features` must be one of {IMAGE_FEATURES}, got {self.image_features!r}")
+
+    def validate_image_latents(self):
+        """Called by `@strict`."""
+        size, wanted = self.image_latent_size, self.image_features == "latents"
+        if (wanted and (size is None or size < 1)) or (size is not None and not wanted):
+            raise ValueError(
+                '`image_latent_size` must be at least 1 with `image_features="latents"`, and None without, '
+                f"got {size} with {self.image_features!r}"
+            )

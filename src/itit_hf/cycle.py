@@ -182,6 +182,7 @@ def i2t2i_loss(
     synthetic_text: dict[str, torch.Tensor],
     masks: Masks,
     label_smoothing: float = 0.1,
+    image_latents: torch.Tensor | None = None,
 ) -> CycleOutput:
     r"""Image -> text -> image, equation (4): $-\log p(i_k | I_M, \tilde T)$ at the hidden k.
 
@@ -198,11 +199,13 @@ def i2t2i_loss(
             model said of I, its end of sequence included.
         masks (`tuple[dict, dict]`): M of each leg, from [`~masking.draw_mask`].
         label_smoothing (`float`, *optional*, defaults to 0.1): See [`~losses.masked_image_loss`].
+        image_latents (`torch.FloatTensor` of shape `(batch_size, num_image_tokens, image_latent_size)`, *optional*):
+            Of I, if they are what the model describes.
 
     Returns:
         [`CycleOutput`].
     """
-    image, table = {"image_token_ids": image_token_ids}, text_encoder.get_input_embeddings().weight
+    image, table = _picture(image_token_ids, image_latents), text_encoder.get_input_embeddings().weight
     described = describe_pass(
         model, config, image, masks[0], synthetic_text, encoder_gradient_scale=0.0, said_table=table
     )  # p(t_l | I_M, t'_0 ... t'_{l-1}); no gradient into this encoder pass
@@ -220,10 +223,11 @@ def i2t2i_half_loss(
     synthetic_text: dict[str, torch.Tensor],
     masks: Masks,
     label_smoothing: float = 0.1,
+    image_latents: torch.Tensor | None = None,
 ) -> CycleOutput:
     """The half cycle of Table 2: as [`i2t2i_loss`], but the gradient stops at the argmax, so that the reconstruction
     is a synthetic text for a given picture. Arguments, shapes and result are those of [`i2t2i_loss`]."""
-    image, table = {"image_token_ids": image_token_ids}, text_encoder.get_input_embeddings().weight
+    image, table = _picture(image_token_ids, image_latents), text_encoder.get_input_embeddings().weight
     with torch.no_grad():
         described = describe_pass(model, config, image, masks[0], synthetic_text, said_table=table)
     condition = _reconstructed_text(text_encoder, described, synthetic_text)
@@ -238,6 +242,12 @@ def _read_by_the_second_leg(masks: Masks, reconstruction: str) -> torch.Tensor:
     said = first if reconstruction == "hidden" else torch.ones_like(first)
     wanted = said & ~second
     return torch.where(wanted.any(), wanted, said)  # with nothing to say the image decoder would get no gradient
+
+
+def _picture(image_token_ids: torch.Tensor, image_latents: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    """I by the names of the model's arguments."""
+    latents = {} if image_latents is None else {"image_latents": image_latents}
+    return {"image_token_ids": image_token_ids} | latents
 
 
 def _reconstructed_text(text_encoder, described: PassOutput, text: dict[str, torch.Tensor]) -> dict:

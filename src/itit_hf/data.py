@@ -17,7 +17,6 @@ from torch.utils.data import Dataset, Sampler
 from transformers.utils import logging
 
 from .image_processing_itit import load_image
-from .image_tokenization_itit import encode_images
 from .masking import keyed_integer
 from .sources import first_rows, open_source, with_columns
 
@@ -29,6 +28,7 @@ BAD_IMAGE_REASONS = ("unreadable", "oversized")
 BAD_IMAGE_POLICIES = ("raise", "skip")
 MAX_BAD_IMAGES = 0.05  # share of pictures that `"skip"` may leave out
 MAX_SKIPPED_IN_A_ROW = 100
+IMAGE_TENSORS = {"image_token_ids": torch.long, "image_latents": torch.float32}  # what a tokenized picture is
 STREAM_COLUMNS = {"paired": ("image", "text"), "image": ("image",), "text": ("text",)}
 
 
@@ -109,7 +109,7 @@ class Stream:
         while True:
             row, name = self.rows[index], f"row {index} of the stream `{self.name}`"
             if row.get("image_token_ids") is not None:
-                return index, row, {"image_token_ids": row["image_token_ids"]}
+                return index, row, {key: row[key] for key in IMAGE_TENSORS if row.get(key) is not None}
             try:
                 picture = {"image": load_image(row["image"], name=name)}
             except ValueError as error:
@@ -228,7 +228,8 @@ class ITITCollator:
         if "skipped" in rows[0]:
             part["skipped"] = torch.tensor([row["skipped"] for row in rows])  # (B, len(BAD_IMAGE_REASONS))
         if "image_token_ids" in rows[0]:
-            part["image_token_ids"] = torch.stack([torch.as_tensor(row["image_token_ids"]).long() for row in rows])
+            for name in [name for name in IMAGE_TENSORS if name in rows[0]]:
+                part[name] = torch.stack([torch.as_tensor(row[name], dtype=IMAGE_TENSORS[name]) for row in rows])
         elif "image" in rows[0]:
             images = [load_image(row["image"]) for row in rows]
             part["pixel_values"] = self.processor.image_processor(images, return_tensors="pt")["pixel_values"]
@@ -309,6 +310,7 @@ def image_tokens_fingerprint(rows: datasets.Dataset, processor) -> str:
         processor ([`ITITProcessor`]): With its image tokenizer.
     """
     digest = hashlib.sha256(f"{rows._fingerprint}/{processor.image_processor.to_json_string()}".encode())
+    digest.update("".join(processor.image_input_names[1:]).encode())  # nothing of codes alone
     for tensor in processor.image_tokenizer.state_dict().values():
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -317,32 +319,34 @@ def image_tokens_fingerprint(rows: datasets.Dataset, processor) -> str:
 def add_image_token_ids(
     rows: datasets.Dataset, processor, batch_size: int = 64, bad_images: str = "raise"
 ) -> datasets.Dataset:
-    """Tokenize every picture once, into a cached column `image_token_ids` of shape `(num_image_tokens,)`.
+    """Tokenize every picture once, into a cached column `image_token_ids` of shape `(num_image_tokens,)`, and into
+    `image_latents` of shape `(num_image_tokens, vq_embed_dim)` if the processor makes them.
 
     The cache is keyed by the dataset and the tokenizer's weights: another tokenizer never finds old ids.
 
     Args:
-        rows (`datasets.Dataset`): With a column `image`; returned as it is if it has `image_token_ids` already.
+        rows (`datasets.Dataset`): With a column `image`; returned as it is if it has these columns already.
         processor ([`ITITProcessor`]): With its image tokenizer.
         batch_size (`int`, *optional*, defaults to 64): Pictures per pass.
         bad_images (`str`, *optional*, defaults to `"raise"`): With `"skip"`, rows whose picture [`load_image`] refuses
             are left out, up to 5% of them.
 
     Raises:
-        ValueError: If a picture cannot be used, or, when they are skipped, too many.
+        ValueError: If there are no pictures, one cannot be used, or, when they are skipped, too many.
     """
-    if "image_token_ids" in rows.column_names:
+    wanted = processor.image_input_names
+    if set(wanted) <= set(rows.column_names):
         return rows
-    tokenizer = processor.image_tokenizer
+    if "image" not in rows.column_names:
+        raise ValueError(f"the pictures are needed for the columns {wanted}, the dataset has {rows.column_names}")
     files = undecoded(rows)
     if bad_images == "skip":
         files = _readable(files)
 
-    @torch.no_grad()
     def tokenize(batch: dict) -> dict:
         images = [load_image(image) for image in batch["image"]]
         pixel_values = processor.image_processor(images, return_tensors="pt")["pixel_values"]
-        return {"image_token_ids": encode_images(tokenizer, pixel_values.to(tokenizer.device)).cpu().numpy()}
+        return {name: tensor.cpu().numpy() for name, tensor in processor.encode_images(pixel_values).items()}
 
     fingerprint = image_tokens_fingerprint(files, processor)
     tokenized = files.map(

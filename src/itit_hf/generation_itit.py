@@ -34,9 +34,10 @@ class ITITGenerationMixin(GenerationMixin):
 
     def _prepare_model_inputs(self, inputs, bos_token_id, model_kwargs):
         """Encode the image once, before `generate` repeats its arguments for the beams, and write the prefix."""
-        image_token_ids = model_kwargs.pop("image_token_ids", None)
-        if image_token_ids is not None:
-            encoded = self.model(image_token_ids, model_kwargs.pop("bool_masked_pos", None))
+        image = {name: model_kwargs.pop(name, None) for name in ("image_token_ids", "image_latents")}
+        if any(tensor is not None for tensor in image.values()):
+            embeds = self.model.embed_described(**image)
+            encoded = self.model(None, model_kwargs.pop("bool_masked_pos", None), image_token_embeds=embeds)
             model_kwargs["encoder_hidden_states"] = encoded.last_hidden_state
             inputs = inputs if inputs is not None else model_kwargs.pop("input_ids", None)
             inputs, attention_mask = self._write_prefix(

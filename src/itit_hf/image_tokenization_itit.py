@@ -156,15 +156,15 @@ def downsampling_factor(image_tokenizer: VQModel | PatchVQModel) -> int:
     return config.patch_size if "patch_size" in config else 2 ** (len(config.block_out_channels) - 1)
 
 
-def encode_images(image_tokenizer: VQModel | PatchVQModel, pixel_values: torch.Tensor) -> torch.Tensor:
-    """Pictures -> ids.
+def encode_latents(image_tokenizer: VQModel | PatchVQModel, pixel_values: torch.Tensor) -> torch.Tensor:
+    """Pictures -> latents, dense and not yet quantized.
 
     Args:
         image_tokenizer (`VQModel` or [`PatchVQModel`]): Image tokenizer.
         pixel_values (`torch.FloatTensor` of shape `(batch_size, channels, height, width)`): Pixels in [-1, 1].
 
     Returns:
-        `torch.LongTensor` of shape `(batch_size, num_image_tokens)`, row by row.
+        `torch.FloatTensor` of shape `(batch_size, num_image_tokens, vq_embed_dim)`, row by row.
 
     Raises:
         ValueError: If the shape does not suit the tokenizer, or the pixels are integers.
@@ -180,10 +180,43 @@ def encode_images(image_tokenizer: VQModel | PatchVQModel, pixel_values: torch.T
     if not height or not width or height % factor or width % factor:
         raise ValueError(f"`pixel_values` must have sides that {factor} divides, got {height} x {width}")
     latents = image_tokenizer.encode(pixel_values.to(image_tokenizer.dtype)).latents  # (B, C, h, w)
-    quantize = image_tokenizer.quantize  # whose own search knows no half precision
-    latents = latents.permute(0, 2, 3, 1).flatten(0, 2).float()  # (B * h * w, C)
-    ids = torch.cdist(latents, quantize.embedding.weight.float()).argmin(dim=1)
-    return ids.view(len(pixel_values), -1)
+    return latents.permute(0, 2, 3, 1).flatten(1, 2).float()  # (B, h * w, C)
+
+
+def encode_images(image_tokenizer: VQModel | PatchVQModel, pixel_values: torch.Tensor) -> torch.Tensor:
+    """Pictures -> ids.
+
+    Args:
+        image_tokenizer (`VQModel` or [`PatchVQModel`]): Image tokenizer.
+        pixel_values (`torch.FloatTensor` of shape `(batch_size, channels, height, width)`): Pixels in [-1, 1].
+
+    Returns:
+        `torch.LongTensor` of shape `(batch_size, num_image_tokens)`, row by row.
+
+    Raises:
+        ValueError: If the shape does not suit the tokenizer, or the pixels are integers.
+    """
+    return image_inputs(image_tokenizer, pixel_values)["image_token_ids"]
+
+
+def image_inputs(
+    image_tokenizer: VQModel | PatchVQModel, pixel_values: torch.Tensor, image_features: str = "codes"
+) -> dict[str, torch.Tensor]:
+    """Pictures -> what a model takes of them, by the names of its arguments.
+
+    Args:
+        image_tokenizer (`VQModel` or [`PatchVQModel`]): Image tokenizer.
+        pixel_values (`torch.FloatTensor` of shape `(batch_size, channels, height, width)`): Pixels in [-1, 1].
+        image_features (`str`, *optional*, defaults to `"codes"`): The model's, see [`ITITConfig`].
+
+    Returns:
+        `dict`: `image_token_ids` of shape `(batch_size, num_image_tokens)`, and with `"latents"` also
+        `image_latents` of shape `(batch_size, num_image_tokens, vq_embed_dim)`.
+    """
+    latents = encode_latents(image_tokenizer, pixel_values)  # (B, K, C)
+    codebook = image_tokenizer.quantize.embedding.weight.float()  # whose own search knows no half precision
+    ids = torch.cdist(latents.flatten(0, 1), codebook).argmin(dim=1).view(len(latents), -1)  # (B, K)
+    return {"image_token_ids": ids} | ({"image_latents": latents} if image_features == "latents" else {})
 
 
 def decode_image_token_ids(image_tokenizer: VQModel | PatchVQModel, image_token_ids: torch.Tensor) -> torch.Tensor:

@@ -25,7 +25,9 @@ class ITITScoreOutput(BaseOutput):
     log_likelihoods_per_token: torch.Tensor
 
 
-def caption_log_likelihoods(model, image_token_ids: torch.Tensor, text: dict[str, torch.Tensor]) -> ITITScoreOutput:
+def caption_log_likelihoods(
+    model, image_token_ids: torch.Tensor, text: dict[str, torch.Tensor], image_latents: torch.Tensor | None = None
+) -> ITITScoreOutput:
     r"""$\sum_l \log p(t_l | I, t_0 ... t_{l-1})$ of whole pictures: equation (1) with nothing hidden, without label
     smoothing, and for each sample on its own.
 
@@ -37,6 +39,8 @@ def caption_log_likelihoods(model, image_token_ids: torch.Tensor, text: dict[str
         image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)` or `(1, num_image_tokens)`):
             One picture for each text, or one for all.
         text (`dict`): `input_ids` and `attention_mask` of shape `(batch_size, text_length)`: `t_1 ... t_L`.
+        image_latents (`torch.FloatTensor` of shape `(num_images, num_image_tokens, image_latent_size)`, *optional*):
+            The pictures' latents, if they are what the model describes.
 
     Returns:
         [`ITITScoreOutput`], with gradients unless they are switched off.
@@ -54,6 +58,7 @@ def caption_log_likelihoods(model, image_token_ids: torch.Tensor, text: dict[str
     output = model(
         input_ids=decoder_input_ids[:num_images, :start],
         image_token_ids=image_token_ids,
+        image_latents=image_latents,
         use_cache=True,
         logits_to_keep=1,
     )

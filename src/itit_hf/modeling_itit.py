@@ -2,21 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The trainable network of ITIT: one joint image-text encoder, one text decoder, one image decoder (Figure 2)."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import PreTrainedModel
-from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_itit import ITITConfig
 from .generation_itit import ITITGenerationMixin
 from .hub import ModelHubMixin
+from .image_features_itit import ITITLatentEmbedding
 from .layers_itit import (
     ITITAttention,
     ITITImageDecoder,
@@ -29,68 +27,12 @@ from .layers_itit import (
     sine_cosine_positions,
 )
 from .losses import caption_loss, masked_image_loss
+from .modeling_outputs_itit import ITITForPreTrainingOutput, ITITImageGenerationOutput, ITITModelOutput
+from .placement import WholeModelMixin
 from .straight_through import straight_through_embedding, straight_through_projection
 
 
-@dataclass
-class ITITModelOutput(ModelOutput):
-    """Output of [`ITITModel`].
-
-    Args:
-        last_hidden_state (`torch.FloatTensor` of shape `(batch_size, num_kept + text_length, hidden_size)`):
-            Image features of the kept positions, then text features.
-        attention_mask (`torch.BoolTensor` of shape `(batch_size, num_kept + text_length)`, *optional*):
-            `False` at padding; `None` when there is none.
-        hidden_states (`tuple(torch.FloatTensor)`, *optional*): Output of each block, on `output_hidden_states=True`.
-        attentions (`tuple(torch.FloatTensor)`, *optional*): Attention weights, on `output_attentions=True`.
-    """
-
-    last_hidden_state: torch.FloatTensor | None = None
-    attention_mask: torch.BoolTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
-
-
-@dataclass
-class ITITImageGenerationOutput(ModelOutput):
-    """Output of [`ITITForImageGeneration`].
-
-    Args:
-        loss (`torch.FloatTensor` of shape `()`, *optional*): Equation (2), when `labels` are given.
-        image_logits (`torch.FloatTensor` of shape `(batch_size, num_positions, codebook_size)`):
-            Logits at `logit_positions`, or at all image positions.
-    """
-
-    loss: torch.FloatTensor | None = None
-    image_logits: torch.FloatTensor | None = None
-
-
-@dataclass
-class ITITForPreTrainingOutput(CausalLMOutputWithPast):
-    """Output of [`ITITForPreTraining`]: a caption model's, and the image logits beside it.
-
-    Args:
-        loss (`torch.FloatTensor` of shape `()`, *optional*): Equation (1), when `labels` are given.
-        logits (`torch.FloatTensor` of shape `(batch_size, text_length, vocab_size)`, *optional*):
-            Text logits, when `input_ids` are given; spare rows of the vocabulary are at the lowest number.
-        image_logits (`torch.FloatTensor` of shape `(batch_size, num_positions, codebook_size)`, *optional*):
-            Image logits, when `logit_positions` are given.
-        said_embeds (`torch.FloatTensor` of shape `(batch_size, text_length, embedding_size)`, *optional*):
-            In place of the text logits, when a `said_table` is given: the most likely words in it.
-        said_ids (`torch.LongTensor` of shape `(batch_size, text_length)`, *optional*): These words.
-    """
-
-    image_logits: torch.FloatTensor | None = None
-    said_embeds: torch.FloatTensor | None = None
-    said_ids: torch.LongTensor | None = None
-
-    @property
-    def text_logits(self) -> torch.FloatTensor | None:
-        """`logits` by the project's name, of shape `(batch_size, text_length, vocab_size)`."""
-        return self.logits
-
-
-class ITITPreTrainedModel(ModelHubMixin, PreTrainedModel):
+class ITITPreTrainedModel(WholeModelMixin, ModelHubMixin, PreTrainedModel):
     """Weight initialisation and the contract with transformers."""
 
     config: ITITConfig
@@ -108,12 +50,7 @@ class ITITPreTrainedModel(ModelHubMixin, PreTrainedModel):
     def _init_weights(self, module: nn.Module):
         std = self.config.initializer_range
         if isinstance(module, nn.Linear):
-            if self.config.initializer == "xavier":
-                init.xavier_uniform_(module.weight)
-            else:
-                init.normal_(module.weight, std=std)
-            if module.bias is not None:
-                init.zeros_(module.bias)
+            self._init_linear(module)
         elif isinstance(module, nn.Embedding):
             init.normal_(module.weight, std=std)
         elif isinstance(module, nn.LayerNorm):
@@ -124,11 +61,21 @@ class ITITPreTrainedModel(ModelHubMixin, PreTrainedModel):
             init.zeros_(module.head_bias)
             if self.config.initializer == "xavier":  # as large as the projected features that it is added to
                 init.copy_(module.embed_positions.weight, self._grid_positions(module.embed_positions))
+        elif isinstance(module, ITITLatentEmbedding):
+            init.zeros_(module.codebook)
         elif isinstance(module, ITITModel):
             init.zeros_(module.null_text_embeds)
             if self.config.initializer == "xavier":  # as large as the embeddings of the codes
                 positions = self._grid_positions(module.embed_image_positions)
                 init.copy_(module.embed_image_positions.weight, 2**0.5 * std * positions)
+
+    def _init_linear(self, module: nn.Linear):
+        if self.config.initializer == "xavier":
+            init.xavier_uniform_(module.weight)
+        else:
+            init.normal_(module.weight, std=self.config.initializer_range)
+        if module.bias is not None:
+            init.zeros_(module.bias)
 
     @staticmethod
     def _grid_positions(embedding: nn.Embedding) -> torch.Tensor:
@@ -146,6 +93,7 @@ class ITITModel(ITITPreTrainedModel):
         super().__init__(config)
         width = config.hidden_size
         self.embed_image_tokens = nn.Embedding(config.codebook_size + 1, width)  # the last row hides a token
+        self.embed_image_latents = ITITLatentEmbedding(config) if config.image_features == "latents" else None
         self.embed_image_positions = nn.Embedding(config.num_image_tokens, width)
         self.project_text = nn.Linear(config.text_hidden_size, width)
         self.embed_text_positions = nn.Embedding(config.max_text_length, width)
@@ -169,6 +117,34 @@ class ITITModel(ITITPreTrainedModel):
     def code_embeddings(self) -> torch.Tensor:
         """Embedding of the codes alone, of shape `(codebook_size, hidden_size)`: what the image head is tied to."""
         return self.embed_image_tokens.weight[: self.config.codebook_size]
+
+    @property
+    def described_code_embeddings(self) -> torch.Tensor:
+        """The same of a picture that is to be described, of shape `(codebook_size, hidden_size)`: of the code vectors,
+        if latents are what is seen."""
+        return self.code_embeddings if self.embed_image_latents is None else self.embed_image_latents.code_embeddings
+
+    def embed_described(
+        self, image_token_ids: torch.LongTensor | None = None, image_latents: torch.FloatTensor | None = None
+    ) -> torch.Tensor:
+        """A picture that is to be described, as `config.image_features` wants it seen; what is drawn is ids always.
+
+        Args:
+            image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`, *optional*): Its codes.
+            image_latents (`torch.FloatTensor` of shape `(batch_size, num_image_tokens, image_latent_size)`,
+                *optional*): Its latents.
+
+        Returns:
+            `torch.FloatTensor` of shape `(batch_size, num_image_tokens, hidden_size)`, for `image_token_embeds`.
+
+        Raises:
+            ValueError: If there are no latents and they are what is wanted, or the other way round.
+        """
+        if self.embed_image_latents is not None:
+            return self.embed_image_latents(image_latents)
+        if image_latents is not None:
+            raise ValueError('`image_latents` must be None: the configuration has `image_features="codes"`')
+        return self.embed_image_tokens(image_token_ids)
 
     @can_return_tuple
     @capture_outputs
@@ -339,6 +315,7 @@ class ITITForCaptioning(ITITPreTrainedModel, ITITGenerationMixin):
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         image_token_ids: torch.LongTensor | None = None,
+        image_latents: torch.FloatTensor | None = None,
         bool_masked_pos: torch.BoolTensor | None = None,
         encoder_hidden_states: torch.FloatTensor | None = None,
         position_ids: torch.LongTensor | None = None,
@@ -357,6 +334,8 @@ class ITITForCaptioning(ITITPreTrainedModel, ITITGenerationMixin):
             attention_mask (`torch.Tensor` of shape `(batch_size, length)`, *optional*): 0 at padding.
             image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`, *optional*):
                 The image, encoded with the null text.
+            image_latents (`torch.FloatTensor` of shape `(batch_size, num_image_tokens, image_latent_size)`,
+                *optional*): What is seen of it with `image_features="latents"`.
             bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_image_tokens)`, *optional*):
                 `True` where hidden.
             encoder_hidden_states (`torch.FloatTensor` of shape `(batch_size, prefix_length, hidden_size)`,
@@ -374,8 +353,9 @@ class ITITForCaptioning(ITITPreTrainedModel, ITITGenerationMixin):
         Returns:
             `CausalLMOutputWithPast` with `logits` of shape `(batch_size, length, vocab_size)`.
         """
-        if encoder_hidden_states is None and image_token_ids is not None:
-            encoder_hidden_states = self.model(image_token_ids, bool_masked_pos).last_hidden_state
+        if encoder_hidden_states is None and not (image_token_ids is None and image_latents is None):
+            embeds = self.model.embed_described(image_token_ids, image_latents)
+            encoder_hidden_states = self.model(None, bool_masked_pos, image_token_embeds=embeds).last_hidden_state
         return self._describe(
             input_ids,
             encoder_hidden_states,
@@ -386,6 +366,22 @@ class ITITForCaptioning(ITITPreTrainedModel, ITITGenerationMixin):
             use_cache,
             logits_to_keep,
         )
+
+    def drawn_image(self, image_token_ids: torch.LongTensor) -> dict[str, torch.Tensor]:
+        """A picture that is known by its codes alone, such as one that was drawn, by the names of `forward`.
+
+        Args:
+            image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): Its codes.
+
+        Returns:
+            `dict`: `image_token_ids`, and with `image_features="latents"` their code vectors as `image_latents`, of
+            shape `(batch_size, num_image_tokens, image_latent_size)`.
+        """
+        embedding = self.model.embed_image_latents
+        if embedding is None:
+            return {"image_token_ids": image_token_ids}
+        codebook = embedding.codebook.to(image_token_ids.device)  # the model may be offloaded
+        return {"image_token_ids": image_token_ids, "image_latents": codebook[image_token_ids]}
 
     def _describe(
         self, input_ids, features, attention_mask, position_ids, past_key_values, labels, use_cache, logits_to_keep
@@ -441,7 +437,8 @@ class ITITForPreTraining(ITITForCaptioning):
     def initialize_code_embeddings(self, codebook: torch.Tensor, generator: torch.Generator | None = None):
         """Start image embeddings (and the head tied to them) from the image tokenizer's codebook.
 
-        A random projection keeps the codes' geometry: codes that look alike start out alike.
+        A random projection keeps the codes' geometry: codes that look alike start out alike. Latents start with the
+        same projection, so that a code vector is seen as its code is.
 
         Args:
             codebook (`torch.FloatTensor` of shape `(codebook_size, code_dim)`): Codes of the image tokenizer.
@@ -457,6 +454,11 @@ class ITITForPreTraining(ITITForCaptioning):
         embeds = centred @ projection
         table = self.model.embed_image_tokens.weight
         table[:-1] = (embeds / embeds.std() * self.config.initializer_range).to(table)
+        if self.model.embed_image_latents is not None:
+            scaled = projection / embeds.std() * self.config.initializer_range
+            self.model.embed_image_latents.projection.weight.copy_(scaled.T)
+            self.model.embed_image_latents.projection.bias.copy_(-codebook.mean(dim=0).float().cpu() @ scaled)
+            self.model.embed_image_latents.set_codebook(codebook)
 
     @can_return_tuple
     @capture_outputs
@@ -465,6 +467,7 @@ class ITITForPreTraining(ITITForCaptioning):
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         image_token_ids: torch.LongTensor | None = None,
+        image_latents: torch.FloatTensor | None = None,
         bool_masked_pos: torch.BoolTensor | None = None,
         encoder_hidden_states: torch.FloatTensor | None = None,
         position_ids: torch.LongTensor | None = None,
@@ -494,6 +497,8 @@ class ITITForPreTraining(ITITForCaptioning):
                 an image, encoded once, may have several texts, `(batch_size * texts, length)`, its own together.
             attention_mask (`torch.Tensor` of shape `(batch_size, length)`, *optional*): As there.
             image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`, *optional*): As there.
+            image_latents (`torch.FloatTensor` of shape `(batch_size, num_image_tokens, image_latent_size)`,
+                *optional*): As there.
             bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_image_tokens)`, *optional*): As there.
             encoder_hidden_states (`torch.FloatTensor` of shape `(batch_size, prefix_length, hidden_size)`,
                 *optional*): As there.
@@ -535,13 +540,14 @@ class ITITForPreTraining(ITITForCaptioning):
                 "nothing to predict: give `input_ids` for text logits or `logit_positions` for image logits"
             )
         features, attended = encoder_hidden_states, None
-        if features is None and image_token_ids is not None:
+        if features is None and not (image_token_ids is None and image_latents is None):
             embeds = None
             if soft_logits is not None:
                 embeds = self._soft_embeds(image_token_ids, soft_logits, soft_positions, soft_code_gradient)
-                image_token_ids = None
-            text = (text_embeds, text_attention_mask)
-            kept = (kept_positions, kept_attention_mask)
+            elif input_ids is not None:
+                embeds = self.model.embed_described(image_token_ids, image_latents)
+            image_token_ids = image_token_ids if embeds is None else None
+            text, kept = (text_embeds, text_attention_mask), (kept_positions, kept_attention_mask)
             encoded = self.model(image_token_ids, bool_masked_pos, *text, *kept, embeds)
             features = scale_gradient(encoded.last_hidden_state, encoder_gradient_scale)
             attended = encoded.attention_mask
@@ -569,7 +575,7 @@ class ITITForPreTraining(ITITForCaptioning):
 
     def _soft_embeds(self, image_token_ids, soft_logits, soft_positions, code_gradient: bool) -> torch.Tensor:
         """Embeddings of the ids, with those of the reconstruction at `soft_positions`."""
-        table = self.model.code_embeddings if code_gradient else self.model.code_embeddings.detach()
-        soft = straight_through_embedding(soft_logits, table)  # (B, S, H)
-        embeds = self.model.embed_image_tokens(image_token_ids)  # (B, K, H)
+        table = self.model.described_code_embeddings  # (V, H)
+        soft = straight_through_embedding(soft_logits, table if code_gradient else table.detach())  # (B, S, H)
+        embeds = self.model.embed_described(**self.drawn_image(image_token_ids))  # (B, K, H)
         return embeds.scatter(1, soft_positions[..., None].expand_as(soft), soft)

@@ -18,7 +18,7 @@ from .cycle import (
     t2i2t_half_loss,
     t2i2t_loss,
 )
-from .image_tokenization_itit import encode_images
+from .image_tokenization_itit import image_inputs
 from .losses import caption_loss, masked_image_loss
 from .masking import MaskRatio, draw_mask, keyed_generators
 from .passes import PassOutput, describe_pass, draw_pass
@@ -38,14 +38,16 @@ OBJECTIVES = {
     "i2t2i": "image",  # equation (4)
     "i2t2i_half": "image",
 }
-# Decoders that a loss trains; a decoder that no loss trains is frozen, as plain DDP waits for every gradient.
-_TRAINED_DECODERS = {
+_LATENTS = "model.embed_image_latents"
+# Parts that a loss trains; what no loss trains is frozen, as plain DDP waits for every gradient. The first leg of the
+# cycle of pictures trains no part of the encoder, and its second leg draws.
+TRAINED_PARTS = {
     "t2i": {"image_decoder"},
-    "i2t": {"text_decoder"},
+    "i2t": {"text_decoder", _LATENTS},
     "i2i": {"image_decoder"},
-    "t2t": {"text_decoder"},
-    "t2i2t": {"image_decoder", "text_decoder"},
-    "t2i2t_half": {"text_decoder"},
+    "t2t": {"text_decoder", _LATENTS},
+    "t2i2t": {"image_decoder", "text_decoder", _LATENTS},
+    "t2i2t_half": {"text_decoder", _LATENTS},
     "i2i_unpaired": {"image_decoder"},
     "i2t2i": {"image_decoder", "text_decoder"},
     "i2t2i_half": {"image_decoder"},
@@ -63,7 +65,7 @@ class ObjectiveSettings:
         i2t_mask_ratio ([`MaskRatio`]): The same in image to text; `high=0.0` describes whole pictures.
         i2i_mask_ratio ([`MaskRatio`], *optional*):
             The same in image to image. By default it is done in the encoder pass of image to text, with its mask
-            (section 3.2); a ratio of its own costs a pass of its own.
+            (section 3.2); a ratio of its own costs a pass of its own, and so do latents as image features.
         t2i_share (`float`): Share of the pairs of a batch that text to image takes, from the front.
         i2t_share (`float`): Share that image to text takes, from the back. The paper splits 1024 pairs in halves
             (Table 3): 0.5 and 0.5. With 1.0, the default, each pair serves both.
@@ -123,7 +125,8 @@ class ITITObjectives:
     """The chosen losses of a mixed batch.
 
     A batch holds a part for each stream, `{"paired": ..., "image": ..., "text": ...}`. A part has `image_token_ids`
-    `(batch_size, num_image_tokens)` or `pixel_values` `(batch_size, 3, height, width)`, if it has pictures;
+    `(batch_size, num_image_tokens)`, with `image_latents` `(batch_size, num_image_tokens, image_latent_size)` if the
+    model describes these, or `pixel_values` `(batch_size, 3, height, width)`, if it has pictures;
     `input_ids` and `attention_mask` `(batch_size, text_length)`, if it has texts; and `position` `(batch_size,)`, each
     sample's place in its stream, which keys its noise. With replay a part also has `use` `()`: how many updates it
     has served before. Pairs may have `pair_weight` `(batch_size,)`: what each counts in `t2i` and `i2t`.
@@ -173,10 +176,16 @@ class ITITObjectives:
         return tuple(dict.fromkeys(OBJECTIVES[name] for name in self.names))
 
     @property
-    def idle_decoders(self) -> tuple[str, ...]:
-        """Names of the decoders that none of the objectives trains."""
-        trained = set().union(*(_TRAINED_DECODERS[name] for name in self.names))
-        return tuple(name for name in ("text_decoder", "image_decoder") if name not in trained)
+    def idle_parts(self) -> tuple[str, ...]:
+        """Names of the model's parts that none of the objectives trains: decoders, and the projection of latents."""
+        trained = set().union(*(TRAINED_PARTS[name] for name in self.names))
+        return tuple(name for name in self.parts if name not in trained)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the model's parts that not every objective trains."""
+        latents = (_LATENTS,) if self.config.image_features == "latents" else ()
+        return ("text_decoder", "image_decoder", *latents)
 
     def __call__(self, model, batch: dict) -> dict[str, torch.Tensor]:
         """Losses by name.
@@ -194,7 +203,7 @@ class ITITObjectives:
         missing = [stream for stream in self.streams if stream not in batch]
         if missing:
             raise ValueError(f"objectives {self.names} need the streams {missing}, the batch has {sorted(batch)}")
-        parts = {stream: self._with_ids(batch[stream]) for stream in self.streams}
+        parts = {stream: self.with_ids(batch[stream]) for stream in self.streams}
         settings, losses = self.settings, {}
         for name in self.names:
             part = parts[OBJECTIVES[name]]
@@ -216,7 +225,9 @@ class ITITObjectives:
 
     @property
     def _i2i_shares_pass(self) -> bool:
-        return "i2t" in self.names and self.settings.i2i_mask_ratio is None
+        # Latents are for what is described; guidance asks for the codes without a text.
+        on_codes = self.config.image_features == "codes"
+        return "i2t" in self.names and self.settings.i2i_mask_ratio is None and on_codes
 
     def text_to_image(self, model, paired: dict) -> torch.Tensor:
         """Equation (2) of the rows of `paired`, see the class: a scalar of shape `()`."""
@@ -239,12 +250,15 @@ class ITITObjectives:
     def text_to_text(self, model, part: dict) -> torch.Tensor:
         """Text autoencoding (Table 2): say T given T and a picture that is all hidden. A scalar of shape `()`."""
         masked = self._mask(part, "t2t", MaskRatio(1.0, 0.0, 1.0, 1.0))
-        hidden = torch.zeros_like(masked["bool_masked_pos"], dtype=torch.long)  # ids of hidden tokens do not matter
+        ids = torch.zeros_like(masked["bool_masked_pos"], dtype=torch.long)  # what is hidden does not matter
+        hidden = {"image_token_ids": ids}
+        if self.config.image_features == "latents":
+            hidden["image_latents"] = torch.zeros(*ids.shape, self.config.image_latent_size, device=ids.device)
         condition = {"text_embeds": self._encode(part), "text_attention_mask": part["attention_mask"]}
         described = describe_pass(
             model,
             self.config,
-            {"image_token_ids": hidden} | condition,
+            hidden | condition,
             masked,
             part,
             self.settings.text_gradient_scale,
@@ -297,13 +311,14 @@ class ITITObjectives:
     def image_cycle(self, model, part: dict, name: str) -> torch.Tensor:
         """Equation (4), or its half: say what the pictures show, then draw it again. A scalar of shape `()`."""
         settings, image_token_ids = self.settings, part["image_token_ids"]
-        said = self.replay(name, part, lambda: self._say(model, image_token_ids))  # T'
+        said = self.replay(name, part, lambda: self._say(model, picture_of(part)))  # T'
         masks = (
             self._mask(part, f"{name}/first", settings.i2t_mask_ratio),
             self._mask(part, f"{name}/second", settings.i2t2i_second_mask_ratio or settings.t2i_mask_ratio),
         )
         loss_of, smoothing = _I2T2I[name], settings.label_smoothing
-        cycle = loss_of(model, self.config, self.text_encoder, image_token_ids, said, masks, smoothing)
+        latents = part.get("image_latents")
+        cycle = loss_of(model, self.config, self.text_encoder, image_token_ids, said, masks, smoothing, latents)
         if self.monitor is not None:
             drawn, hidden = cycle.second_leg, masks[1]["bool_masked_pos"]
             again = image_token_ids.scatter(1, drawn.positions, drawn.image_logits.argmax(dim=-1))  # (B, K)
@@ -312,11 +327,11 @@ class ITITObjectives:
             self.monitor.cycled(name, image_token_ids, said, torch.where(hidden, again, image_token_ids))
         return cycle.loss
 
-    def _say(self, model, image_token_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _say(self, model, image: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """T' by the shipped loop, greedy, see [`synthetic_text`]; it stops when all rows have ended."""
         with evaluating(model) as unwrapped:
             ids = unwrapped.generate(
-                image_token_ids=image_token_ids,
+                **image,
                 max_new_tokens=self.settings.synthesis_max_new_tokens,
                 num_beams=1,
                 do_sample=False,
@@ -331,7 +346,7 @@ class ITITObjectives:
         described = describe_pass(
             model,
             self.config,
-            {"image_token_ids": paired["image_token_ids"]},
+            picture_of(paired),
             masked,
             paired,
             text_gradient_scale=settings.text_gradient_scale,
@@ -357,13 +372,27 @@ class ITITObjectives:
         """T, of shape `(batch_size, text_length, text_hidden_size)`."""
         return self.text_features(part["input_ids"], part["attention_mask"])
 
-    def _with_ids(self, part: dict) -> dict:
+    def with_ids(self, part: dict) -> dict:
+        """A part with `image_token_ids` of shape `(batch_size, num_image_tokens)`, if it has pictures, and with their
+        `image_latents` if they are what is described."""
         if "image_token_ids" in part or "pixel_values" not in part:
             return part
         if self.image_tokenizer is None:
             raise ValueError("the batch holds `pixel_values`: `image_tokenizer` must be given to turn them into ids")
         with torch.no_grad():
-            return part | {"image_token_ids": encode_images(self.image_tokenizer, part["pixel_values"])}  # (B, K)
+            return part | image_inputs(self.image_tokenizer, part["pixel_values"], self.config.image_features)
+
+
+def picture_of(part: dict) -> dict[str, torch.Tensor]:
+    """The pictures of a part that are to be described, by the names of the model's arguments.
+
+    Args:
+        part (`dict`): See [`ITITObjectives`].
+
+    Returns:
+        `dict`: `image_token_ids` of shape `(batch_size, num_image_tokens)`, and `image_latents` if there are any.
+    """
+    return {name: part[name] for name in ("image_token_ids", "image_latents") if name in part}
 
 
 def synthetic_text(ids: torch.Tensor, eos_token_id: int) -> dict[str, torch.Tensor]:

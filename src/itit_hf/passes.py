@@ -53,9 +53,9 @@ def describe_pass(
     Args:
         model: Called like [`ITITForPreTraining`]; the wrapped one when it is distributed.
         config ([`ITITConfig`]): The model's.
-        image (`dict`): `image_token_ids` of shape `(batch_size, num_image_tokens)`; `soft_logits` and
-            `soft_positions` where they are a reconstruction; `text_embeds` and `text_attention_mask` when the encoder
-            is given a text too.
+        image (`dict`): `image_token_ids` of shape `(batch_size, num_image_tokens)`, and `image_latents` if they are
+            what is described; `soft_logits` and `soft_positions` where they are a reconstruction; `text_embeds` and
+            `text_attention_mask` when the encoder is given a text too.
         masked (`dict`): From [`~masking.draw_mask`].
         text (`dict`): `input_ids` and `attention_mask` of shape `(batch_size, text_length)`: `t_1 ... t_L`.
         text_gradient_scale (`float`, *optional*, defaults to 1.0): See [`ITITForPreTraining`].

@@ -41,6 +41,7 @@ from .pipeline_inputs import (
     repeat_rows,
     repeat_text,
 )
+from .placement import WholeComponentsMixin
 from .processing_itit import ITITProcessor
 from .safe_loading import SafeLoadingMixin
 from .sampling import DecodingState, TextCondition, decode_image_tokens
@@ -64,7 +65,7 @@ class ITITPipelineOutput(BaseOutput):
     scores: torch.Tensor | None = None
 
 
-class ITITPipeline(PipelineHubMixin, LoraMixin, SafeLoadingMixin, DiffusionPipeline):
+class ITITPipeline(PipelineHubMixin, LoraMixin, SafeLoadingMixin, WholeComponentsMixin, DiffusionPipeline):
     r"""Text to image, and image to text, with one [`ITITForPreTraining`].
 
     ```python
@@ -118,7 +119,8 @@ class ITITPipeline(PipelineHubMixin, LoraMixin, SafeLoadingMixin, DiffusionPipel
     @property
     def processor(self) -> ITITProcessor:
         """The components that turn pictures and text into ids and back."""
-        return ITITProcessor(self.image_processor, self.tokenizer, self.image_tokenizer)
+        features = self.model.config.image_features
+        return ITITProcessor(self.image_processor, self.tokenizer, self.image_tokenizer, features)
 
     @property
     def interrupt(self) -> bool:
@@ -330,13 +332,13 @@ class ITITPipeline(PipelineHubMixin, LoraMixin, SafeLoadingMixin, DiffusionPipel
             ValueError: If the numbers of pictures and prompts do not go together.
         """
         check_texts("prompts", prompts)
-        image_token_ids = self._read(images)["image_token_ids"]
-        num_images, num_prompts = len(image_token_ids), 1 if isinstance(prompts, str) else len(prompts)
+        image = self._read(images)
+        num_images, num_prompts = len(image["image_token_ids"]), 1 if isinstance(prompts, str) else len(prompts)
         if num_images != num_prompts and 1 not in (num_images, num_prompts):
             raise ValueError(
                 f"`prompts` has {num_prompts} entries for {num_images} pictures; give one, as many, or one picture"
             )
-        scores = self._score(image_token_ids, self._tokenize(prompts))
+        scores = self._score(image, self._tokenize(prompts))
         self.maybe_free_model_hooks()
         return scores
 
@@ -407,12 +409,13 @@ class ITITPipeline(PipelineHubMixin, LoraMixin, SafeLoadingMixin, DiffusionPipel
                 )
 
             def describe(drawn: torch.Tensor) -> list[str]:
-                return self._describe({"image_token_ids": drawn}, num_beams, max_new_tokens)
+                return self._describe(self.model.drawn_image(drawn), num_beams, max_new_tokens)
 
             texts, image_token_ids = run_cycle(draw, describe, rounds, texts, image_token_ids)
         num_images = image_token_ids.size(1)
         flat = image_token_ids.flatten(0, 1)  # (B * R, K)
-        scores = self._score(flat, tokenized[0]).log_likelihoods_per_token  # what is drawn first is each first text
+        drawn = self.model.drawn_image(flat)
+        scores = self._score(drawn, tokenized[0]).log_likelihoods_per_token  # what is drawn first is each first text
         images = self._to_images(flat, output_type)
         self.maybe_free_model_hooks()
         if isinstance(images, list):
@@ -529,16 +532,17 @@ class ITITPipeline(PipelineHubMixin, LoraMixin, SafeLoadingMixin, DiffusionPipel
         )
         return self.processor.batch_decode(ids)
 
-    def _score(self, image_token_ids: torch.Tensor, text) -> ITITScoreOutput:
+    def _score(self, image: dict[str, torch.Tensor], text) -> ITITScoreOutput:
         """Pictures of one prompt stand together, as many of each; or there is one picture."""
-        times = max(1, len(image_token_ids) // len(text["input_ids"]))
+        times = max(1, len(image["image_token_ids"]) // len(text["input_ids"]))
         text = {name: rows.repeat_interleave(times, dim=0) for name, rows in text.items()}
-        return caption_log_likelihoods(self.model, image_token_ids.to(self._execution_device), text)
+        image = {name: rows.to(self._execution_device) for name, rows in image.items()}
+        return caption_log_likelihoods(self.model, text=text, **image)
 
     def _judge(self, image_token_ids: torch.Tensor, prompt: str | list[str], words: dict, rerank) -> torch.Tensor:
         """Scores of drawn pictures, those of one prompt standing together: another judge's, if there is one."""
         if rerank is None:
-            return self._score(image_token_ids, words).log_likelihoods_per_token
+            return self._score(self.model.drawn_image(image_token_ids), words).log_likelihoods_per_token
         prompts, pictures = [prompt] if isinstance(prompt, str) else prompt, self._to_images(image_token_ids, "pil")
         times = len(pictures) // len(prompts)
         scores = rerank.score(pictures, [text for text in prompts for _ in range(times)])

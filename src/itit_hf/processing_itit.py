@@ -15,7 +15,7 @@ from transformers import AutoProcessor, BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, TextKwargs, Unpack
 from transformers.utils import cached_file, logging
 
-from .configuration_itit import ITITConfig
+from .configuration_itit import IMAGE_FEATURES, ITITConfig
 from .image_processing_itit import ITITImagesKwargs
 
 logger = logging.get_logger(__name__)
@@ -115,6 +115,11 @@ class ITITProcessor(ProcessorMixin):
         tokenizer (`PreTrainedTokenizerBase`): A tokenizer of T5's form, the one of the frozen text encoder.
         image_tokenizer (`VQModel` or [`PatchVQModel`], *optional*):
             `pixel_values` to `image_token_ids`. Saved and loaded with the processor, in a folder of its own.
+        image_features (`str`, *optional*, defaults to `"codes"`):
+            The model's, see [`ITITConfig`]; with `"latents"` pictures become `image_latents` too.
+
+    Raises:
+        ValueError: If `image_features` is unknown.
 
     Example:
         `processor(images=["bus.png"])` has `pixel_values` of shape (1, 3, H, W) and `image_token_ids` of shape (1, K);
@@ -124,9 +129,12 @@ class ITITProcessor(ProcessorMixin):
 
     valid_processor_kwargs = ITITProcessorKwargs
 
-    def __init__(self, image_processor, tokenizer, image_tokenizer=None):
+    def __init__(self, image_processor, tokenizer, image_tokenizer=None, image_features: str = "codes"):
         super().__init__(image_processor, tokenizer)
+        if image_features not in IMAGE_FEATURES:
+            raise ValueError(f"`image_features` must be one of {IMAGE_FEATURES}, got {image_features!r}")
         self.image_tokenizer = image_tokenizer
+        self.image_features = image_features
 
     @classmethod
     def get_attributes(cls) -> list[str]:
@@ -136,8 +144,13 @@ class ITITProcessor(ProcessorMixin):
     @property
     def model_input_names(self) -> list[str]:
         """What a call can return."""
-        names = ["pixel_values", "image_token_ids"] if self.image_tokenizer is not None else ["pixel_values"]
-        return [*names, "input_ids", "attention_mask"]
+        return ["pixel_values", *self.image_input_names, "input_ids", "attention_mask"]
+
+    @property
+    def image_input_names(self) -> list[str]:
+        """What the image tokenizer makes of a picture."""
+        names = [] if self.image_tokenizer is None else ["image_token_ids"]
+        return names + ["image_latents"] * (bool(names) and self.image_features == "latents")
 
     def __call__(self, images=None, text=None, **kwargs: Unpack[ITITProcessorKwargs]) -> BatchFeature:
         """Make a batch of pictures, of texts, or of pictures with the beginnings of their captions.
@@ -158,7 +171,8 @@ class ITITProcessor(ProcessorMixin):
 
         Returns:
             `BatchFeature` with, for images, `pixel_values` of shape `(batch_size, 3, height, width)` in [-1, 1] and,
-            with an image tokenizer, `image_token_ids` of shape `(batch_size, num_image_tokens)`; for texts,
+            with an image tokenizer, `image_token_ids` of shape `(batch_size, num_image_tokens)`, and `image_latents`
+            of shape `(batch_size, num_image_tokens, vq_embed_dim)` if they are the features; for texts,
             `input_ids` and `attention_mask` of shape `(batch_size, length)`.
 
         Raises:
@@ -178,7 +192,8 @@ class ITITProcessor(ProcessorMixin):
             pixel_values = self.image_processor(images, **options).pixel_values  # (B, 3, H, W)
             data["pixel_values"] = pixel_values.numpy()
             if self.image_tokenizer is not None:
-                data["image_token_ids"] = self.encode_images(pixel_values).cpu().numpy()
+                encoded = self.encode_images(pixel_values)
+                data |= {name: tensor.cpu().numpy() for name, tensor in encoded.items()}
         if text is not None:
             options = {key: merged["text_kwargs"][key] for key in ("max_length", "padding", "on_long_text")}
             if images is None:
@@ -205,23 +220,23 @@ class ITITProcessor(ProcessorMixin):
         # Lists of no numbers would become floating point numbers.
         return {key: np.array(value, dtype=np.int64).reshape(num_images, -1) for key, value in padded.items()}
 
-    def encode_images(self, pixel_values: torch.Tensor) -> torch.LongTensor:
-        """Ids of pictures, made on the image tokenizer's device and without gradients.
+    def encode_images(self, pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What the image tokenizer makes of pictures, on its device and without gradients.
 
         Args:
             pixel_values (`torch.Tensor` of shape `(batch_size, 3, height, width)`): In [-1, 1].
 
         Returns:
-            `torch.LongTensor` of shape `(batch_size, num_image_tokens)`, row by row.
+            `dict` by `image_input_names`, see [`~image_tokenization_itit.image_inputs`].
 
         Raises:
             ValueError: If there is no image tokenizer.
         """
-        from .image_tokenization_itit import encode_images  # diffusers is slow to import, and not all users need it
+        from .image_tokenization_itit import image_inputs  # diffusers is slow to import, and not all users need it
 
         image_tokenizer = self._require_image_tokenizer()
         with torch.no_grad():
-            return encode_images(image_tokenizer, pixel_values.to(image_tokenizer.device))
+            return image_inputs(image_tokenizer, pixel_values.to(image_tokenizer.device), self.image_features)
 
     def decode_images(self, image_token_ids, output_type: str = "pil"):
         """Pictures from ids.

@@ -15,16 +15,17 @@ from transformers import TrainerCallback
 from transformers.generation import LogitsProcessor, LogitsProcessorList
 
 from .cycle import resample_image_tokens
+from .data import IMAGE_TENSORS
 from .image_tokenization_itit import decode_soft_image_tokens
 from .masking import rand
-from .objectives import ITITObjectives, evaluating, synthetic_text
+from .objectives import TRAINED_PARTS, ITITObjectives, evaluating, picture_of, synthetic_text
 from .passes import describe_pass
 from .rewards import greedy_advantages, reward_name, rloo_advantages, score_completions
 from .scheduling_itit import ITITScheduler, sample_categorical
 from .trainer import ITITTrainer
 from .training_args import ITITTrainingArguments
 
-DIRECTIONS = {"i2t": "text_decoder", "t2i": "image_decoder"}  # and the decoder that its rewards train
+DIRECTIONS = ("i2t", "t2i")  # and rewards train the parts that the objective of this name trains
 BASELINES = ("rloo", "greedy")
 
 
@@ -66,7 +67,7 @@ class ITITRewardConfig(ITITTrainingArguments):
         streams = ("paired", "image") if self.direction == "i2t" else ("paired", "text")
         for name, known in (("direction", DIRECTIONS), ("baseline", BASELINES), ("reward_stream", streams)):
             if getattr(self, name) not in known:
-                raise ValueError(f"`{name}` must be one of {tuple(known)}, got {getattr(self, name)!r}")
+                raise ValueError(f"`{name}` must be one of {known}, got {getattr(self, name)!r}")
         least = 2 if self.baseline == "rloo" else 1
         if self.num_generations < least:
             raise ValueError(f"`num_generations` must be at least {least}, got {self.num_generations}")
@@ -102,9 +103,9 @@ class RewardObjectives(ITITObjectives):
     direction = "i2t"
 
     @property
-    def idle_decoders(self) -> tuple[str, ...]:
-        """Names of the decoders that neither the objectives nor the rewards train."""
-        return tuple(name for name in super().idle_decoders if name != DIRECTIONS[self.direction])
+    def idle_parts(self) -> tuple[str, ...]:
+        """Names of the model's parts that neither the objectives nor the rewards train."""
+        return tuple(name for name in super().idle_parts if name not in TRAINED_PARTS[self.direction])
 
     def captions(self, model, part: dict, num_generations: int) -> dict[str, torch.Tensor]:
         """Captions of whole pictures, sampled by the shipped loop, each by noise of its own.
@@ -118,14 +119,14 @@ class RewardObjectives(ITITObjectives):
             `dict`: See [`~objectives.synthetic_text`]; of shape `(batch_size * num_generations, text_length)`.
         """
         if not num_generations:
-            return self._say(model, part["image_token_ids"])
+            return self._say(model, picture_of(part))
         length, device = self.settings.synthesis_max_new_tokens, part["position"].device
         noise = [self._generators(part, f"reward/{i}") for i in range(num_generations)]
         generators = [generator for sample in zip(*noise, strict=True) for generator in sample]
         words = KeyedWords(rand(len(generators), (length,), generators, device))
         with evaluating(model) as unwrapped:
             ids = unwrapped.generate(
-                image_token_ids=part["image_token_ids"],
+                **picture_of(part),
                 max_new_tokens=length,
                 num_beams=1,
                 do_sample=True,
@@ -152,10 +153,9 @@ class RewardObjectives(ITITObjectives):
         Returns:
             `(loss, entropy)`: scalars of shape `()`; the entropy of a word, in nats.
         """
-        image_token_ids = part["image_token_ids"]
-        whole = {"bool_masked_pos": torch.zeros_like(image_token_ids, dtype=torch.bool)}
+        image = picture_of(part)
+        whole = {"bool_masked_pos": torch.zeros_like(image["image_token_ids"], dtype=torch.bool)}
         masked = whole | {"kept_positions": None, "kept_attention_mask": None}
-        image = {"image_token_ids": image_token_ids}
         described = describe_pass(model, self.config, image, masked, said, self.settings.text_gradient_scale)
         logits, labels = described.text_logits.float(), described.text_labels  # (B * G, L, words), (B * G, L)
         surprise = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").sum(dim=-1)  # -log p(caption)
@@ -185,10 +185,6 @@ class RewardObjectives(ITITObjectives):
         pixel_values = decode_soft_image_tokens(self.image_tokenizer, **image)
         return pixel_values, token_entropy(drawn.image_logits, drawn.valid)
 
-    def with_ids(self, part: dict) -> dict:
-        """A part with `image_token_ids` of shape `(batch_size, num_image_tokens)`, if it has pictures."""
-        return self._with_ids(part)
-
 
 @torch.no_grad()
 def token_entropy(logits: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
@@ -206,8 +202,8 @@ def token_entropy(logits: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
     return (entropy * counted).sum() / counted.sum().clamp(min=1)
 
 
-class _IdleDecoderCallback(TrainerCallback):
-    """Takes the zeros that stand for gradients away: an optimizer with momentum would go on with an idle decoder."""
+class _IdlePartsCallback(TrainerCallback):
+    """Takes the zeros that stand for gradients away: an optimizer with momentum would go on with idle parts."""
 
     def __init__(self, trainer: "ITITRewardTrainer"):
         self.trainer = trainer
@@ -276,7 +272,7 @@ class ITITRewardTrainer(ITITTrainer):
         for reward in self.reward_funcs:
             if isinstance(reward, torch.nn.Module):
                 reward.to(args.device)
-        self.add_callback(_IdleDecoderCallback(self))
+        self.add_callback(_IdlePartsCallback(self))
 
     def create_objectives(self) -> RewardObjectives:
         """The losses that the arguments name, and those of the rewards."""
@@ -302,9 +298,10 @@ class ITITRewardTrainer(ITITTrainer):
 
     @property
     def waiting_parameters(self) -> list[torch.nn.Parameter]:
-        """Those of the decoder that rewards do not train."""
-        name = next(name for name in DIRECTIONS.values() if name != DIRECTIONS[self.args.direction])
-        return [parameter for parameter in getattr(self.model, name).parameters() if parameter.requires_grad]
+        """Those that the objectives train and the rewards do not."""
+        waiting = [name for name in self.objectives.parts if name not in TRAINED_PARTS[self.args.direction]]
+        parameters = [p for name in waiting for p in self.model.get_submodule(name).parameters()]
+        return [parameter for parameter in parameters if parameter.requires_grad]
 
     def named_losses(self, model, inputs) -> dict[str, torch.Tensor]:
         """The losses of a micro-batch by name, scalars of shape `()`: `reward`, and those of the objectives when it is
@@ -367,7 +364,7 @@ class ITITRewardTrainer(ITITTrainer):
     def _columns(self, positions: list[int], repeats: int) -> dict[str, list]:
         stream = next(stream for stream in self.streams if stream.name == self.args.reward_stream)
         rows = [row for position in positions for row in [stream.rows[stream.row_index(position)]] * repeats]
-        return {name: [row[name] for row in rows] for name in rows[0] if name != "image_token_ids"}
+        return {name: [row[name] for row in rows] for name in rows[0] if name not in IMAGE_TENSORS}
 
     def _update_rewards(self, inputs: dict, fake: list[str]):
         learning = [reward for reward in self.reward_funcs if hasattr(reward, "update")]

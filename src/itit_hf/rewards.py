@@ -241,9 +241,11 @@ class ClipAgg:
             numbers are 1 GB in float16. They need not be of length 1.
         temperature (`float`, *optional*, defaults to 100.0): T; 100 for COCO's captions and 175 for GCC's there.
         chunk_size (`int`, *optional*, defaults to 8192): Texts that are in float32 at a time.
+        counts (`torch.LongTensor` of shape `(num_texts,)`, *optional*): How often each text is in the corpus; once by
+            default.
 
     Raises:
-        ValueError: If the corpus is empty or a number is not positive.
+        ValueError: If the corpus is empty, a number is not positive, or there is not one count for each text.
     """
 
     def __init__(
@@ -252,6 +254,7 @@ class ClipAgg:
         corpus_embeds: torch.Tensor,
         temperature: float = 100.0,
         chunk_size: int = 8192,
+        counts: torch.Tensor | None = None,
     ):
         if corpus_embeds.dim() != 2 or not len(corpus_embeds):
             raise ValueError(
@@ -260,7 +263,13 @@ class ClipAgg:
         for name, value in (("temperature", temperature), ("chunk_size", chunk_size)):
             if not value > 0:
                 raise ValueError(f"`{name}` must be positive, got {value}")
-        self.scorer, self.corpus_embeds = scorer, corpus_embeds
+        counts = torch.ones(len(corpus_embeds), dtype=torch.long) if counts is None else counts
+        if counts.shape != corpus_embeds.shape[:1] or not (counts > 0).all():
+            raise ValueError(
+                f"`counts` must be one positive number for each of {len(corpus_embeds)} texts, got "
+                f"{tuple(counts.shape)}, {counts.min() if counts.numel() else 'none'} at least"
+            )
+        self.scorer, self.corpus_embeds, self.counts = scorer, corpus_embeds, counts
         self.temperature, self.chunk_size = temperature, chunk_size
 
     @classmethod
@@ -268,6 +277,8 @@ class ClipAgg:
         cls, scorer: DualEncoderScorer, texts: Sequence[str], temperature: float = 100.0, chunk_size: int = 8192
     ) -> "ClipAgg":
         """Embed a corpus, a chunk at a time, and keep it in float16; see the class for the arguments.
+
+        A text that comes again is embedded once, and counted.
 
         Args:
             scorer ([`DualEncoderScorer`]): As there.
@@ -278,9 +289,11 @@ class ClipAgg:
         Returns:
             [`ClipAgg`].
         """
-        starts = tqdm(range(0, len(texts), chunk_size), desc="corpus")
-        chunks = [scorer.embed_texts(texts[start : start + chunk_size]).half() for start in starts]
-        return cls(scorer, torch.cat(chunks), temperature, chunk_size)
+        counted = Counter(texts)
+        different = list(counted)
+        starts = tqdm(range(0, len(different), chunk_size), desc="corpus")
+        chunks = [scorer.embed_texts(different[start : start + chunk_size]).half() for start in starts]
+        return cls(scorer, torch.cat(chunks), temperature, chunk_size, torch.tensor(list(counted.values())))
 
     def __call__(
         self,
@@ -315,11 +328,12 @@ class ClipAgg:
         image_embeds = image_embeds.float()
         largest = image_embeds.new_full((len(image_embeds), 1), -torch.inf)
         total, summed = torch.zeros_like(largest), torch.zeros_like(image_embeds)
-        for chunk in self.corpus_embeds.split(self.chunk_size):
+        chunks = zip(self.corpus_embeds.split(self.chunk_size), self.counts.split(self.chunk_size), strict=True)
+        for chunk, counts in chunks:
             texts = chunk.to(image_embeds)  # (C, D)
             logits = self.temperature * image_embeds @ F.normalize(texts, dim=-1).T  # (B, C)
             peak = torch.maximum(largest, logits.amax(dim=1, keepdim=True))
-            weights, shrunk = (logits - peak).exp(), (largest - peak).exp()
+            weights, shrunk = (logits - peak).exp() * counts.to(image_embeds), (largest - peak).exp()
             total = total * shrunk + weights.sum(dim=1, keepdim=True)
             summed = summed * shrunk + weights @ texts
             largest = peak

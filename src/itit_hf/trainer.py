@@ -134,14 +134,15 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
         self.text_encoder = text_encoder.requires_grad_(False).eval().to(args.device)
         self.scheduler = scheduler or ITITScheduler(mask_token_id=model.config.mask_token_id)
         self._set_null_text()
+        self._set_codebook()
         self.objectives = self.create_objectives()
         self._check_streams()
         if args.gradient_norm_steps and self.is_fsdp_enabled:
             raise ValueError(f"`gradient_norm_steps` must be 0 when FSDP shards, got {args.gradient_norm_steps}")
         if self.is_fsdp_enabled:
             self._check_sharding()
-        for name in self.objectives.idle_decoders:
-            getattr(self.model, name).requires_grad_(False)
+        for name in self.objectives.idle_parts:
+            self.model.get_submodule(name).requires_grad_(False)
         self._sums: dict[str, torch.Tensor] = defaultdict(float)  # of losses and gradients, since the last log
         self._counts: Counter[str] = Counter()
         self.skipped_images = torch.zeros(len(BAD_IMAGE_REASONS), dtype=torch.long)
@@ -196,6 +197,15 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
         inputs = self.processing_class(text=[""], return_tensors="pt").to(self.args.device)
         embeds = self.text_encoder(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
         self.model.model.null_text_embeds.copy_(embeds.last_hidden_state[:, -1:])
+
+    def _set_codebook(self):
+        """The image tokenizer's code vectors become part of the weights, if its latents are what is described."""
+        features, made = self.model.config.image_features, self.processing_class.image_features
+        if features != made:
+            raise ValueError(f"`image_features` must be {features!r}, the model's, got a processor with {made!r}")
+        if features == "latents":
+            codebook = self.image_tokenizer.quantize.embedding.weight
+            self.model.model.embed_image_latents.set_codebook(codebook)
 
     @property
     def _counts_per_stream(self) -> dict[str, int]:

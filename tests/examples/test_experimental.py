@@ -6,6 +6,7 @@ import logging
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     Florence2Config,
@@ -16,9 +17,10 @@ from transformers import (
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from itit_hf.data import load_rows
+from itit_hf.pipeline_itit import ITITPipeline
 
 from ..test_scorers import chinese_clip
-from ..testing_utils import tiny_dual_encoder, tiny_pairs
+from ..testing_utils import tiny_dual_encoder, tiny_pairs, tiny_pipeline
 from .test_examples import script
 
 
@@ -94,3 +96,33 @@ def test_chinese_clip_cuts_where_it_is_told(pairs, tmp_path, caplog):
         script("experimental/chinese_clip").main(options)
     assert "50% of the first captions" in caplog.text
     assert "| small_picture | 12 |" in caplog.text  # of 16 pixels
+
+
+def test_the_contrastive_head_learns_which_text_is_whose(pairs, tmp_path):
+    # Latents: the codes of a random image tokenizer are the same for all pictures.
+    tiny_pipeline(image_features="latents", image_latent_size=8).save_pretrained(tmp_path / "start")
+    module = script("experimental/contrastive_head")
+    options = ["--dataset", pairs, "--model", str(tmp_path / "start"), "--objectives", "i2t", "t2i"]
+    options += ["--max_steps", "40", "--per_device_train_batch_size", "6", "--learning_rate", "1e-2"]
+    options += ["--optim", "adamw_torch", "--warmup_steps", "2", "--use_cpu", "--report_to", "none"]
+    options += ["--contrastive_coef", "2"]
+    before, after = module.main([*options, "--disable_tqdm", "true", "--output_dir", str(tmp_path / "out")])
+    for side in ("picture_to_text_r1", "text_to_picture_r1"):  # three colours, of two pictures each
+        assert after[side] >= 2 / 3 > before[side]
+    assert ITITPipeline.from_pretrained(tmp_path / "out" / "pipeline").model.config.hidden_size == 24
+    head = load_file(tmp_path / "out" / module.HEAD_FILE)
+    assert {name: tuple(tensor.shape) for name, tensor in head.items()} == {
+        "project_image.weight": (64, 24),
+        "project_text.weight": (64, 24),
+        "temperature": (),
+    }
+
+
+def test_a_text_is_embedded_without_a_picture_and_without_its_padding():
+    pipe, module = tiny_pipeline(), script("experimental/contrastive_head")
+    head = module.ContrastiveHead(24, 8)
+    features = torch.randn(1, 3, 10)
+    want = head.embed_texts(pipe.model, features[:, :2], torch.ones(1, 2))
+    got = head.embed_texts(pipe.model, features, torch.tensor([[1, 1, 0]]))
+    torch.testing.assert_close(got, want)
+    torch.testing.assert_close(got.norm(), torch.tensor(1.0))

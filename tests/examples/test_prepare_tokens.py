@@ -44,6 +44,17 @@ def test_training_reads_the_tokens_it_would_have_made(folders, tmp_path):
     assert batch["paired"]["image_token_ids"].dtype == torch.long
 
 
+def test_latents_are_kept_beside_the_tokens(folders, tmp_path):
+    prepare(folders, tmp_path, "--image_features", "latents")
+    rows = load_rows(str(tmp_path), "train")
+    processor = tiny_pipeline().processor
+    processor.image_features = "latents"
+    want = processor(images=tiny_pairs(10)["image"][:]).image_latents
+    torch.testing.assert_close(torch.tensor(rows["image_latents"][:]), want)
+    batch = ITITCollator(processor)([("paired", Stream("paired", rows).sample(p)) for p in range(2)])
+    assert batch["paired"]["image_latents"].shape == (2, 16, 8)
+
+
 def test_an_interrupted_run_goes_on_where_it_stopped(folders, tmp_path, monkeypatch):
     prepare(folders, tmp_path)
     whole = [path.read_bytes() for path in parts(tmp_path)]

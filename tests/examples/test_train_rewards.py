@@ -74,14 +74,17 @@ def test_pictures_are_rewarded_by_the_dual_encoder(folders, tmp_path, monkeypatc
     assert "rewards/ClipImageReward/mean" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("start", ["nearest", "random"])
-def test_captions_are_learned_without_pairs(folders, tmp_path, monkeypatch, capsys, start):
+@pytest.mark.parametrize(("start", "ce_interval"), [("nearest", 0), ("random", 1)])
+def test_captions_are_learned_without_pairs(folders, tmp_path, monkeypatch, capsys, start, ce_interval):
     more = ["--eval_split", "train", "--start", start, "--start_steps", "1", "--num_scenes", "3"]
+    more += ["--ce_interval", str(ce_interval)]
     results = run("train_captions_without_pairs", folders, tmp_path, monkeypatch, *more)
     assert list(results) == ["corpus", "start", "rewarded"]
     assert {"cider_d", "greedy/distinct_2", "sampled/bad_endings"} <= results["rewarded"].keys()
     assert json.loads((tmp_path / "results.json").read_text())["results"] == results
-    assert "rewards/ClipAgg/mean" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said.count("rewards/ClipAgg/mean") == 2
+    assert said.count("loss_i2t") == 1 + 2 * ce_interval  # teacher forcing goes on with the rewards
     assert (tmp_path / "pipeline" / "model_index.json").is_file()
 
 

@@ -6,6 +6,7 @@ import os
 import PIL.Image
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 
 from itit_hf import ITITPipeline, ITITTrainingArguments
 from itit_hf.data import add_image_token_ids
@@ -256,6 +257,15 @@ def test_a_decoder_that_no_objective_trains_is_frozen(tmp_path):
     trainer = make_trainer(tmp_path, objectives=["t2i"])
     assert not any(p.requires_grad for p in trainer.model.text_decoder.parameters())
     assert all(p.requires_grad for p in trainer.model.image_decoder.parameters())
+
+
+def test_a_model_of_another_kind_is_trained_by_transformers_trainer(tmp_path):
+    config = GPT2Config(vocab_size=8, n_positions=4, n_embd=8, n_layer=1, n_head=1)
+    rows = [{"input_ids": [1, 2, 3], "labels": [1, 2, 3]}] * 4
+    args = TrainingArguments(str(tmp_path), max_steps=2, use_cpu=True, report_to=[], disable_tqdm=True)
+    trainer = ITITTrainer(GPT2LMHeadModel(config), args, train_dataset=rows, eval_dataset=rows)
+    assert type(trainer) is Trainer
+    assert trainer.train().global_step == 2 and "eval_loss" in trainer.evaluate()
 
 
 def test_streams_that_no_objective_reads_are_named(tmp_path):

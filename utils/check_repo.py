@@ -55,6 +55,7 @@ KWARGS_ALLOWED = {
     "prepare_inputs_for_generation": "transformers' `generate` passes all it holds",
     "_get_logits_processor": "transformers' `generate` passes all that processors may need",
     "_prepare_generated_length": "transformers' `generate` passes which lengths were asked for",
+    "ITITTrainer.__new__": "the arguments are those of `__init__`, or of transformers' `Trainer`, which name them",
     "CiderD.__call__": "trl's signature of a reward: all columns of the data",
     "ClipAgg.__call__": "trl's signature of a reward: all columns of the data",
     "ClipCos.__call__": "trl's signature of a reward: all columns of the data",

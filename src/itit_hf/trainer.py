@@ -30,7 +30,7 @@ from .data import (
 from .hub import TrainerHubMixin
 from .image_processing_itit import load_image
 from .modelcard import ModelFacts, model_card, training_facts
-from .modeling_itit import ITITForPreTraining
+from .modeling_itit import ITITForPreTraining, ITITPreTrainedModel
 from .monitoring import Monitor, gradient_figures, raised_alarms
 from .objectives import OBJECTIVES, ITITObjectives
 from .optimization import CappedAdafactor, create_muon
@@ -88,6 +88,8 @@ class EMACallback(TrainerCallback):
 class ITITTrainer(TrainerHubMixin, SafeTrainer):
     """Trains [`ITITForPreTraining`] on named objectives over streams of pairs, pictures and sentences.
 
+    Of a model of another kind, `ITITTrainer(model, ...)` is transformers' `Trainer`, and takes its arguments.
+
     Args:
         model ([`ITITForPreTraining`]): What is trained.
         args ([`ITITTrainingArguments`]): Settings.
@@ -104,6 +106,15 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
 
     loss_is_scaled_for_ga = False  # every objective is a mean over its micro-batch
     _tag_names = ["itit", "text-to-image", "image-to-text"]
+
+    def __new__(cls, model=None, *args, **kwargs):
+        """As the class says; `__init__` follows only where this is a trainer of ours."""
+        unwrapped = model.get_base_model() if hasattr(model, "get_base_model") else model  # of peft
+        if unwrapped is None or isinstance(unwrapped, ITITPreTrainedModel):
+            return super().__new__(cls)
+        name = type(unwrapped).__name__
+        logger.warning(f"{name} has no objectives of ITIT: transformers' Trainer trains it, on the loss it returns.")
+        return Trainer(model, *args, **kwargs)
 
     def __init__(
         self,

@@ -31,6 +31,26 @@ ROWS = {
 }
 
 
+METRICS = json.loads((ROOT / "model_cards" / "emoji-scenes-64-metrics.json").read_text(encoding="utf-8"))["figures"]
+METRIC_ROWS = {
+    "CIDEr-D (COCO tools: the same)": "cider_d",
+    "BLEU-4": "bleu_4",
+    "METEOR, COCO tools": "coco_meteor",
+    "ROUGE-L": "rouge_l",
+    "Frechet distance, on the recogniser's features": "fid",
+    "the same between two halves of the true pictures": "fid_between_true_halves",
+    "precision": "precision",
+    "recall": "recall",
+    "density": "density",
+    "coverage": "coverage",
+    "R-precision, among 99 random prompts": "r_precision",
+    "R-precision, among copies with one word changed": "r_precision_hard",
+    "codes used in drawings": "code_usage_drawn",
+    "words kept after 1 round of drawing and describing (F1)": "cycle_word_f1_round_1",
+    "words kept after 4 rounds": "cycle_word_f1_round_4",
+}
+
+
 @pytest.fixture(scope="module")
 def pipe():
     pipe = ITITPipeline.from_pretrained(ROOT / "checkpoints" / "emoji-scenes-64")
@@ -46,6 +66,11 @@ def test_the_card_says_what_the_evaluation_found(title):
         low, high = found["intervals"][ROWS[title]]
         cells.append(f"{found['shares'][ROWS[title]]:.3f} ({low:.3f} to {high:.3f})")
     assert f"| {title} | {' | '.join(cells)} |" in CARD
+
+
+@pytest.mark.parametrize("title", METRIC_ROWS)
+def test_the_card_says_what_the_usual_figures_are(title):
+    assert f"| {title} | {METRICS[METRIC_ROWS[title]]['value']:.3f} |" in CARD
 
 
 @pytest.mark.parametrize("split", SPLITS)

@@ -121,7 +121,10 @@ class Studio:
         return picture, mask if mask.getbbox() else None
 
     def _stream(self, prompt: str, negative_prompt: str, num_steps, guidance_scale, seed, **edit):
-        """A picture after each step, and the finished one; it stops when it is no longer listened to."""
+        """A picture after each step, the last of which is the finished one; it stops when it is no longer listened to.
+
+        No picture comes twice in a row: Gradio would write its file again while a browser reads it.
+        """
         steps, listening = queue.SimpleQueue(), True
 
         def on_step_end(pipe, step, timestep, tensors):
@@ -144,7 +147,8 @@ class Studio:
             drawing.add_done_callback(lambda _: steps.put(None))
             try:
                 while (step := steps.get()) is not None:
-                    yield self._veiled(**step[1]), f"Step {step[0]} of {self.pipe.num_timesteps}"
+                    if step[0] < self.pipe.num_timesteps:
+                        yield self._veiled(**step[1]), f"Step {step[0]} of {self.pipe.num_timesteps}"
             finally:
                 listening = False
             yield drawing.result().images[0], f"Done: {self.pipe.num_timesteps} steps, seed {int(seed)}"

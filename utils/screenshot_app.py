@@ -209,7 +209,7 @@ def main(arguments: list[str] | None = None):
     parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline folder.")
     parser.add_argument("--output", default="docs/images/app.png", help="Where the picture is written.")
     parser.add_argument("--prompt", default="a red bus", help="What is drawn, and what the cycle starts from.")
-    parser.add_argument("--edit_prompt", default="a blue fish", help="What is painted in.")
+    parser.add_argument("--edit_prompt", default="a blue bus", help="What is painted in.")
     parser.add_argument("--phone", action="store_true", help="On a narrow screen.")
     args = parser.parse_args(arguments)
     if reason := missing():

@@ -236,6 +236,10 @@ def caption_cases(options: Namespace, batch_size: int) -> list[Case]:
         Case("caption, ended after 8 words", lambda: model.generate(image_token_ids=ids, **ended)),
         Case("caption, a prefix for each beam", lambda: model.generate(image_token_ids=ids, **CAPTION, **plain)),
     ]
+    decoder, words = model.text_decoder, torch.randn(4, config.decoder_hidden_size).to(ids.device, options.dtype)
+    head = decoder.embed_tokens.weight[: config.num_text_tokens]
+    cases.append(Case("head, 4 words", torch.no_grad()(lambda: decoder.logits(words)), times=20))
+    cases.append(Case("head, 4 words, plainly", torch.no_grad()(lambda: F.linear(words, head)), times=20))
     like = {"device": options.device, "dtype": options.dtype}
     pixels = torch.rand(batch_size, 3, 256, 256, **like) * 2 - 1
     tokenizers = {

@@ -37,7 +37,7 @@ START_ROW = 3  # both directions, pairs alone
 COLUMNS = {
     "captions": ("validation", "caption_both"),
     "drawn": ("validation", "drawn_both"),
-    "drawn, no copy": ("validation", "drawn_both_and_new"),
+    "drawn, no copy": ("validation", "drawn_true_and_new"),
     "captions, held out": ("heldout", "caption_both"),
     "drawn, held out": ("heldout", "drawn_both"),
     "i2t loss": (None, "eval_loss_i2t"),

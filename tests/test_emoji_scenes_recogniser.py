@@ -434,13 +434,22 @@ def test_a_right_drawing_that_was_trained_on_is_counted_as_a_copy():
     trained_on = torch.tensor([bus, [0, 0], [1, 1], [2, 2], [3, 3], [4, 4], [9, 9], [10, 10], [11, 11]])
     drawn = torch.tensor([bus, car, tree, tree])
     shares = evaluate_emoji_scenes.evaluate_copies(drawn, [True, True, True, False], trained_on)
-    assert shares == {"drawn_copied": 0.25, "drawn_both_and_new": 0.5}
+    assert shares == {"drawn_copied": 0.25, "drawn_true_and_new": 0.5}
 
 
 def test_scenes_unlike_others_have_a_thing_in_a_colour_that_these_lack():
     rows, _ = three_rows()  # a red bus, a blue car, a green tree
     assert evaluate_emoji_scenes.unlike(rows, rows.select([0, 2]))["text"] == [["a blue car"]]
     assert len(evaluate_emoji_scenes.unlike(rows, rows)) == 0
+
+
+def test_scenes_of_two_things_alone_can_be_judged():
+    rows, _ = three_rows()
+    bus, car = (SceneObject(kind, "red", "noto", (8, 8, 24, 24)) for kind in ("bus", "car"))
+    two = Scene(64, "night", (bus, replace(car, box=(40, 8, 24, 24))), "left of", 0, 0).to_json()
+    rows = rows.map(lambda row, i: {"scene": two if i == 1 else row["scene"]}, with_indices=True)
+    assert evaluate_emoji_scenes.with_objects(rows, 2)["scene"] == [two]
+    assert evaluate_emoji_scenes.with_objects(rows, 1)["scene"] == [rows["scene"][0], rows["scene"][2]]
 
 
 def test_reconstructions_are_pictures_of_the_size_given():

@@ -24,7 +24,7 @@ ROWS = {
     "drawn: kind as asked": "drawn_kind",
     "drawn: colour as asked": "drawn_colour",
     "**drawn: kind and colour as asked**": "drawn_both",
-    "the same, and no copy of a training picture": "drawn_both_and_new",
+    "the same, and no copy of a training picture": "drawn_true_and_new",
     "ceiling: true pictures through the image tokenizer": "reconstructed_both",
     "true pictures": "rendered_both",
     "drawn, then described by the same model (self-consistency)": "drawn_then_described_both",

@@ -13,11 +13,12 @@ For each split, with 95% intervals:
 - `drawn_then_described_*`: whether the *same* model names what it was asked to draw. That is self-consistency, not
   accuracy: a model that draws and describes wrongly in the same way would pass.
 - With `--copies_of` the split trained on: `drawn_copied`, how many drawings have more than half of their thing, token
-  by token, from one picture of it, and `drawn_both_and_new`, how many are right and no such copy. From few pictures a
+  by token, from one picture of it, and `drawn_true_and_new`, how many are true and no such copy. From few pictures a
   model learns them by heart, and repeats them when it is asked.
 
 With `--sheet` the first hundred drawings of the last split stand in a picture, in the order of its scenes.
 With `--unlike` only the scenes with a thing that no scene of that split shows in its colour: what the pairs lack.
+With `--num_objects 2` only the scenes of two things, whose plain captions also say how the two stand: `drawn_true`.
 """
 
 import json
@@ -85,7 +86,7 @@ def evaluate_split(
     }
     shares = {f"{what}_{name}": share for what, shares in figures.items() for name, share in shares.items()}
     pairs = zip(drawn, prompts, strict=True)
-    right = [prompt_accuracy([drawing], [prompt], recogniser)["both"] == 1.0 for drawing, prompt in pairs]
+    right = [prompt_accuracy([drawing], [prompt], recogniser)["true"] == 1.0 for drawing, prompt in pairs]
     if trained_on is not None:
         shares |= evaluate_copies(tokens_of(pipe, drawn), right, trained_on)
     return shares, {"prompts": prompts, "drawn_right": right, "said": said}
@@ -101,11 +102,18 @@ def unlike(rows, others):
     return rows.select([i for i, scene in enumerate(rows["scene"]) if things(scene) - shown])
 
 
+def with_objects(rows, num_objects: int):
+    """Rows whose scene has so many things."""
+    return rows.select(
+        [i for i, scene in enumerate(rows["scene"]) if len(Scene.from_json(scene).objects) == num_objects]
+    )
+
+
 def evaluate_copies(image_token_ids: torch.Tensor, right: list[bool], trained_on: torch.Tensor) -> dict[str, float]:
     """Shares of drawings that are copies of the pictures trained on, and of those that are right and no copies."""
     copied = (copied_shares(image_token_ids, trained_on) > 0.5).tolist()
     new = sum(good and not copy for good, copy in zip(right, copied, strict=True))
-    return {"drawn_copied": sum(copied) / len(right), "drawn_both_and_new": new / len(right)}
+    return {"drawn_copied": sum(copied) / len(right), "drawn_true_and_new": new / len(right)}
 
 
 def main(arguments: list[str] | None = None) -> dict:
@@ -125,6 +133,7 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--batch_size", type=int, default=50, help="Scenes at a time.")
     parser.add_argument("--copies_of", help="Split of the dataset that was trained on, such as paired[:500].")
     parser.add_argument("--unlike", help="Judge only scenes with a thing that this split shows not in its colour.")
+    parser.add_argument("--num_objects", type=int, choices=(1, 2), help="Judge only scenes of so many things.")
     parser.add_argument("--sheet", help="PNG for the first hundred drawings of the last split, ten in a row.")
     parser.add_argument("--output", help="JSON file for figures, each scene's result, settings, versions.")
     options = parser.parse_args(arguments)
@@ -140,6 +149,8 @@ def main(arguments: list[str] | None = None) -> dict:
         rows = load_rows(options.dataset, split)
         if options.unlike:
             rows = unlike(rows, load_rows(options.dataset, options.unlike))
+        if options.num_objects:
+            rows = with_objects(rows, options.num_objects)
         rows = rows.select(range(min(options.num_scenes, len(rows))))
         shares, scenes = evaluate_split(pipe, recogniser, rows, options, trained_on)
         intervals = {name: confidence_interval(share, len(rows)) for name, share in shares.items()}

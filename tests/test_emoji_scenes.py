@@ -19,8 +19,9 @@ from itit_hf.emoji_scenes import art
 from itit_hf.emoji_scenes.art import STYLES, available_kinds, draw_kind, fetch_tarball
 from itit_hf.emoji_scenes.build import SplitSizes, build_dataset, ensure_emoji_scenes, load_config, split_rows
 from itit_hf.emoji_scenes.card import dataset_card
+from itit_hf.emoji_scenes.english import ENGLISH
 from itit_hf.emoji_scenes.evaluation import caption_accuracy
-from itit_hf.emoji_scenes.grammar import POSITION_PHRASES, ParsedCaption, ParsedObject, captions, describes, parse
+from itit_hf.emoji_scenes.grammar import ParsedCaption, ParsedObject, captions, describes, parse
 from itit_hf.emoji_scenes.kinds import COLOURS, KINDS
 from itit_hf.emoji_scenes.scenes import (
     KeyedDraws,
@@ -342,7 +343,7 @@ def test_positions_and_sizes_of_a_single_object_are_checked():
 
 def test_positions_are_said_only_where_the_eye_agrees():
     slightly_left = _scene(replace(RED_BUS, box=(9, 12, 40, 40)))  # centre (29, 32), 3 of 64 pixels aside
-    assert not any(describes(parse(f"a red bus {words}"), slightly_left) for words in POSITION_PHRASES.values())
+    assert not any(describes(parse(f"a red bus {words}"), slightly_left) for words in ENGLISH.positions.values())
     assert describes(parse("a red bus in the middle"), _scene(replace(RED_BUS, box=(12, 12, 40, 40))))
 
 

@@ -12,6 +12,7 @@ from dataclasses import fields
 
 from itit_hf.emoji_scenes.art import STYLES
 from itit_hf.emoji_scenes.build import SplitSizes, build_dataset
+from itit_hf.emoji_scenes.languages import LANGUAGES
 from itit_hf.emoji_scenes.scenes import GRIDS, RESOLUTIONS, SceneConfig, first_kinds
 
 
@@ -35,6 +36,7 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--size_range", type=float, nargs=2, help="longer side of an object as a share of the picture, least and most"
     )
+    parser.add_argument("--language", default="en", choices=LANGUAGES, help="of the captions (default: en)")
     parser.add_argument("--seed", type=int, default=0, help="which sequence of scenes (default: 0)")
     parser.add_argument("--unseen_style", help="style of the extra split unseen_style (1000 rows by default)")
     for field in fields(SplitSizes):
@@ -58,6 +60,7 @@ def main(args: list[str] | None = None) -> None:
         max_objects=options.max_objects,
         grid=options.grid,
         size_range=options.size_range and tuple(options.size_range),
+        language=options.language,
     )
     sizes = SplitSizes(**rows, unseen_style=unseen_rows)
     print(f"wrote {build_dataset(options.output, config, sizes, options.seed, options.unseen_style)}")

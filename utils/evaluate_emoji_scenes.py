@@ -4,7 +4,7 @@ r"""Evaluate a checkpoint on the emoji scenes, exactly:
 
     python utils/evaluate_emoji_scenes.py --model checkpoints/emoji-scenes-64 --dataset data/emoji-scenes-64
 
-For each split, with 95% intervals:
+For each split, with 95% intervals, in the language of the dataset:
 
 - `caption_*`: how true the captions of its pictures are, by the grammar.
 - `drawn_*`: how true the pictures are that the model draws for the plain captions, as the recogniser reads them.
@@ -32,6 +32,7 @@ from tqdm.auto import tqdm
 
 from itit_hf import ITITPipeline, decode_image_token_ids
 from itit_hf.data import load_rows
+from itit_hf.emoji_scenes.build import load_config
 from itit_hf.emoji_scenes.evaluation import caption_accuracy, confidence_interval, copied_shares, prompt_accuracy
 from itit_hf.emoji_scenes.recogniser import SceneRecogniser
 from itit_hf.emoji_scenes.scenes import Scene
@@ -54,7 +55,12 @@ def reconstruct(pipe: ITITPipeline, pictures: list) -> list:
 
 
 def evaluate_split(
-    pipe: ITITPipeline, recogniser: SceneRecogniser, rows, options, trained_on: torch.Tensor | None = None
+    pipe: ITITPipeline,
+    recogniser: SceneRecogniser,
+    rows,
+    options,
+    trained_on: torch.Tensor | None = None,
+    language: str = "en",
 ) -> tuple[dict[str, float], dict[str, list]]:
     """All shares of one split, and of copies if the tokens of the pictures trained on are given; and what was said and
     drawn of each scene. Scene i is drawn from a generator of its own, whatever the batch size."""
@@ -78,15 +84,15 @@ def evaluate_split(
         shown = drawn[: min(len(drawn), 100) // 10 * 10]
         make_image_grid(shown, rows=len(shown) // 10, cols=10).save(options.sheet)
     figures = {
-        "caption": caption_accuracy(said, scenes),
-        "drawn": prompt_accuracy(drawn, prompts, recogniser),
-        "reconstructed": prompt_accuracy(reconstructed, prompts, recogniser),
-        "rendered": prompt_accuracy(pictures, prompts, recogniser),
-        "drawn_then_described": caption_accuracy(redescribed, scenes),
+        "caption": caption_accuracy(said, scenes, language),
+        "drawn": prompt_accuracy(drawn, prompts, recogniser, language),
+        "reconstructed": prompt_accuracy(reconstructed, prompts, recogniser, language),
+        "rendered": prompt_accuracy(pictures, prompts, recogniser, language),
+        "drawn_then_described": caption_accuracy(redescribed, scenes, language),
     }
     shares = {f"{what}_{name}": share for what, shares in figures.items() for name, share in shares.items()}
     pairs = zip(drawn, prompts, strict=True)
-    right = [prompt_accuracy([drawing], [prompt], recogniser)["true"] == 1.0 for drawing, prompt in pairs]
+    right = [prompt_accuracy([drawing], [prompt], recogniser, language)["true"] == 1.0 for drawing, prompt in pairs]
     if trained_on is not None:
         shares |= evaluate_copies(tokens_of(pipe, drawn), right, trained_on)
     return shares, {"prompts": prompts, "drawn_right": right, "said": said}
@@ -141,6 +147,7 @@ def main(arguments: list[str] | None = None) -> dict:
     pipe = ITITPipeline.from_pretrained(options.model)
     pipe.set_progress_bar_config(disable=True)
     recogniser = SceneRecogniser.from_pretrained(options.recogniser)
+    language = load_config(options.dataset).language
     trained_on = None
     if options.copies_of:
         trained_on = tokens_of(pipe, list(load_rows(options.dataset, options.copies_of)["image"]))
@@ -152,7 +159,7 @@ def main(arguments: list[str] | None = None) -> dict:
         if options.num_objects:
             rows = with_objects(rows, options.num_objects)
         rows = rows.select(range(min(options.num_scenes, len(rows))))
-        shares, scenes = evaluate_split(pipe, recogniser, rows, options, trained_on)
+        shares, scenes = evaluate_split(pipe, recogniser, rows, options, trained_on, language)
         intervals = {name: confidence_interval(share, len(rows)) for name, share in shares.items()}
         results[split] = {"num_scenes": len(rows), "shares": shares, "intervals": intervals, "scenes": scenes}
         logger.info(f"{split}, {len(rows)} scenes:")

@@ -63,17 +63,18 @@ class SplitSizes:
 
 @dataclass(frozen=True)
 class Row:
-    """One scene on its way into a split."""
+    """One scene on its way into a split, and the language of its captions."""
 
     split: str
     pixels: np.ndarray
     scene: Scene
     pixel_hash: str
+    language: str
 
     def as_dict(self) -> dict:
         """The columns. `image` rows carry no text and `text` rows no picture: the streams cannot leak pairs."""
         image = None if self.split == "text" else {"bytes": _png(self.pixels), "path": None}
-        text = [] if self.split == "image" else captions(self.scene)
+        text = [] if self.split == "image" else captions(self.scene, self.language)
         return {"image": image, "text": text, "scene": self.scene.to_json(), "scene_hash": self.pixel_hash}
 
 
@@ -123,7 +124,7 @@ def split_rows(config: SceneConfig, sizes: SplitSizes, seed: int, seen: set[str]
         left[split] -= 1
         if not left[split]:
             del left[split]
-        yield Row(split, pixels, scene, pixel_hash)
+        yield Row(split, pixels, scene, pixel_hash, config.language)
 
 
 def _open_split(pixel_hash: str, wanted: dict[str, int]) -> str | None:
@@ -251,7 +252,7 @@ def _check_request(output: Path, config: SceneConfig, sizes: SplitSizes, unseen_
     held_out = check_held_out_pairs(config.kinds, config.colours)
     if sizes.heldout and not held_out:
         raise ValueError(f"`heldout` must be 0: no pair of this world is held out, got {sizes.heldout} rows")
-    check_kind_names(config.kinds)
+    check_kind_names(config.kinds, config.language)
     styles = config.styles if unseen_style is None else (*config.styles, unseen_style)
     for style in styles:
         draw_kind(style, config.kinds[0], 64)  # missing art shows now, not after the first rows
@@ -272,7 +273,7 @@ def load_config(folder: str | os.PathLike) -> SceneConfig:
 def ensure_emoji_scenes(
     folder: str | os.PathLike, styles: Sequence[str], resolution: int = 64, num_kinds: int = 24
 ) -> str:
-    """The dataset folder, built first if it is not there: one object in a scene, 20,000 pairs.
+    """The dataset folder, built first if it is not there: one object in a scene, 20,000 pairs, English captions.
 
     Args:
         folder (`str` or `os.PathLike`): Dataset folder.

@@ -3,6 +3,7 @@
 """The dataset card of a built world."""
 
 from .art import STYLES
+from .languages import LANGUAGES
 from .scenes import SceneConfig
 from .splits import check_held_out_pairs
 
@@ -22,7 +23,7 @@ def _front_matter(name: str, config: SceneConfig, counts: dict[str, int], styles
     if any(style not in STYLES for style in styles):
         licences.append("other")
     lines = ["---", "license:", *(f"- {licence}" for licence in licences)]
-    lines += ["task_categories:", "- text-to-image", "- image-to-text", "language:", "- en"]
+    lines += ["task_categories:", "- text-to-image", "- image-to-text", "language:", f"- {config.language}"]
     lines += [f"pretty_name: {name}", "tags:", "- synthetic", "- emoji", "configs:"]
     lines += ["- config_name: default", "  data_files:"]
     for split in counts:
@@ -61,6 +62,8 @@ def dataset_card(
     styles = [*config.styles, *([unseen_style] if unseen_style else [])]
     held_out = check_held_out_pairs(config.kinds, config.colours)
     splits = "\n".join(f"| {split} | {count} | {_SPLIT_NOTES[split]} |" for split, count in counts.items())
+    wording = LANGUAGES[config.language]
+    source = f" ({wording.source})" if wording.source else ""
     objects = "one object" if config.max_objects == 1 else "one or two objects"
     return f"""{_front_matter(name, config, counts, styles)}
 
@@ -68,6 +71,8 @@ def dataset_card(
 
 Scenes of {objects} on a plain ground, {config.resolution} x {config.resolution} pixels, with captions whose meaning is
 exact: each caption can be read back by the grammar that wrote it, and everything it says is true of the picture.
+The captions are in {wording.name}{source}; kinds and colours go by the English names of `scene` below.
+
 Built by `itit_hf.emoji_scenes` from seed {seed}: scene n of a seed is a pure function.
 
 {len(config.kinds)} kinds: {", ".join(config.kinds)}.

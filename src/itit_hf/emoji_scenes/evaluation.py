@@ -27,25 +27,27 @@ def _truths(caption: ParsedCaption, scene: Scene | SeenScene) -> tuple[bool, boo
     return kind, colour, both, both and describes(caption, scene)  # type: ignore[arg-type]
 
 
-def caption_accuracy(captions: Sequence[str], scenes: Sequence[Scene]) -> dict[str, float]:
+def caption_accuracy(captions: Sequence[str], scenes: Sequence[Scene], language: str = "en") -> dict[str, float]:
     """Shares of captions that name what is in the picture.
 
     Args:
         captions (`Sequence[str]`): What a model said, one per scene.
         scenes (`Sequence[Scene]`): What is there.
+        language (`str`, *optional*, defaults to `"en"`): What the captions are in: the `language` of the world's
+            [`SceneConfig`].
 
     Returns:
         `dict[str, float]`: `grammatical` (the grammar can read it), `kind`, `colour` and `both` (those of every object
         are right), `true` (so is all else it says: size, position, background, relation).
 
     Raises:
-        ValueError: If there are none, or not as many captions as scenes.
+        ValueError: If there are none, not as many captions as scenes, or no such language.
     """
     if not captions or len(captions) != len(scenes):
         raise ValueError(f"wanted one of `captions` per scene, at least one, got {len(captions)} and {len(scenes)}")
     counts = dict.fromkeys(("grammatical", *_TRUTHS), 0)
     for caption, scene in zip(captions, scenes, strict=True):
-        parsed = parse(caption)
+        parsed = parse(caption, language=language)
         if parsed is None:
             continue
         counts["grammatical"] += 1
@@ -54,7 +56,9 @@ def caption_accuracy(captions: Sequence[str], scenes: Sequence[Scene]) -> dict[s
     return {name: count / len(captions) for name, count in counts.items()}
 
 
-def prompt_accuracy(pictures: Sequence, prompts: Sequence[str], recogniser: SceneRecogniser) -> dict[str, float]:
+def prompt_accuracy(
+    pictures: Sequence, prompts: Sequence[str], recogniser: SceneRecogniser, language: str = "en"
+) -> dict[str, float]:
     """Shares of pictures that show what was asked for.
 
     Args:
@@ -63,6 +67,7 @@ def prompt_accuracy(pictures: Sequence, prompts: Sequence[str], recogniser: Scen
         prompts (`Sequence[str]`): What was asked for, in sentences of the grammar.
         recogniser ([`SceneRecogniser`]): Reads the pictures. Its own errors count as theirs: give its figures on true
             pictures beside those on drawn ones.
+        language (`str`, *optional*, defaults to `"en"`): What the prompts are in; the recogniser knows none.
 
     Returns:
         `dict[str, float]`: `number` (as many objects as asked for), `kind`, `colour` and `both` (those of every object
@@ -75,7 +80,7 @@ def prompt_accuracy(pictures: Sequence, prompts: Sequence[str], recogniser: Scen
         raise ValueError(f"wanted one of `pictures` per prompt, at least one, got {len(pictures)} and {len(prompts)}")
     counts = dict.fromkeys(("number", *_TRUTHS), 0)
     for scene, prompt in zip(recogniser.read(pictures), prompts, strict=True):
-        asked = parse(prompt, tuple(recogniser.config.kinds), tuple(recogniser.config.colours))
+        asked = parse(prompt, tuple(recogniser.config.kinds), tuple(recogniser.config.colours), language)
         if asked is None:
             raise ValueError(f"`prompts` must be sentences of the grammar, got {prompt!r}")
         counts["number"] += len(scene.objects) == len(asked.objects)

@@ -1,74 +1,29 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Captions of a scene and the exact way back, from one table of templates."""
+"""Captions of a scene and the exact way back, from one table of templates for each language.
 
+What a caption says is kept in canonical names, those of `kinds` and `scenes`, whatever the language.
+"""
+
+import itertools
 import re
 from dataclasses import dataclass
 from functools import lru_cache
 
 from .kinds import COLOURS, KINDS
+from .languages import LANGUAGES
 from .scenes import KeyedDraws, Scene
+from .wording import Wording
 
-BACKGROUND_PHRASES = {
-    "sky": "in the sky",
-    "grass": "on the grass",
-    "sand": "on the sand",
-    "snow": "in the snow",
-    "night": "at night",
-    "plain": "on a plain background",
-}
-POSITION_PHRASES = {
-    "left": "on the left",
-    "right": "on the right",
-    "top": "at the top",
-    "bottom": "at the bottom",
-    "middle": "in the middle",
-}
 SIZES = ("small", "big")
 INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
-
-_PLAIN = (
-    "{a0}",
-    "there is {a0}",
-    "this is {a0}",
-    "a picture of {a0}",
-    "the {kind0} is {colour0}",
-    "{article0} {kind0} that is {colour0}",
-)
-_WITH_BACKGROUND = (
-    "{a0} {background}",
-    "there is {a0} {background}",
-    "a picture of {a0} {background}",
-    "{background} there is {a0}",
-    "the {kind0} {background} is {colour0}",
-)
-_WITH_SIZE = ("{sized0}", "there is {sized0}", "{sized0} {background}", "the {colour0} {kind0} is {size0}")
-_WITH_POSITION = ("{a0} {position}", "{a0} {position} {background}", "the {colour0} {kind0} is {position}")
-_WITH_SIZE_AND_POSITION = ("{sized0} {position}", "{sized0} {position} {background}")
-
-_PAIR_PLAIN = (
-    "{a0} {relation} {a1}",
-    "there is {a0} {relation} {a1}",
-    "a picture of {a0} {relation} {a1}",
-    "the {colour0} {kind0} is {relation} the {colour1} {kind1}",
-    "{a0} and {a1}",
-)
-_PAIR_WITH_BACKGROUND = (
-    "{a0} {relation} {a1} {background}",
-    "{background} there is {a0} {relation} {a1}",
-    "{a0} and {a1} {background}",
-)
-_PAIR_WITH_SIZE = ("{sized0} {relation} {a1}", "{a0} {relation} {sized1}", "{sized0} {relation} {a1} {background}")
-
-_SINGLE_TEMPLATES = (*_PLAIN, *_WITH_BACKGROUND, *_WITH_SIZE, *_WITH_POSITION, *_WITH_SIZE_AND_POSITION)
-_PAIR_TEMPLATES = (*_PAIR_PLAIN, *_PAIR_WITH_BACKGROUND, *_PAIR_WITH_SIZE)
 _CAPTION_STREAM = 1  # of the keyed draws; stream 0 draws the scene
-NUM_CAPTIONS = 5
+_FACTS = ("kind", "colour", "size")  # of one object
 
 
 @dataclass(frozen=True)
 class ParsedObject:
-    """What a caption says of one object; `size` is "small", "big" or `None`."""
+    """What a caption says of one object, in canonical names; `size` is "small", "big" or `None`."""
 
     kind: str
     colour: str
@@ -77,16 +32,12 @@ class ParsedObject:
 
 @dataclass(frozen=True)
 class ParsedCaption:
-    """What a caption says. `None`: not mentioned. `relation` is that of the first object to the second."""
+    """What a caption says, in canonical names. `None`: not mentioned. `relation`: that of the first to the second."""
 
     objects: tuple[ParsedObject, ...]
     relation: str | None = None
     position: str | None = None
     background: str | None = None
-
-
-def _article(word: str) -> str:
-    return "an" if word[0] in "aeiou" else "a"
 
 
 def size_word(scene: Scene, which: int) -> str | None:
@@ -109,91 +60,141 @@ def position_words(scene: Scene) -> list[str]:
     return words or (["middle"] if max(abs(across), abs(down)) <= 0.04 else [])
 
 
-def _fill(template: str, facts: ParsedCaption) -> str:
+def _wording(language: str) -> Wording:
+    if language not in LANGUAGES:
+        raise ValueError(f"`language` must be one of {', '.join(LANGUAGES)}, got {language!r}")
+    return LANGUAGES[language]
+
+
+def _fill(template: str, facts: ParsedCaption, wording: Wording) -> str:
     """Write a template out."""
     slots = {
-        "relation": facts.relation,
-        "background": BACKGROUND_PHRASES.get(facts.background),
-        "position": POSITION_PHRASES.get(facts.position),
+        "relation": wording.relations.get(facts.relation),
+        "background": wording.backgrounds.get(facts.background),
+        "position": wording.positions.get(facts.position),
     }
     for number, item in enumerate(facts.objects):
-        slots[f"kind{number}"], slots[f"colour{number}"], slots[f"size{number}"] = item.kind, item.colour, item.size
-        slots[f"article{number}"] = _article(item.kind)
-        slots[f"a{number}"] = f"{_article(item.colour)} {item.colour} {item.kind}"
-        slots[f"sized{number}"] = f"a {item.size} {item.colour} {item.kind}"
-    return template.format(**slots)
+        words = wording.words(item.kind, item.colour, item.size)
+        slots |= {f"{name}{number}": word for name, word in words.items()}
+    text = template.format(**slots)
+    for words, short in wording.contractions.items():
+        text = text.replace(f"{words} ", f"{short} ")
+    return text
+
+
+def _fact(name: str) -> str | None:
+    """What a word of this name tells of an object; `None` if it only agrees with it."""
+    fact = name.partition("_")[0]
+    return fact if fact in _FACTS else None
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """`patterns`: templates with the expressions that read them. `meanings`: words of each name to what they tell."""
+
+    patterns: tuple[tuple[str, re.Pattern], ...]
+    meanings: dict[str, dict[str, str]]
 
 
 @lru_cache(maxsize=16)
-def _patterns(kinds: tuple[str, ...], colours: tuple[str, ...]) -> tuple[tuple[str, re.Pattern], ...]:
-    """Each template with the regular expression that reads it.
+def _reader(kinds: tuple[str, ...], colours: tuple[str, ...], language: str) -> _Reader:
+    """What reads the captions of a world.
 
     Raises:
-        `ValueError`: If a kind's name is not plain lowercase words, or uses a word of the grammar.
+        `ValueError`: If a kind has no noun in the language, or one that is not plain lowercase words or uses a word of
+            the grammar.
     """
-    templates = _SINGLE_TEMPLATES + _PAIR_TEMPLATES
-    phrases = (*templates, *BACKGROUND_PHRASES.values(), *POSITION_PHRASES.values(), *INVERSE, *SIZES, *colours, "an")
-    reserved = set(re.findall(r"(?<![{\w])[a-z]+(?![\w}])", " ".join(phrases)))
-    for kind in kinds:
-        if not re.fullmatch("[a-z]+( [a-z]+)*", kind) or reserved & set(kind.split()):
-            raise ValueError(f"`kinds` must be lowercase words outside {', '.join(sorted(reserved))}; got {kind!r}")
-    slots = {name: _group(name, words) for name, words in (("relation", INVERSE),)}
-    slots["background"] = _group("background", BACKGROUND_PHRASES.values())
-    slots["position"] = _group("position", POSITION_PHRASES.values())
-    for number in "01":
-        kind, colour, size = (
-            _group(f"{name}{number}", words) for name, words in (("kind", kinds), ("colour", colours), ("size", SIZES))
-        )
-        slots |= {f"kind{number}": kind, f"colour{number}": colour, f"size{number}": size, f"article{number}": "an?"}
-        slots |= {f"a{number}": f"an? {colour} {kind}", f"sized{number}": f"a {size} {colour} {kind}"}
-    return tuple((template, re.compile(template.format(**slots))) for template in templates)
+    wording = _wording(language)
+    meanings: dict[str, dict[str, str]] = {}
+    for told in itertools.product(kinds, colours, SIZES):
+        said = dict(zip(_FACTS, told, strict=True))
+        for name, word in wording.words(*told).items():
+            meanings.setdefault(name, {})[word] = said.get(_fact(name), "")
+    _check_nouns(wording, meanings)
+    slots = {
+        f"{name}{number}": _group(f"{name}{number}", words) if _fact(name) else _any_of(words)
+        for name, words in meanings.items()
+        for number in "01"
+    }
+    tables = {"relation": wording.relations, "position": wording.positions, "background": wording.backgrounds}
+    for name, table in tables.items():
+        meanings[name] = {phrase: key for key, phrase in table.items()}
+        slots[name] = _group(name, meanings[name])
+    return _Reader(tuple((template, re.compile(template.format(**slots))) for template in wording.templates), meanings)
 
 
-def check_kind_names(kinds: tuple[str, ...]) -> None:
-    """Raise `ValueError` if the grammar could not read one of the names back."""
-    _patterns(tuple(kinds), tuple(COLOURS))
+def _check_nouns(wording: Wording, meanings: dict[str, dict[str, str]]) -> None:
+    """Refuse nouns that the patterns could not tell from the words around them."""
+    tables = (wording.backgrounds, wording.positions, wording.relations, wording.contractions)
+    phrases = [re.sub(r"{\w+}", " ", template) for template in wording.templates]
+    phrases += [phrase for table in tables for phrase in table.values()]
+    phrases += [word for name, words in meanings.items() if _fact(name) != "kind" for word in words]
+    reserved = set(re.findall(r"[^\W\d_]+", " ".join(phrases)))
+    nouns = [item for name, words in meanings.items() if _fact(name) == "kind" for item in words.items()]
+    for noun, kind in nouns:
+        plain = noun == noun.lower() and re.fullmatch(r"[^\W\d_]+([ -][^\W\d_]+)*", noun)
+        if not plain or reserved & set(re.split("[ -]", noun)):
+            known = ", ".join(sorted(reserved))
+            raise ValueError(f"`kinds` must be called by lowercase words outside {known}; got {kind!r}")
+
+
+def check_kind_names(kinds: tuple[str, ...], language: str = "en") -> None:
+    """Raise `ValueError` if the grammar of a language has no noun for one of the kinds, or could not read it back."""
+    _reader(tuple(kinds), tuple(COLOURS), language)
+
+
+def _any_of(words) -> str:
+    return f"(?:{'|'.join(sorted(map(re.escape, words), key=len, reverse=True))})"
 
 
 def _group(name: str, words) -> str:
-    return f"(?P<{name}>{'|'.join(sorted(map(re.escape, words), key=len, reverse=True))})"
-
-
-def _key_of(phrases: dict[str, str], phrase: str | None) -> str | None:
-    return next((name for name, value in phrases.items() if value == phrase), None)
+    return f"(?P<{name}>{_any_of(words)})"
 
 
 def parse(
-    caption: str, kinds: tuple[str, ...] = tuple(KINDS), colours: tuple[str, ...] = tuple(COLOURS)
+    caption: str,
+    kinds: tuple[str, ...] = tuple(KINDS),
+    colours: tuple[str, ...] = tuple(COLOURS),
+    language: str = "en",
 ) -> ParsedCaption | None:
     """Read a caption back.
 
     Args:
         caption (`str`): Any text.
-        kinds (`tuple[str, ...]`): Words for things, the whole committed table by default.
-        colours (`tuple[str, ...]`): Words for colours.
+        kinds (`tuple[str, ...]`): Canonical names of things, the whole committed table by default.
+        colours (`tuple[str, ...]`): Canonical names of colours.
+        language (`str`): What it is written in, a key of `LANGUAGES`.
 
     Returns:
         `ParsedCaption`, or `None` if the text is not, letter by letter, a sentence of the grammar.
+
+    Raises:
+        `ValueError`: If there is no such language, or a kind has no noun in it that can be read back.
     """
-    for template, pattern in _patterns(tuple(kinds), tuple(colours)):
-        match = pattern.fullmatch(caption)
+    reader, wording = _reader(tuple(kinds), tuple(colours), language), _wording(language)
+    text = caption
+    for words, short in wording.contractions.items():
+        text = text.replace(f"{short} ", f"{words} ")
+    for template, pattern in reader.patterns:
+        match = pattern.fullmatch(text)
         if match is None:
             continue
-        found = match.groupdict()
-        objects = tuple(
-            ParsedObject(found[f"kind{number}"], found[f"colour{number}"], found.get(f"size{number}"))
-            for number in "01"
-            if f"kind{number}" in found
-        )
-        facts = ParsedCaption(
-            objects,
-            found.get("relation"),
-            _key_of(POSITION_PHRASES, found.get("position")),
-            _key_of(BACKGROUND_PHRASES, found.get("background")),
-        )
-        if _fill(template, facts) == caption:  # refuses "an red bus"
+        facts = _facts(match.groupdict(), reader.meanings)
+        if _fill(template, facts, wording) == caption:  # refuses "an red bus"
             return facts
     return None
+
+
+def _facts(found: dict[str, str], meanings: dict[str, dict[str, str]]) -> ParsedCaption:
+    """What the groups of a match tell."""
+    objects: tuple[dict[str, str], ...] = ({}, {})
+    about = {}
+    for name, words in found.items():
+        if name in meanings:
+            about[name] = meanings[name][words]
+        else:
+            objects[int(name[-1])][_fact(name[:-1])] = meanings[name[:-1]][words]
+    return ParsedCaption(tuple(ParsedObject(**item) for item in objects if item), **about)
 
 
 def describes(caption: ParsedCaption, scene: Scene) -> bool:
@@ -214,45 +215,52 @@ def describes(caption: ParsedCaption, scene: Scene) -> bool:
     )
 
 
-def _single_groups(scene: Scene, draws: KeyedDraws):
-    """Facts of a scene of one object, and the groups of templates, one for each caption after the first."""
+def _single_groups(scene: Scene, draws: KeyedDraws, wording: Wording):
+    """Facts of a scene of one object, and the groups of templates, one for each caption."""
     item, positions = scene.objects[0], position_words(scene)
     size, position = size_word(scene, 0), draws.choice(positions) if positions else None
     facts = ParsedCaption((ParsedObject(item.kind, item.colour, size),), None, position, scene.background)
+    plain, with_background = wording.plain, wording.with_background
     details = (
-        *(_WITH_SIZE if size else ()),
-        *(_WITH_POSITION if position else ()),
-        *(_WITH_SIZE_AND_POSITION if size and position else ()),
+        *(wording.with_size if size else ()),
+        *(wording.with_position if position else ()),
+        *(wording.with_size_and_position if size and position else ()),
     )
-    groups = (_PLAIN, _WITH_BACKGROUND, details or _WITH_BACKGROUND, _PLAIN + _WITH_BACKGROUND + details)
-    return [facts], groups
+    return [facts], (plain, with_background, details or with_background, plain + with_background + details)
 
 
-def _pair_groups(scene: Scene):
+def _pair_groups(scene: Scene, wording: Wording):
     """Facts of a scene of two objects read from either end, and the groups of templates."""
     items = tuple(ParsedObject(item.kind, item.colour, size_word(scene, n)) for n, item in enumerate(scene.objects))
     forward = ParsedCaption(items, scene.relation, None, scene.background)
     backward = ParsedCaption(items[::-1], INVERSE[scene.relation], None, scene.background)
-    sizes = _PAIR_WITH_SIZE if items[0].size else ()  # sizes of two are relative: either both have a word or none
-    groups = (_PAIR_PLAIN, _PAIR_WITH_BACKGROUND, sizes or _PAIR_WITH_BACKGROUND, _PAIR_TEMPLATES[:8] + sizes)
-    return [forward, backward], groups
+    plain, with_background = wording.pair, wording.pair_with_background
+    sizes = wording.pair_with_size if items[0].size else ()  # sizes of two are relative: both have a word or none
+    return [forward, backward], (plain, with_background, sizes or with_background, plain + with_background + sizes)
 
 
-def captions(scene: Scene) -> list[str]:
+def captions(scene: Scene, language: str = "en") -> list[str]:
     """Five different captions of a scene, each true of it; the first is the plain one ("a red bus").
 
     Args:
         scene (`Scene`): Its seed and index key the choice, so the result is a pure function.
+        language (`str`): What to write in, a key of `LANGUAGES`.
 
     Returns:
         `list[str]`: The plain caption, another plain one, one with the background, one with size or position where the
         scene has a word for them, and one of any sort.
+
+    Raises:
+        `ValueError`: If there is no such language, or it has no noun for a kind of the scene.
     """
+    wording = _wording(language)
     draws = KeyedDraws(scene.seed, scene.index, _CAPTION_STREAM)
-    views, groups = _single_groups(scene, draws) if len(scene.objects) == 1 else _pair_groups(scene)
-    plain = (_PLAIN if len(views) == 1 else _PAIR_PLAIN)[0]
-    result = [_fill(plain, views[0])]
+    if len(scene.objects) == 1:
+        views, groups = _single_groups(scene, draws, wording)
+    else:
+        views, groups = _pair_groups(scene, wording)
+    result = [_fill(groups[0][0], views[0], wording)]
     for group in groups:
-        sentences = [_fill(template, facts) for template in group for facts in views]
+        sentences = [_fill(template, facts, wording) for template in group for facts in views]
         result.append(draws.choice([sentence for sentence in sentences if sentence not in result]))
     return result

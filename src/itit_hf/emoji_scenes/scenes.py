@@ -11,6 +11,7 @@ import numpy as np
 
 from .art import available_kinds, check_style
 from .kinds import COLOURS, KINDS
+from .languages import LANGUAGES
 from .sprites import SpriteSheet
 
 # Colour above and below the horizon (one colour: no horizon). Flat and pale or dark, so that a small image tokenizer
@@ -46,6 +47,8 @@ class SceneConfig:
             cells of an image tokenizer (8) a drawing has few different codes.
         size_range (`tuple[float, float]`, *optional*): Least and greatest longer side of an object, as a share of the
             picture. By default 0.62 to 0.85 in scenes of one object and 0.36 to 0.48 in scenes of two.
+        language (`str`, defaults to `"en"`): What captions are written in, a key of `LANGUAGES`; scenes, pictures and
+            what is held out are the same in all.
     """
 
     resolution: int = 64
@@ -56,6 +59,7 @@ class SceneConfig:
     max_objects: int = 1
     grid: int = 1
     size_range: tuple[float, float] | None = None
+    language: str = "en"
 
     def __post_init__(self):
         for field in ("styles", "kinds", "colours", "backgrounds"):
@@ -63,7 +67,13 @@ class SceneConfig:
             if isinstance(value, str) or not value or len(set(value)) != len(value):
                 raise ValueError(f"`{field}` must be several different names, got {value!r}")
             object.__setattr__(self, field, tuple(value))
-        for field, allowed in (("resolution", RESOLUTIONS), ("max_objects", tuple(_SIZES)), ("grid", GRIDS)):
+        choices = {
+            "resolution": RESOLUTIONS,
+            "max_objects": tuple(_SIZES),
+            "grid": GRIDS,
+            "language": tuple(LANGUAGES),
+        }
+        for field, allowed in choices.items():
             if getattr(self, field) not in allowed:
                 raise ValueError(f"`{field}` must be one of {allowed}, got {getattr(self, field)}")
         self._check_sizes()
@@ -106,7 +116,7 @@ class SceneConfig:
 
     @classmethod
     def from_json(cls, text: str) -> "SceneConfig":
-        """The config that `to_json` wrote."""
+        """The config that `to_json` wrote; one without a language, from before there were several, is English."""
         return cls(**json.loads(text))
 
 

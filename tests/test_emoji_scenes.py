@@ -13,7 +13,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from itit_hf.emoji_scenes import art
 from itit_hf.emoji_scenes.art import STYLES, available_kinds, draw_kind, fetch_tarball
@@ -42,30 +42,20 @@ from itit_hf.emoji_scenes.splits import (
 )
 from itit_hf.emoji_scenes.sprites import recolour
 
+from .testing_utils import draw_cut_outs
+
 SHAPES = ("bus", "tree", "fish", "star", "car", "toy box")
 SIZES = SplitSizes(paired=60, image=30, text=20, validation=10, heldout=10, heldout_relations=10, unseen_style=5)
 
 
-def _draw_shapes(folder: Path, first_round: int) -> str:
-    """Six grey shapes of different outline, every second one round; so two folders differ in each kind."""
-    folder.mkdir()
-    for number, kind in enumerate(SHAPES):
-        picture = Image.new("RGBA", (96, 96))
-        box = (8, 8 + 6 * number, 88, 88 - 6 * number)
-        pen = ImageDraw.Draw(picture)
-        (pen.ellipse if number % 2 == first_round else pen.rectangle)(box, fill=(128, 128, 128, 255))
-        picture.save(folder / f"{kind.replace(' ', '_')}.png")
-    return str(folder)
-
-
 @pytest.fixture(scope="session")
 def cut_outs(tmp_path_factory):
-    return _draw_shapes(tmp_path_factory.mktemp("art") / "flat", 1)
+    return draw_cut_outs(tmp_path_factory.mktemp("art") / "flat", SHAPES, 1)
 
 
 @pytest.fixture(scope="session")
 def other_cut_outs(tmp_path_factory):
-    return _draw_shapes(tmp_path_factory.mktemp("other_art") / "other", 0)
+    return draw_cut_outs(tmp_path_factory.mktemp("other_art") / "other", SHAPES, 0)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageDraw
 
 import build_emoji_scenes
 import evaluate_emoji_scenes
@@ -34,6 +33,7 @@ from itit_hf.span_corruption import train_unigram_tokenizer
 from itit_hf.training_args import parse_arguments
 
 from .examples.test_examples import script
+from .testing_utils import draw_cut_outs
 
 RECIPES = Path(__file__).parents[1] / "examples" / "recipes" / "emoji_scenes_german"
 SHAPES = ("bus", "tree", "cat", "car", "elephant", "key")
@@ -66,12 +66,7 @@ def drawn_scenes(count: int):
 @pytest.fixture(scope="module")
 def cut_outs(tmp_path_factory):
     """Six grey shapes of different height, and a seventh that no table knows."""
-    folder = tmp_path_factory.mktemp("art")
-    for number, kind in enumerate((*SHAPES, "toy_box")):
-        picture = Image.new("RGBA", (96, 96))
-        ImageDraw.Draw(picture).rectangle((8, 8 + 6 * number, 88, 88 - 6 * number), fill=(128, 128, 128, 255))
-        picture.save(folder / f"{kind}.png")
-    return str(folder)
+    return draw_cut_outs(tmp_path_factory.mktemp("art"), (*SHAPES, "toy box"))
 
 
 @pytest.fixture(scope="module")

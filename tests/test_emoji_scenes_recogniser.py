@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from PIL import Image, ImageDraw
+from PIL import Image
 
 import evaluate_emoji_scenes
 import train_recogniser
@@ -25,7 +25,7 @@ from itit_hf.emoji_scenes.recogniser import SceneReading, SceneRecogniser, SeenO
 from itit_hf.emoji_scenes.scenes import BACKGROUNDS, Scene, SceneConfig, SceneObject, render_scene, world_of
 from itit_hf.emoji_scenes.splits import is_validation, scene_hash
 
-from .testing_utils import tiny_pipeline
+from .testing_utils import draw_cut_outs, tiny_pipeline
 
 WEIGHTS = Path(__file__).parents[1] / "checkpoints" / "emoji-scenes-recogniser"
 needs_art = pytest.mark.skipif(
@@ -338,12 +338,7 @@ def test_changed_pictures_keep_their_shape_and_follow_the_generator():
 
 @pytest.fixture(scope="module")
 def cut_outs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("art")
-    for number, kind in enumerate(("bus", "tree", "fish", "star", "car")):
-        picture = Image.new("RGBA", (96, 96))
-        ImageDraw.Draw(picture).ellipse((8, 8 + 6 * number, 88, 88 - 6 * number), fill=(128, 128, 128, 255))
-        picture.save(folder / f"{kind}.png")
-    return str(folder)
+    return draw_cut_outs(tmp_path_factory.mktemp("art"), ("bus", "tree", "fish", "star", "car"))
 
 
 @pytest.mark.parametrize("validation", [True, False])

@@ -3,6 +3,7 @@
 """Tiny real models and small stubs that the tests share."""
 
 import PIL.Image
+import PIL.ImageDraw
 import torch
 from datasets import Dataset
 from transformers import (
@@ -125,3 +126,16 @@ def tiny_pairs(num_rows: int = 24) -> Dataset:
         image.paste((10 * i, 0, 0), (i % 8, i // 8, i % 8 + 6, i // 8 + 6))
         rows.append({"image": image, "text": [f"a {name} bus", f"the {name} fish on the grass"]})
     return Dataset.from_list(rows)
+
+
+def draw_cut_outs(folder, kinds, first_round: int | None = None) -> str:
+    """A style of emoji scenes: a grey shape for each kind, each flatter than the one before; all are round, or every
+    second one from `first_round` (0 or 1) on, so that the styles of 0 and of 1 differ in each kind."""
+    folder.mkdir(exist_ok=True)
+    for number, kind in enumerate(kinds):
+        picture = PIL.Image.new("RGBA", (96, 96))
+        pen = PIL.ImageDraw.Draw(picture)
+        shape = pen.ellipse if first_round is None or number % 2 == first_round else pen.rectangle
+        shape((8, 8 + 6 * number, 88, 88 - 6 * number), fill=(128, 128, 128, 255))
+        picture.save(folder / f"{kind.replace(' ', '_')}.png")
+    return str(folder)

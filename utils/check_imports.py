@@ -66,7 +66,7 @@ LAYERS = (
         "vq_evaluation",
         "vq_training",
     ),
-    ("editing", "likelihood", "lora", "modeling_itit", "passes", "sampling"),
+    ("adaptation", "editing", "likelihood", "lora", "modeling_itit", "passes", "sampling"),
     ("cycle", "pipeline_inputs", "pipeline_itit"),
     ("data", "objectives"),
     ("eval_data", "filters", "pair_weights", "rewards", "trainer", "training_args"),

@@ -59,15 +59,14 @@ class ITITPreTrainedModel(WholeModelMixin, ModelHubMixin, PreTrainedModel):
         elif isinstance(module, ITITImageDecoder):
             init.normal_(module.mask_embedding, std=std)
             init.zeros_(module.head_bias)
-            if self.config.initializer == "xavier":  # as large as the projected features that it is added to
-                init.copy_(module.embed_positions.weight, self._grid_positions(module.embed_positions))
+            if self.config.initializer == "xavier":
+                init.copy_(module.embed_positions.weight, self.initial_positions(module))
         elif isinstance(module, ITITLatentEmbedding):
             init.zeros_(module.codebook)
         elif isinstance(module, ITITModel):
             init.zeros_(module.null_text_embeds)
-            if self.config.initializer == "xavier":  # as large as the embeddings of the codes
-                positions = self._grid_positions(module.embed_image_positions)
-                init.copy_(module.embed_image_positions.weight, 2**0.5 * std * positions)
+            if self.config.initializer == "xavier":
+                init.copy_(module.embed_image_positions.weight, self.initial_positions(module))
 
     def _init_linear(self, module: nn.Linear):
         if self.config.initializer == "xavier":
@@ -77,9 +76,14 @@ class ITITPreTrainedModel(WholeModelMixin, ModelHubMixin, PreTrainedModel):
         if module.bias is not None:
             init.zeros_(module.bias)
 
-    @staticmethod
-    def _grid_positions(embedding: nn.Embedding) -> torch.Tensor:
-        return sine_cosine_positions(round(embedding.num_embeddings**0.5), embedding.embedding_dim)
+    def initial_positions(self, module: nn.Module) -> torch.Tensor:
+        """What `module`, the encoder or the image decoder, starts its image positions with if `initializer="xavier"`:
+        sines and cosines of shape `(num_image_tokens, width)`, as large as the code embeddings or the projected
+        features that they are added to."""
+        encoder = isinstance(module, ITITModel)
+        table = module.embed_image_positions if encoder else module.embed_positions
+        scale = 2**0.5 * self.config.initializer_range if encoder else 1.0
+        return scale * sine_cosine_positions(round(table.num_embeddings**0.5), table.embedding_dim)
 
 
 class ITITModel(ITITPreTrainedModel):

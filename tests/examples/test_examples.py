@@ -12,7 +12,7 @@ import pytest
 
 from itit_hf import ITITForPreTraining, ITITPipeline
 
-from ..testing_utils import tiny_pairs, tiny_pipeline
+from ..testing_utils import tiny_pairs, tiny_pipeline, tiny_text_encoder, tiny_tokenizer
 
 ROOT = Path(__file__).parents[2]
 
@@ -129,3 +129,25 @@ def test_train_itit_goes_on_from_its_last_checkpoint(pipeline_folder, picture_fo
     whole, cut = (ITITForPreTraining.from_pretrained(tmp_path / f / "pipeline" / "model") for f in ("whole", "cut"))
     for (name, ours), theirs in zip(whole.named_parameters(), cut.parameters(), strict=True):
         assert ours.equal(theirs), name
+
+
+def test_adapt_checkpoint_writes_a_pipeline_for_larger_pictures_and_other_words(pipeline_folder, tmp_path):
+    tiny_text_encoder().save_pretrained(tmp_path / "t5")
+    tiny_tokenizer().save_pretrained(tmp_path / "t5")
+    given = ["--model", pipeline_folder, "--resolution", "24", "--text_encoder", str(tmp_path / "t5")]
+    script("adapt_checkpoint").main([*given, "--output_dir", str(tmp_path / "start")])
+    pipe = ITITPipeline.from_pretrained(tmp_path / "start")
+    assert pipe.model.config.text_encoder_name_or_path == str(tmp_path / "t5")
+    image = pipe("a red bus", num_inference_steps=2).images[0]
+    assert image.size == (24, 24) and isinstance(pipe.caption(image, max_new_tokens=4)[0], str)
+
+
+@pytest.mark.parametrize(
+    "arguments, message", [([], "nothing to adapt"), (["--resolution", "18"], "multiple of 4.*got 18")]
+)
+def test_adapt_checkpoint_refuses_what_it_cannot_do(pipeline_folder, tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        script("adapt_checkpoint").main(
+            ["--model", pipeline_folder, "--output_dir", str(tmp_path / "start"), *arguments]
+        )
+    assert not (tmp_path / "start").exists()

@@ -28,7 +28,7 @@ _SIZES = {
     1: (0.62, 0.85),
     2: (0.36, 0.48),
 }  # longer side of an object, as a share of the picture, by number of objects
-RESOLUTIONS = (32, 64, 128, 256)
+RESOLUTIONS = (32, 64, 96, 128, 256)
 GRIDS = (1, 2, 4, 8)
 
 
@@ -37,7 +37,7 @@ class SceneConfig:
     """What a world of scenes may contain.
 
     Args:
-        resolution (`int`, defaults to 64): Side of the pictures in pixels: 32, 64, 128 or 256.
+        resolution (`int`, defaults to 64): Side of the pictures in pixels: 32, 64, 96, 128 or 256.
         styles (`tuple[str, ...]`): Packaged art styles, or folders of cut-outs; each object has one of them.
         kinds (`tuple[str, ...]`): Things; all must exist in all styles.
         colours (`tuple[str, ...]`): Keys of `COLOURS`.

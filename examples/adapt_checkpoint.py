@@ -1,0 +1,65 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+r"""Take a checkpoint to larger pictures, or to another text encoder, and train on from there:
+
+    python examples/adapt_checkpoint.py --resolution 96 --text_encoder out/two/text_encoder --output_dir out/two/start
+    accelerate launch examples/train_itit.py --frozen_parts out/two/start --model_name_or_path out/two/start/model ...
+
+Image tokens stay as large, there are more or fewer of them. Of another text encoder's words the model can say those
+that it could say before; what it is told has to be learned anew.
+"""
+
+import logging
+from argparse import ArgumentParser
+
+import torch
+from transformers import AutoModelForTextEncoding, AutoTokenizer
+
+from itit_hf import ITITPipeline
+from itit_hf.adaptation import replace_text_encoder, resize_image_grid
+from itit_hf.image_processing_itit import ITITImageProcessorPil
+from itit_hf.image_tokenization_itit import downsampling_factor
+
+logger = logging.getLogger(__name__)
+
+
+def parse_args(arguments: list[str] | None = None):
+    """Command line."""
+    parser = ArgumentParser(description="Take a checkpoint to larger pictures, or to another text encoder.")
+    parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline folder or Hub id.")
+    parser.add_argument("--resolution", type=int, help="Side of the new pictures in pixels.")
+    parser.add_argument("--text_encoder", help="Folder or Hub id of a T5 or mT5 encoder with its tokenizer.")
+    parser.add_argument("--output_dir", required=True, help="New pipeline folder.")
+    parser.add_argument("--seed", type=int, default=0, help="Draws the projection of the new text features.")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None):
+    """Load, adapt, save."""
+    args = parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if args.resolution is None and args.text_encoder is None:
+        raise ValueError("give `--resolution`, `--text_encoder` or both: there is nothing to adapt to")
+    pipe = ITITPipeline.from_pretrained(args.model)
+    if args.resolution is not None:
+        factor = downsampling_factor(pipe.image_tokenizer)
+        if args.resolution < factor or args.resolution % factor:
+            raise ValueError(f"`--resolution` must be a multiple of {factor}, a token's side; got {args.resolution}")
+        pipe.model = resize_image_grid(pipe.model, (args.resolution // factor) ** 2)
+        size = {"height": args.resolution, "width": args.resolution}
+        pipe.image_processor = ITITImageProcessorPil(size=size, crop_size=size)
+    if args.text_encoder is not None:
+        tokenizer = AutoTokenizer.from_pretrained(args.text_encoder)
+        text_encoder = AutoModelForTextEncoding.from_pretrained(args.text_encoder)
+        generator = torch.Generator().manual_seed(args.seed)
+        pipe.model = replace_text_encoder(pipe.model, pipe.tokenizer, tokenizer, text_encoder, generator)
+        pipe.model.config.text_encoder_name_or_path = args.text_encoder
+        pipe.tokenizer, pipe.text_encoder = tokenizer, text_encoder
+    parts = {name: getattr(pipe, name) for name in ("model", "text_encoder", "tokenizer", "image_tokenizer")}
+    adapted = ITITPipeline(**parts, image_processor=pipe.image_processor, scheduler=pipe.scheduler)
+    adapted.save_pretrained(args.output_dir)
+    logger.info(f"{args.output_dir}: {pipe.model.config.num_image_tokens} tokens a picture; train on from it")
+
+
+if __name__ == "__main__":
+    main()

@@ -147,7 +147,7 @@ def test_a_single_object_is_at_least_forty_pixels_long_at_64(cut_outs):
     assert (min(sizes), max(sizes)) == (40, 54)
 
 
-@pytest.mark.parametrize("resolution", [32, 64, 128, 256])
+@pytest.mark.parametrize("resolution", [32, 64, 96, 128, 256])
 def test_every_background_token_of_eight_pixels_has_one_colour(cut_outs, resolution):
     world = World(SceneConfig(resolution=resolution, styles=(cut_outs,), kinds=SHAPES))
     for background in world.config.backgrounds:

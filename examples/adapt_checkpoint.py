@@ -40,25 +40,23 @@ def main(arguments: list[str] | None = None):
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if args.resolution is None and args.text_encoder is None:
         raise ValueError("give `--resolution`, `--text_encoder` or both: there is nothing to adapt to")
-    pipe = ITITPipeline.from_pretrained(args.model)
+    parts = dict(ITITPipeline.from_pretrained(args.model).components)
     if args.resolution is not None:
-        factor = downsampling_factor(pipe.image_tokenizer)
+        factor = downsampling_factor(parts["image_tokenizer"])
         if args.resolution < factor or args.resolution % factor:
             raise ValueError(f"`--resolution` must be a multiple of {factor}, a token's side; got {args.resolution}")
-        pipe.model = resize_image_grid(pipe.model, (args.resolution // factor) ** 2)
+        parts["model"] = resize_image_grid(parts["model"], (args.resolution // factor) ** 2)
         size = {"height": args.resolution, "width": args.resolution}
-        pipe.image_processor = ITITImageProcessorPil(size=size, crop_size=size)
+        parts["image_processor"] = ITITImageProcessorPil(size=size)
     if args.text_encoder is not None:
         tokenizer = AutoTokenizer.from_pretrained(args.text_encoder)
         text_encoder = AutoModelForTextEncoding.from_pretrained(args.text_encoder)
         generator = torch.Generator().manual_seed(args.seed)
-        pipe.model = replace_text_encoder(pipe.model, pipe.tokenizer, tokenizer, text_encoder, generator)
-        pipe.model.config.text_encoder_name_or_path = args.text_encoder
-        pipe.tokenizer, pipe.text_encoder = tokenizer, text_encoder
-    parts = {name: getattr(pipe, name) for name in ("model", "text_encoder", "tokenizer", "image_tokenizer")}
-    adapted = ITITPipeline(**parts, image_processor=pipe.image_processor, scheduler=pipe.scheduler)
-    adapted.save_pretrained(args.output_dir)
-    logger.info(f"{args.output_dir}: {pipe.model.config.num_image_tokens} tokens a picture; train on from it")
+        model = replace_text_encoder(parts["model"], parts["tokenizer"], tokenizer, text_encoder, generator)
+        model.config.text_encoder_name_or_path = args.text_encoder
+        parts |= {"model": model, "tokenizer": tokenizer, "text_encoder": text_encoder}
+    ITITPipeline(**parts).save_pretrained(args.output_dir)
+    logger.info(f"{args.output_dir}: {parts['model'].config.num_image_tokens} tokens a picture; train on from it")
 
 
 if __name__ == "__main__":

@@ -100,11 +100,10 @@ def test_a_word_of_both_tokenizers_keeps_what_the_model_says_of_it():
         ids = (tokenizer.convert_tokens_to_ids(piece) for tokenizer in (old, new))
         before, after = (m.get_parameter(SPEAKS)[i] for m, i in zip((model, replaced), ids, strict=True))
         assert torch.equal(before, after)
-    picture = torch.arange(16)[None] % 23
-    said = [m.generate(image_token_ids=picture, max_new_tokens=6, num_beams=1)[0] for m in (model, replaced)]
-    words = [tokenizer.convert_ids_to_tokens(ids) for tokenizer, ids in zip((old, new), said, strict=True)]
-    if "\u2581fish" not in words[0] and "\u2581boat" not in words[1]:
-        assert words[0][1:] == words[1][1:]  # the start of a caption has no piece
+    for name in ("bos_token_id", "image_token_id"):  # rows without a piece
+        ids = (getattr(m.config, name) for m in (model, replaced))
+        before, after = (m.get_parameter(SPEAKS)[i] for m, i in zip((model, replaced), ids, strict=True))
+        assert torch.equal(before, after)
 
 
 def test_a_new_word_starts_at_the_mean_of_the_kept_ones():

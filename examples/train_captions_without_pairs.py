@@ -26,6 +26,7 @@ from train_rewards import CAPTION_REWARDS, RewardArguments, create_rewards, stre
 from transformers import set_seed
 
 from itit_hf import DualEncoderScorer, ITITRewardConfig, ITITRewardTrainer, ITITScheduler, ITITTrainer
+from itit_hf.emoji_scenes.build import load_config
 from itit_hf.emoji_scenes.evaluation import caption_accuracy
 from itit_hf.emoji_scenes.scenes import Scene
 from itit_hf.metrics.captions import bad_endings, caption_diversity, caption_scores, tokenize_caption
@@ -74,8 +75,15 @@ def give_sentences(args: PairlessArguments, pictures: Dataset, corpus: list[str]
     return Dataset.from_dict({"image_token_ids": pictures["image_token_ids"], "text": texts})
 
 
+def language_of(args: PairlessArguments, scenes: Dataset) -> str:
+    """What emoji scenes are described in: those that are built if no dataset is given speak English."""
+    if args.paired_dataset is None or "scene" not in scenes.column_names:
+        return "en"
+    return load_config(args.paired_dataset).language
+
+
 @torch.no_grad()
-def judge(trainer: ITITTrainer, scenes: Dataset, seed: int) -> dict[str, float]:
+def judge(trainer: ITITTrainer, scenes: Dataset, seed: int, language: str) -> dict[str, float]:
     """Figures of greedy captions of unseen scenes, and of sampled ones what tells how varied and whole they are."""
     model, processor = trainer.model.eval(), trainer.processing_class
     said: dict[str, list[str]] = {"greedy": [], "sampled": []}
@@ -89,7 +97,7 @@ def judge(trainer: ITITTrainer, scenes: Dataset, seed: int) -> dict[str, float]:
     figures = {"cider_d": caption_scores(said["greedy"], [listed(texts) for texts in scenes["text"]])["cider_d"]}
     there = [Scene.from_json(text) for text in scenes["scene"]] if "scene" in scenes.column_names else None
     for name, texts in said.items():
-        found = variety(texts) | (caption_accuracy(texts, there) if there else {})
+        found = variety(texts) | (caption_accuracy(texts, there, language) if there else {})
         figures |= {f"{name}/{key}": value for key, value in found.items()}
     return figures
 
@@ -126,7 +134,7 @@ def main(arguments: list[str] | None = None) -> dict:
     if unseen is None:
         raise ValueError("`eval_split` must name the pairs of `paired_dataset` that captions are judged on, got none")
     unseen = unseen.select(range(min(args.num_scenes, len(unseen))))
-    corpus = texts_of(streams)
+    corpus, language = texts_of(streams), language_of(args, unseen)
     model = create_model(args, text_encoder, processor, len(unseen[0]["image_token_ids"]))
     temperature = 32.0 if training_args.sample_temperature is None else training_args.sample_temperature
     scheduler = ITITScheduler(mask_token_id=model.config.mask_token_id, temperature=temperature)
@@ -135,7 +143,7 @@ def main(arguments: list[str] | None = None) -> dict:
     trainer = ITITTrainer(args=start_arguments(args, training_args), train_streams={"paired": given}, **parts)
     trainer.train()
     sample = random.Random(training_args.seed).sample(corpus, k=min(len(unseen), len(corpus)))
-    results = {"corpus": variety(sample), "start": judge(trainer, unseen, training_args.seed)}
+    results = {"corpus": variety(sample), "start": judge(trainer, unseen, training_args.seed, language)}
     if trainer.ema is not None:
         trainer.ema.copy_to(model.parameters())
     rewards = create_rewards(args, streams, processor, CAPTION_REWARDS)
@@ -143,7 +151,7 @@ def main(arguments: list[str] | None = None) -> dict:
     read = {name: streams[name] for name in streams_of_training(args, training_args)}
     trainer = ITITRewardTrainer(reward_funcs=rewards, args=training_args, train_streams=read, **parts)
     trainer.train()
-    results["rewarded"] = judge(trainer, unseen, training_args.seed)
+    results["rewarded"] = judge(trainer, unseen, training_args.seed, language)
     trainer.save_pipeline(os.path.join(training_args.output_dir, "pipeline"))
     with open(os.path.join(training_args.output_dir, "results.json"), "w", encoding="utf-8") as file:
         json.dump({"settings": vars(args), "results": results}, file, indent=2)

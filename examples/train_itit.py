@@ -45,6 +45,7 @@ from itit_hf import (
     ITITTrainingArguments,
     PatchVQModel,
 )
+from itit_hf.configuration_itit import padded_vocab_size
 from itit_hf.data import add_image_token_ids, load_rows
 from itit_hf.emoji_scenes.build import ensure_emoji_scenes
 from itit_hf.objectives import OBJECTIVES
@@ -157,7 +158,7 @@ def create_model(args: ScriptArguments, text_encoder, processor, num_image_token
     config.codebook_size = processor.image_tokenizer.config.num_vq_embeddings
     config.num_image_tokens = num_image_tokens
     config.num_text_tokens = len(processor.tokenizer)
-    config.vocab_size = max(text_encoder.config.vocab_size, -(-(config.num_text_tokens + 2) // 64) * 64)
+    config.vocab_size = max(text_encoder.config.vocab_size, padded_vocab_size(config.num_text_tokens))
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = args.dropout
     config.text_hidden_size = text_encoder.config.d_model
     config.image_features = args.image_features

@@ -14,6 +14,7 @@ after each document (sentences that speak of the same thing, such as the caption
 Stopped half-way, the same command with `--resume_from_checkpoint` goes on.
 """
 
+import logging
 import os
 import re
 from dataclasses import dataclass, field
@@ -32,12 +33,15 @@ from transformers import (
     set_seed,
 )
 
+from itit_hf.configuration_itit import padded_vocab_size
 from itit_hf.span_corruption import (
     SpanCorruptionDataset,
     sentinel_token_ids,
     span_accuracy,
     train_unigram_tokenizer,
 )
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -101,9 +105,9 @@ def read_documents(script_args: ScriptArguments) -> list[list[str]]:
 
 
 def build_model(script_args: ScriptArguments, tokenizer) -> T5ForConditionalGeneration:
-    """A T5 from scratch; its vocabulary is rounded up to a multiple of 64 with at least two spare rows."""
+    """A T5 from scratch."""
     config = T5Config(
-        vocab_size=(len(tokenizer) + 2 + 63) // 64 * 64,
+        vocab_size=padded_vocab_size(len(tokenizer)),
         d_model=script_args.d_model,
         d_kv=script_args.d_kv,
         num_heads=script_args.num_heads,
@@ -123,6 +127,7 @@ def main(arguments: list[str] | None = None):
     """Read, build, train, save."""
     parser = HfArgumentParser((ScriptArguments, TextEncoderTrainingArguments))
     script_args, training_args = parser.parse_args_into_dataclasses(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     set_seed(training_args.seed)
 
     documents = Dataset.from_dict({"text": read_documents(script_args)})
@@ -163,7 +168,7 @@ def main(arguments: list[str] | None = None):
     encoder = T5EncoderModel(model.config)
     encoder.encoder.load_state_dict(model.encoder.state_dict())
     encoder.save_pretrained(training_args.output_dir)
-    print(f"Text encoder and tokenizer ({len(tokenizer)} pieces) are in {os.path.abspath(training_args.output_dir)}")
+    logger.info(f"text encoder and tokenizer ({len(tokenizer)} pieces): {os.path.abspath(training_args.output_dir)}")
 
 
 if __name__ == "__main__":

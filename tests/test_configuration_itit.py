@@ -4,7 +4,7 @@ import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
 
-from itit_hf.configuration_itit import ITITConfig
+from itit_hf.configuration_itit import ITITConfig, padded_vocab_size
 from itit_hf.modeling_itit import ITITForPreTraining
 
 
@@ -19,6 +19,11 @@ def test_ids_outside_the_tokenizers_stand_in_spare_rows():
     config = ITITConfig()
     assert (config.mask_token_id, config.bos_token_id, config.image_token_id) == (8192, 32100, 32127)
     assert config.num_prefix_tokens == 257
+
+
+@pytest.mark.parametrize(("pieces", "rows"), [(62, 64), (63, 128), (498, 512), (32100, 32128)])
+def test_a_vocabulary_is_padded_to_a_multiple_of_64_with_two_rows_to_spare(pieces, rows):
+    assert padded_vocab_size(pieces) == rows
 
 
 @pytest.mark.parametrize(

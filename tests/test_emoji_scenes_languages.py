@@ -10,10 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import build_emoji_scenes
+import evaluate_dual_encoder
 import evaluate_emoji_scenes
+import study_pair_weights
 from itit_hf import ITITTrainingArguments
+from itit_hf.data import load_rows
 from itit_hf.emoji_scenes.build import (
     CONFIG_NAME,
     SplitSizes,
@@ -24,7 +28,15 @@ from itit_hf.emoji_scenes.build import (
 )
 from itit_hf.emoji_scenes.card import dataset_card
 from itit_hf.emoji_scenes.evaluation import caption_accuracy, prompt_accuracy
-from itit_hf.emoji_scenes.grammar import ParsedCaption, ParsedObject, captions, check_kind_names, describes, parse
+from itit_hf.emoji_scenes.grammar import (
+    ParsedCaption,
+    ParsedObject,
+    captions,
+    check_kind_names,
+    describes,
+    parse,
+    plain_caption,
+)
 from itit_hf.emoji_scenes.kinds import COLOURS, KINDS
 from itit_hf.emoji_scenes.languages import LANGUAGES
 from itit_hf.emoji_scenes.recogniser import SeenObject, SeenScene
@@ -35,7 +47,8 @@ from itit_hf.training_args import parse_arguments
 from .examples.test_examples import script
 from .testing_utils import draw_cut_outs
 
-RECIPES = Path(__file__).parents[1] / "examples" / "recipes" / "emoji_scenes_german"
+ROOT = Path(__file__).parents[1]
+RECIPES = ROOT / "examples" / "recipes" / "emoji_scenes_german"
 SHAPES = ("bus", "tree", "cat", "car", "elephant", "key")
 SIZES = SplitSizes(paired=12, image=6, text=6, validation=3, heldout=3)
 
@@ -200,6 +213,12 @@ def test_umlauts_survive_the_tokenizer_and_capitals_are_read_as_small_letters():
         assert tokenizer.decode(ids, skip_special_tokens=True) == text
 
 
+def test_the_plain_caption_of_a_thing_agrees():
+    assert plain_caption("cat", "orange") == "an orange cat" and plain_caption("bus", "red") == "a red bus"
+    assert plain_caption("cat", "red", "de") == "eine rote katze"
+    assert plain_caption("bus", "red", "de") == "ein roter bus"
+
+
 # What is refused
 
 
@@ -286,6 +305,44 @@ def test_the_evaluation_reads_the_language_from_the_folder(german_folder, monkey
     evaluate_emoji_scenes.main(["--dataset", str(german_folder)])
     assert [language for language, _ in judged] == ["de", "de"]  # validation, heldout
     assert all(parse(text, language="de") for _, text in judged)
+
+
+def test_the_pairs_of_weights_are_judged_in_the_language_of_their_folder(german_folder, monkeypatch):
+    pipe = Namespace(model=Namespace(eval=lambda: None), caption=lambda pictures, **options: said[: len(pictures)])
+    clean = load_rows(str(german_folder), "validation")
+    said = [texts[0] for texts in clean["text"]]
+    trainer = Namespace(evaluate=lambda: {"eval_loss_t2i": 2.0})
+    monkeypatch.setattr(study_pair_weights, "pair_losses", lambda pipe, rows, batch_size: torch.zeros(len(rows)))
+    options = Namespace(dataset=str(german_folder), batch_size=len(clean))
+    assert study_pair_weights.figures(pipe, clean, trainer, options)["true"] == 1.0
+
+
+def test_captions_without_pairs_are_judged_in_the_language_of_their_scenes(german_folder, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    language_of = script("train_captions_without_pairs").language_of
+    scenes = load_rows(str(german_folder), "validation")
+    assert language_of(Namespace(paired_dataset=str(german_folder)), scenes) == "de"
+    assert language_of(Namespace(paired_dataset=None), scenes) == "en"
+    assert language_of(Namespace(paired_dataset="user/photos"), scenes.remove_columns("scene")) == "en"
+
+
+def test_a_dual_encoder_is_given_its_labels_in_the_language_of_the_dataset():
+    class Embeds:
+        said: list[str] = []
+
+        def embed_texts(self, texts):
+            self.said += texts
+            return torch.eye(len(texts))
+
+    world, scorer = SceneConfig(kinds=("cat", "bus"), colours=("red", "blue"), language="de"), Embeds()
+    shares = evaluate_dual_encoder.zero_shot(scorer, torch.eye(4)[:1], [scene(RED_CAT)], world)
+    assert scorer.said == ["eine rote katze", "eine blaue katze", "ein roter bus", "ein blauer bus"]
+    assert shares == {"kind": 1.0, "colour": 1.0, "both": 1.0}
+
+
+def test_texts_of_another_language_are_true_of_the_same_scenes():
+    relevant = evaluate_dual_encoder.truths(["eine rote katze", "ein roter bus"], [scene(RED_CAT)], "de")
+    assert relevant.tolist() == [[True, False]]
 
 
 # The recipe

@@ -10,9 +10,9 @@ For each split, with 95% intervals:
   caption counts as found if it is true of the picture by the grammar, whichever picture it was written for: many
   scenes show a red bus.
 - `own_image_to_text_*`, `own_text_to_image_*`: the same, where only captions count that were written for the picture.
-- `kind`, `colour`, `both`: zero-shot labels of pictures of one object, by "a red bus" for all kinds and colours of the
-  world; a kind is the mean of its colours, and a colour that of its kinds. Chance is 1/24, 1/8 and 1/192 for the world
-  of 24 kinds.
+- `kind`, `colour`, `both`: zero-shot labels of pictures of one object, by "a red bus", in the language of the dataset,
+  for all kinds and colours of the world; a kind is the mean of its colours, and a colour that of its kinds. Chance is
+  1/24, 1/8 and 1/192 for the world of 24 kinds.
 """
 
 import itertools
@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from itit_hf.data import load_rows
 from itit_hf.emoji_scenes.build import load_config
 from itit_hf.emoji_scenes.evaluation import confidence_interval
-from itit_hf.emoji_scenes.grammar import describes, parse
+from itit_hf.emoji_scenes.grammar import describes, parse, plain_caption
 from itit_hf.emoji_scenes.scenes import Scene, SceneConfig
 from itit_hf.metrics.retrieval import recall_at_k
 from itit_hf.scorers import DualEncoderScorer
@@ -39,11 +39,11 @@ logger = logging.getLogger(__name__)
 KS = (1, 5)
 
 
-def truths(texts: list[str], scenes: list[Scene]) -> torch.Tensor:
+def truths(texts: list[str], scenes: list[Scene], language: str = "en") -> torch.Tensor:
     """Which texts are true of which scenes, of shape `(num_scenes, num_texts)`."""
     of_things = defaultdict(list)  # only captions of the same things can be true
     for i, text in enumerate(texts):
-        caption = parse(text)
+        caption = parse(text, language=language)
         of_things[frozenset((thing.kind, thing.colour) for thing in caption.objects)].append((i, caption))
     relevant = torch.zeros(len(scenes), len(texts), dtype=torch.bool)
     for row, scene in zip(relevant, scenes, strict=True):
@@ -65,7 +65,7 @@ def retrieval(scores: torch.Tensor, relevant: torch.Tensor, prefix: str = "") ->
 def zero_shot(scorer: DualEncoderScorer, image_embeds: torch.Tensor, scenes: list[Scene], world: SceneConfig) -> dict:
     """Shares of pictures whose kind, colour and both are the nearest labels."""
     kinds, colours = list(world.kinds), list(world.colours)
-    said = scorer.embed_texts([f"a {colour} {kind}" for kind in kinds for colour in colours])
+    said = scorer.embed_texts([plain_caption(kind, colour, world.language) for kind in kinds for colour in colours])
     said = said.view(len(kinds), len(colours), -1)  # (K, C, D)
     things = [(scene.objects[0].kind, scene.objects[0].colour) for scene in scenes]
 
@@ -91,7 +91,7 @@ def evaluate_split(scorer: DualEncoderScorer, rows, world: SceneConfig) -> dict[
     own = torch.zeros(len(rows), len(texts), dtype=torch.bool)
     for i, written in enumerate(captions):
         own[i, [place[text] for text in written]] = True
-    figures = retrieval(scores, truths(texts, scenes)) | retrieval(scores, own, "own_")
+    figures = retrieval(scores, truths(texts, scenes, world.language)) | retrieval(scores, own, "own_")
     figures |= zero_shot(scorer, image_embeds, scenes, world)
     numbers = {name: len(texts) if "text_to_image" in name else len(rows) for name in figures}
     return {

@@ -22,6 +22,7 @@ from datasets import Dataset
 
 from itit_hf import ITITPipeline, ITITTrainer, ITITTrainingArguments
 from itit_hf.data import add_image_token_ids, load_rows
+from itit_hf.emoji_scenes.build import load_config
 from itit_hf.emoji_scenes.evaluation import caption_accuracy
 from itit_hf.emoji_scenes.scenes import Scene
 from itit_hf.pair_weights import clean_probabilities, pair_losses
@@ -85,16 +86,17 @@ def trained(options, model: str, rows: Dataset, clean: Dataset, seed: int) -> di
         scheduler=pipe.scheduler,
     )
     trainer.train()
-    return figures(pipe, clean, trainer, options.batch_size)
+    return figures(pipe, clean, trainer, options)
 
 
-def figures(pipe: ITITPipeline, clean: Dataset, trainer: ITITTrainer, batch_size: int) -> dict[str, float]:
+def figures(pipe: ITITPipeline, clean: Dataset, trainer: ITITTrainer, options) -> dict[str, float]:
     """On clean pairs: losses of both directions, and how true greedy captions are."""
     pipe.model.eval()
-    said = []
+    said, batch_size = [], options.batch_size
     for start in range(0, len(clean), batch_size):
         said += pipe.caption(list(clean[start : start + batch_size]["image"]), num_beams=1, max_new_tokens=24)
-    true = caption_accuracy(said, [Scene.from_json(scene) for scene in clean["scene"]])
+    scenes = [Scene.from_json(scene) for scene in clean["scene"]]
+    true = caption_accuracy(said, scenes, load_config(options.dataset).language)
     losses = trainer.evaluate()
     return {
         "i2t": pair_losses(pipe, clean, batch_size).mean().item(),

@@ -25,6 +25,7 @@ from transformers import set_seed
 
 from itit_hf import CiderD, ITITPipeline, ITITRewardConfig, ITITRewardTrainer, ITITTrainer
 from itit_hf.data import add_image_token_ids, load_rows
+from itit_hf.emoji_scenes.build import load_config
 from itit_hf.emoji_scenes.evaluation import caption_accuracy
 from itit_hf.emoji_scenes.scenes import Scene
 from itit_hf.metrics.captions import bad_endings, caption_scores, tokenize_caption
@@ -44,7 +45,8 @@ def judge(pipe: ITITPipeline, rows: Dataset, options: Namespace) -> dict:
     figures = caption_scores(said, rows["text"][:])
     figures["bad_endings"] = bad_endings([tokenize_caption(text) for text in said])
     if "scene" in rows.column_names:
-        figures |= caption_accuracy(said, [Scene.from_json(text) for text in rows["scene"]])
+        scenes = [Scene.from_json(text) for text in rows["scene"]]
+        figures |= caption_accuracy(said, scenes, load_config(options.dataset).language)
     return {"figures": figures, "said": said[:5]}
 
 

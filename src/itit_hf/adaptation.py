@@ -5,6 +5,7 @@
 import torch
 from torch import nn
 
+from .configuration_itit import padded_vocab_size
 from .layers_itit import ITITImageDecoder
 from .modeling_itit import ITITModel, ITITPreTrainedModel
 
@@ -64,7 +65,7 @@ def replace_text_encoder(
         ValueError: If the tokenizers have no piece in common.
     """
     num_text_tokens = len(new_tokenizer)
-    vocab_size = max(new_text_encoder.config.vocab_size, -(-(num_text_tokens + 2) // 64) * 64)  # with spare rows
+    vocab_size = max(new_text_encoder.config.vocab_size, padded_vocab_size(num_text_tokens))
     changes = {"text_hidden_size": new_text_encoder.config.d_model}
     changes |= {"num_text_tokens": num_text_tokens, "vocab_size": vocab_size}
     changes |= {"pad_token_id": new_tokenizer.pad_token_id, "eos_token_id": new_tokenizer.eos_token_id}

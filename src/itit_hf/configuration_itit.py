@@ -52,6 +52,12 @@ PRESETS: dict[str, dict] = {
 }
 
 
+def padded_vocab_size(num_text_tokens: int) -> int:
+    """Rows of a text embedding for a tokenizer of so many pieces: a multiple of 64, as matrix products are fastest on,
+    with room for `bos_token_id` and `image_token_id`."""
+    return -(-(num_text_tokens + 2) // 64) * 64
+
+
 @strict
 class ITITConfig(PreTrainedConfig):
     r"""Architecture of ITIT's trainable network; training settings live in [`ITITTrainingArguments`], sampling ones in

@@ -239,6 +239,21 @@ def _pair_groups(scene: Scene, wording: Wording):
     return [forward, backward], (plain, with_background, sizes or with_background, plain + with_background + sizes)
 
 
+def plain_caption(kind: str, colour: str, language: str = "en") -> str:
+    """The shortest sentence about one thing, such as "a red bus".
+
+    Args:
+        kind (`str`): Canonical name of the thing.
+        colour (`str`): Canonical name of its colour.
+        language (`str`): What to write in, a key of `LANGUAGES`.
+
+    Raises:
+        `ValueError`: If there is no such language, or it has no noun for the kind.
+    """
+    wording = _wording(language)
+    return _fill(wording.plain[0], ParsedCaption((ParsedObject(kind, colour),)), wording)
+
+
 def captions(scene: Scene, language: str = "en") -> list[str]:
     """Five different captions of a scene, each true of it; the first is the plain one ("a red bus").
 

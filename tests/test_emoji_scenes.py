@@ -323,6 +323,18 @@ def test_describes_checks_every_fact(text, truth):
     assert describes(parse(text), _scene(RED_BUS, BLUE_CAR, relation="left of")) is truth
 
 
+def test_a_caption_of_more_things_than_there_are_does_not_describe_a_scene():
+    scene = _scene(RED_BUS)
+    assert describes(parse("a red bus"), scene)
+    assert not describes(parse("a red bus left of a blue car"), scene)
+    assert not describes(parse("a blue car"), scene)
+
+
+def test_nothing_describes_an_empty_scene():
+    assert not describes(ParsedCaption(()), _scene())
+    assert not describes(parse("a red bus"), _scene())
+
+
 def test_positions_and_sizes_of_a_single_object_are_checked():
     scene = _scene(replace(RED_BUS, box=(0, 12, 40, 40)))  # centre (20, 32), the smallest size
     assert describes(parse("a small red bus on the left"), scene)

@@ -168,3 +168,22 @@ def test_training_keeps_no_avoidable_activations(operation):
     model, work = build("sdpa", **DEEP)
     ratio = numbers_kept(lambda: loss_of(operation, model, work), model) / flops.SAVED[operation](work)
     assert LOWEST < ratio < HIGHEST
+
+
+@pytest.mark.slow
+def test_bf16_keeps_two_thirds_of_the_activations_and_a_copy_of_the_weights_of_each_pass():
+    """The shares of docs/distributed.md, for all four losses together."""
+    model, work = build("sdpa", **DEEP)
+
+    def kept(num_samples, bf16):
+        sized, total = replace(work, batch_size=num_samples), 0
+        for operation in ("t2i", "i2t + i2i", "t2i2t", "i2t2i"):
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                total += numbers_kept(lambda: loss_of(operation, model, sized), model)  # noqa: B023
+        return total
+
+    of_two = {bf16: kept(4, bf16) - kept(2, bf16) for bf16 in (False, True)}
+    weights = kept(2, True) - of_two[True]  # what does not grow with the samples
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    assert of_two[True] / of_two[False] == pytest.approx(0.64, abs=0.02)
+    assert 4 * weights / num_parameters == pytest.approx(7.3, abs=0.2)

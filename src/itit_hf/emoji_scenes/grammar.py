@@ -198,12 +198,12 @@ def _facts(found: dict[str, str], meanings: dict[str, dict[str, str]]) -> Parsed
 
 
 def describes(caption: ParsedCaption, scene: Scene) -> bool:
-    """Whether all that a caption says is true of a scene, and it names every object."""
+    """Whether all that a caption says is true of a scene, and it names every object and no other."""
     order = [(item.kind, item.colour) for item in caption.objects]
     numbers = [
         number for pair in order for number, item in enumerate(scene.objects) if (item.kind, item.colour) == pair
     ]
-    if sorted(numbers) != list(range(len(scene.objects))):
+    if not order or len(order) != len(scene.objects) or sorted(numbers) != list(range(len(order))):
         return False
     relation = scene.relation if numbers[0] == 0 else INVERSE.get(scene.relation)
     said_sizes = [(item.size, number) for item, number in zip(caption.objects, numbers, strict=True) if item.size]

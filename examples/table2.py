@@ -43,6 +43,8 @@ COLUMNS = {
     "i2t loss": (None, "eval_loss_i2t"),
     "t2i loss": (None, "eval_loss_t2i"),
 }
+PLOTTED = ("captions", "captions, held out", "i2t loss", "drawn", "drawn, held out", "t2i loss")
+ROW_NAMES = {3: "none", 7: "autoencoding", 10: "half cycles", 14: "full cycles"}
 
 
 def recipe(row: int) -> Path:
@@ -135,31 +137,39 @@ def table(runs: list[dict]) -> str:
 
 
 def plot(runs: list[dict], file: Path):
-    """Captions and drawings over the rows, or over the number of pairs where there are several; bars from the least
-    to the greatest seed."""
-    summary, by_pairs = summarise(runs), len({run["pairs"] for run in runs}) > 1
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.5))
-    for axis, title in zip(axes, ("captions", "drawn", "t2i loss"), strict=True):
-        for row in sorted({row for row, _ in summary}):
-            points = [(pairs or 0, columns[title]) for (at, pairs), columns in summary.items() if at == row]
-            points = sorted((pairs, figures) for pairs, figures in points if figures is not None)
-            if not points:
-                continue
-            mean, least, greatest = (list(each) for each in zip(*(figures for _, figures in points), strict=True))
-            x = [pairs for pairs, _ in points] if by_pairs else [row]
-            errors = [
-                [m - low for m, low in zip(mean, least, strict=True)],
-                [high - m for m, high in zip(mean, greatest, strict=True)],
-            ]
-            axis.errorbar(x, mean, yerr=errors, marker="o", capsize=3, label=f"row {row}")
-        axis.set_title(title)
-        axis.set_xlabel("pairs" if by_pairs else "row of Table 2")
+    """Every run a dot, and a line through the means: over the rows, or over the number of pairs where there are
+    several."""
+    rows, by_pairs = sorted({run["row"] for run in runs}), len({run["pairs"] for run in runs}) > 1
+    figure, axes = plt.subplots(2, 3, figsize=(12, 6.5), layout="constrained")
+    for axis, title in zip(axes.flat, PLOTTED, strict=True):
+        found = [run for run in runs if run["figures"][title] is not None]
         if by_pairs:
+            for row in rows:
+                _draw(axis, [(run["pairs"], run["figures"][title]) for run in found if run["row"] == row], label(row))
             axis.set_xscale("log")
+            axis.set_xlabel("pairs")
             axis.legend()
-    figure.tight_layout()
+        else:
+            _draw(axis, [(rows.index(run["row"]), run["figures"][title]) for run in found], "")
+            axis.set_xticks(range(len(rows)), [label(row) for row in rows])
+        axis.set_title(title)
+        axis.grid(axis="y", alpha=0.3)
     figure.savefig(file, dpi=100)
     plt.close(figure)
+
+
+def label(row: int) -> str:
+    """What a row is called in the figure."""
+    return f"{row}\n{ROW_NAMES[row]}" if row in ROW_NAMES else str(row)
+
+
+def _draw(axis, points: list[tuple[int, float]], label: str):
+    """Points of one colour, and a line through the means of those with the same x."""
+    at: dict[int, list[float]] = {}
+    for x, y in sorted(points):
+        at.setdefault(x, []).append(y)
+    (line,) = axis.plot(list(at), [sum(ys) / len(ys) for ys in at.values()], label=label)
+    axis.plot([x for x, _ in points], [y for _, y in points], "o", color=line.get_color(), alpha=0.6)
 
 
 def parse(arguments: list[str] | None) -> Namespace:

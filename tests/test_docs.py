@@ -12,7 +12,9 @@ PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("model_cards/*.
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^()\s]*)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
-NAMED_FILE = re.compile(r"(?<![\w/.-])((?:docs|examples|metrics|model_cards|tests|utils)/[\w/-]+\.(?:py|md|yaml|json))")
+NAMED_FILE = re.compile(
+    r"(?<![\w/.-])((?:docs|examples|metrics|model_cards|tests|utils)/[\w/-]+\.(?:py|md|yaml|json))"
+)
 
 
 def anchor(heading: str) -> str:

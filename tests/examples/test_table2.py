@@ -86,7 +86,26 @@ def test_a_column_that_a_row_has_not_is_empty():
     assert figures["i2t loss"] is None and figures["captions"] == (0.2, 0.2, 0.2)
 
 
-def test_the_figure_is_drawn_for_rows_and_for_numbers_of_pairs(tmp_path):
-    table2.plot([run_of(0, 0.2), run_of(0, 0.4, row=14)], tmp_path / "rows.png")
-    table2.plot([run_of(0, 0.2, pairs=60), run_of(0, 0.4, pairs=200)], tmp_path / "pairs.png")
-    assert (tmp_path / "rows.png").stat().st_size > 1000 and (tmp_path / "pairs.png").stat().st_size > 1000
+def drawn(monkeypatch, tmp_path, runs):
+    """Axes of the figure, by title."""
+    monkeypatch.setattr(table2.plt, "close", lambda figure: None)
+    table2.plot(runs, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 1000
+    return {axis.get_title(): axis for axis in table2.plt.gcf().axes}
+
+
+def test_the_figure_shows_each_seed_and_the_mean_over_the_rows(monkeypatch, tmp_path):
+    axes = drawn(monkeypatch, tmp_path, [run_of(0, 0.2), run_of(1, 0.4), run_of(0, 0.7, row=14)])
+    means, dots = axes["captions"].lines
+    assert list(means.get_ydata()) == [pytest.approx(0.3), 0.7]
+    assert list(dots.get_xdata()) == [0, 0, 1] and list(dots.get_ydata()) == [0.2, 0.4, 0.7]
+    assert [tick.get_text() for tick in axes["captions"].get_xticklabels()] == ["3\nnone", "14\nfull cycles"]
+    assert not list(axes["i2t loss"].lines[1].get_ydata())  # no row has it
+
+
+def test_the_figure_has_a_line_for_each_row_over_the_number_of_pairs(monkeypatch, tmp_path):
+    runs = [run_of(0, 0.4, pairs=200), run_of(0, 0.2, pairs=60), run_of(0, 0.6, row=14, pairs=60)]
+    axes = drawn(monkeypatch, tmp_path, runs)
+    first, _, second, _ = axes["captions"].lines
+    assert list(first.get_xdata()) == [60, 200] and list(first.get_ydata()) == [0.2, 0.4]
+    assert list(second.get_xdata()) == [60] and second.get_label() == "14\nfull cycles"

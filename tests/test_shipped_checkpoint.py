@@ -32,6 +32,7 @@ ROWS = {
 
 
 METRICS = json.loads((ROOT / "model_cards" / "emoji-scenes-64-metrics.json").read_text(encoding="utf-8"))["figures"]
+TABLE2 = json.loads((ROOT / "model_cards" / "table2.json").read_text(encoding="utf-8"))["runs"]
 METRIC_ROWS = {
     "CIDEr-D (COCO tools: the same)": "cider_d",
     "BLEU-4": "bleu_4",
@@ -71,6 +72,19 @@ def test_the_card_says_what_the_evaluation_found(title):
 @pytest.mark.parametrize("title", METRIC_ROWS)
 def test_the_card_says_what_the_usual_figures_are(title):
     assert f"| {title} | {METRICS[METRIC_ROWS[title]]['value']:.3f} |" in CARD
+
+
+@pytest.mark.parametrize(
+    ("row", "title"), [(3, "none: the pairs alone"), (7, "autoencoding"), (10, "half cycles"), (14, "full cycles")]
+)
+def test_the_card_says_what_the_cycles_are_worth(row, title):
+    runs = [run for run in TABLE2 if run["row"] == row]
+    assert [run["seed"] for run in runs] == [0, 1, 2]
+    cells = []
+    for column in ("captions", "captions, held out", "drawn", "drawn, held out"):
+        found = [run["figures"][column] for run in runs]
+        cells.append(f"{sum(found) / len(found):.3f} ({min(found):.3f} to {max(found):.3f})")
+    assert f"| {title} | {' | '.join(cells)} |" in CARD
 
 
 @pytest.mark.parametrize("split", SPLITS)

@@ -11,9 +11,10 @@ r"""Evaluate any checkpoint in both directions, on any dataset with `image` and 
 Captions: CIDEr-D, BLEU, ROUGE-L and diversity without Java, and those of pycocoevalcap, METEOR and SPICE with them,
 where it and Java are there (extra `eval`). Pictures: Frechet distance, precision and recall, density and coverage, on
 the features of the preset; use of the codes; what is kept over rounds of drawing and describing. With `--scorer`, a
-dual encoder that the model was not rewarded by: CLIPScore and R-precision, among 100 prompts and among copies with one
-word changed. Every figure is written with its protocol and sample into JSON, and a row for the model card beside it.
-Sample i is drawn from the seed plus i, so that no figure depends on the size of a batch.
+dual encoder that the model was not rewarded by: CLIPScore of captions, beside that of the true ones, and of drawings,
+and R-precision, among 100 prompts and among copies with one word changed. Every figure is written with its protocol and
+sample into JSON, and a row for the model card beside it. Sample i is drawn from the seed plus i, so that no figure
+depends on the size of a batch.
 """
 
 import hashlib
@@ -50,6 +51,7 @@ INCEPTION_URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 LIBRARIES = ("itit_hf", "torch", "transformers", "diffusers", "numpy", "Pillow", "torchmetrics", "pycocoevalcap")
 NUM_OTHERS = 99  # wrong prompts of R-precision
+CLIP_SCORE_FORMULA = "clip_score is the mean of 100 * max(cos, 0), clip_score_w of 2.5 * max(cos, 0)"
 # Words of which one may stand for another in the hard R-precision, where they occur in the prompts.
 HARD_WORDS = (
     ("red", "orange", "yellow", "green", "blue", "purple", "pink", "teal", "brown", "black", "white", "gray"),
@@ -67,6 +69,7 @@ COLUMNS = (
     "density",
     "coverage",
     "cider_d",
+    "caption_clip_score",
     "coco_cider",
     "bleu_4",
     "rouge_l",
@@ -213,17 +216,21 @@ class Report:
         return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def evaluate_captions(pipe: ITITPipeline, rows: Iterable[dict], options, report: Report):
+def evaluate_captions(pipe: ITITPipeline, rows: Iterable[dict], scorer, options, report: Report):
     """Describe every picture, and score what was said."""
-    said, references = [], []
+    said, references, embeds = [], [], []
     for batch in tqdm(batches(rows, options.batch_size), desc="captions"):
         pictures = [load_image(row["image"]) for row in batch]
         said += pipe.caption(pictures, num_beams=options.num_beams, max_new_tokens=options.max_new_tokens)
         references += [row["text"] for row in batch]
+        if scorer is not None:
+            embeds.append(scorer.embed_images(pictures))
     sample = (len(said), text_hash(references))
     decoding = f"beam search of {options.num_beams}; all captions of a picture as references; scores times 100"
     scope = f"{decoding}; document frequency over all references; words by tokenize_caption, not PTB"
     report.add(caption_scores(said, references), scope, *sample)
+    if scorer is not None:
+        judge_captions(scorer, torch.cat(embeds), said, references, options, report)
     reason = missing_for_coco()
     if reason:
         report.leave_out("scores of pycocoevalcap", reason)
@@ -231,6 +238,23 @@ def evaluate_captions(pipe: ITITPipeline, rows: Iterable[dict], options, report:
     report.add(coco_caption_scores(said, references), f"{decoding}; pycocoevalcap, PTB tokens", *sample)
     if missing_for_spice():
         report.leave_out("SPICE", missing_for_spice())
+
+
+def judge_of(scorer: DualEncoderScorer, options) -> str:
+    """Which dual encoder judges, and how many texts it has cut so far."""
+    return f"{Path(options.scorer).name}, weights {weights_hash(options.scorer)}; {scorer.truncated} texts cut"
+
+
+def judge_captions(scorer: DualEncoderScorer, image_embeds: torch.Tensor, said, references, options, report: Report):
+    """How well captions go with their pictures, and how well the true ones do."""
+    true = [(i, text) for i, texts in enumerate(references) for text in texts]
+    texts = {"caption": (range(len(said)), said), "true_caption": tuple(zip(*true, strict=True))}
+    for name, (pictures, sentences) in texts.items():
+        cosines = (image_embeds[list(pictures)] * scorer.embed_texts(list(sentences))).sum(dim=-1)  # (N,)
+        figures = {f"{name}_{figure}": value for figure, value in clip_score(cosines).items()}
+        scope = "of captions" if name == "caption" else "of all true captions"
+        protocol = f"{scope}; {CLIP_SCORE_FORMULA}; {judge_of(scorer, options)}"
+        report.add(figures, protocol, len(said), text_hash(references))
 
 
 def draw(pipe: ITITPipeline, prompts: list[str], network: FeatureNetwork, scorer, options):
@@ -273,10 +297,8 @@ def evaluate_prompts(scorer: DualEncoderScorer, image_embeds: torch.Tensor, prom
     """How well drawn pictures go with their prompts, and whether they go better with others."""
     text_embeds = scorer.embed_texts(prompts)
     cosines = (image_embeds * text_embeds).sum(dim=-1)  # (B,)
-    judge = f"{Path(options.scorer).name}, weights {weights_hash(options.scorer)}"
-    sample = (len(prompts), text_hash(prompts))
-    formula = "clip_score is the mean of 100 * max(cos, 0), clip_score_w of 2.5 * max(cos, 0)"
-    report.add(clip_score(cosines), f"{formula}; {judge}; {scorer.truncated} texts cut", *sample)
+    judge, sample = judge_of(scorer, options), (len(prompts), text_hash(prompts))
+    report.add(clip_score(cosines), f"{CLIP_SCORE_FORMULA}; {judge}", *sample)
     if len(set(prompts)) < 2:
         report.leave_out("R-precision", "all prompts are the same")
         return
@@ -393,12 +415,12 @@ def main(arguments: list[str] | None = None) -> dict:
     pipe = ITITPipeline.from_pretrained(options.model).to(device)
     pipe.set_progress_bar_config(disable=True)
     report = Report(vars(options))
+    scorer = DualEncoderScorer.from_pretrained(options.scorer, options.batch_size) if options.scorer else None
+    if scorer is not None:
+        scorer.model.to(device)
     if options.directions != "pictures":
-        evaluate_captions(pipe, data.to_describe, options, report)
+        evaluate_captions(pipe, data.to_describe, scorer, options, report)
     if network is not None:
-        scorer = DualEncoderScorer.from_pretrained(options.scorer, options.batch_size) if options.scorer else None
-        if scorer is not None:
-            scorer.model.to(device)
         evaluate_pictures(pipe, data, network, scorer, options, report)
     if options.directions == "both" and options.num_cycles:
         evaluate_cycle(pipe, data.prompts[: options.num_cycles], options, report)

@@ -130,13 +130,31 @@ def test_a_scorer_adds_clip_score_and_r_precision_with_their_formulas(folders, t
     scorer = tiny_dual_encoder()
     scorer.model.save_pretrained(tmp_path / "scorer")
     scorer.processor.save_pretrained(tmp_path / "scorer")
-    options = ("--directions", "pictures", "--scorer", str(tmp_path / "scorer"))
+    options = ("--num_cycles", "0", "--scorer", str(tmp_path / "scorer"))
     figures = evaluate(folders, tmp_path, *options)["figures"]
+    assert {"caption_clip_score", "true_caption_clip_score"} <= figures.keys()
     assert figures["clip_score"]["value"] == pytest.approx(40 * figures["clip_score_w"]["value"])
     assert "mean of 100 * max(cos, 0)" in figures["clip_score"]["protocol"]
     assert "above 2 random others" in figures["r_precision"]["protocol"]  # three different prompts
     assert figures["r_precision_hard"]["samples"] == 7
     assert 0.0 <= figures["r_precision_hard"]["value"] <= 1.0
+
+
+def test_captions_are_judged_by_the_dual_encoder_beside_the_true_ones():
+    class Judge:
+        truncated = 0
+
+        def embed_texts(self, texts):
+            return torch.tensor([{"a bus": [1.0, 0.0], "a key": [0.6, 0.8]}[text] for text in texts])
+
+    report, options = evaluation.Report({"seed": 0}), evaluation.parse_args(["--scorer", "nowhere"])
+    pictures, references = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), [["a bus", "a key"], ["a bus"]]
+    evaluation.judge_captions(Judge(), pictures, ["a key", "a bus"], references, options, report)
+    figures = {name: figure["value"] for name, figure in report.figures.items()}
+    assert figures["caption_clip_score"] == pytest.approx(100 * (0.6 + 1.0) / 2)
+    assert figures["true_caption_clip_score"] == pytest.approx(100 * (1.0 + 0.6 + 1.0) / 3)
+    assert figures["caption_clip_score_w"] == pytest.approx(2.5 * (0.6 + 1.0) / 2)
+    assert report.figures["caption_clip_score"]["samples"] == 2
 
 
 def test_prompts_of_one_text_have_no_r_precision():

@@ -12,8 +12,8 @@ Captions: CIDEr-D, BLEU, ROUGE-L and diversity without Java, and those of pycoco
 where it and Java are there (extra `eval`). Pictures: Frechet distance, precision and recall, density and coverage, on
 the features of the preset; use of the codes; what is kept over rounds of drawing and describing. With `--scorer`, a
 dual encoder that the model was not rewarded by: CLIPScore of captions, beside that of the true ones, and of drawings,
-and R-precision, among 100 prompts and among copies with one word changed. Every figure is written with its protocol and
-sample into JSON, and a row for the model card beside it. Sample i is drawn from the seed plus i, so that no figure
+and R-precision, among 100 prompts and among copies with one word changed. Every figure is written with its protocol
+and sample into JSON, and a row for the model card beside it. Sample i is drawn from the seed plus i, so that no figure
 depends on the size of a batch.
 """
 

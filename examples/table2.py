@@ -163,12 +163,12 @@ def label(row: int) -> str:
     return f"{row}\n{ROW_NAMES[row]}" if row in ROW_NAMES else str(row)
 
 
-def _draw(axis, points: list[tuple[int, float]], label: str):
+def _draw(axis, points: list[tuple[int, float]], name: str):
     """Points of one colour, and a line through the means of those with the same x."""
     at: dict[int, list[float]] = {}
     for x, y in sorted(points):
         at.setdefault(x, []).append(y)
-    (line,) = axis.plot(list(at), [sum(ys) / len(ys) for ys in at.values()], label=label)
+    (line,) = axis.plot(list(at), [sum(ys) / len(ys) for ys in at.values()], label=name)
     axis.plot([x for x, _ in points], [y for _, y in points], "o", color=line.get_color(), alpha=0.6)
 
 

@@ -75,9 +75,15 @@ def loss_of(operation, model, work):
 
 
 def draw(model, work):
-    condition = TextCondition(torch.randn(work.batch_size, work.text_length, work.config.text_hidden_size))
+    condition, negative = (
+        TextCondition(torch.randn(work.batch_size, length, work.config.text_hidden_size))
+        for length in (work.text_length, work.null_length)
+    )
     scheduler = ITITScheduler(work.config.mask_token_id)
-    decode_image_tokens(model.eval(), condition, scheduler, work.num_inference_steps, work.guidance_scale)
+    away = negative if work.null_length > 1 else None  # one token: the model's own null text
+    decode_image_tokens(
+        model.eval(), condition, scheduler, work.num_inference_steps, work.guidance_scale, negative_condition=away
+    )
 
 
 def describe(model, work):
@@ -131,6 +137,16 @@ def test_drawing_does_no_avoidable_work(encoder_drop, guidance_scale):
     model, work = build(encoder_drop=encoder_drop)
     work = replace(work, guidance_scale=guidance_scale)
     assert LOWEST < counted(lambda: draw(model, work)) / flops.generate(work) < HIGHEST
+
+
+@pytest.mark.parametrize("encoder_drop", ["half", "all"])
+def test_both_passes_of_guidance_in_one_call_do_no_avoidable_work(encoder_drop):
+    model, work = build(encoder_drop=encoder_drop)
+    work = replace(work, null_length=work.text_length)
+    calls = []
+    model.register_forward_pre_hook(lambda *_: calls.append(1))
+    assert LOWEST < counted(lambda: draw(model, work)) / flops.generate(work) < HIGHEST
+    assert len(calls) == work.num_inference_steps
 
 
 def test_greedy_captions_do_no_avoidable_work():

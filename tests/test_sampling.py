@@ -15,6 +15,7 @@ from itit_hf.sampling import (
     classifier_free_guidance,
     decode_image_tokens,
     guidance_scales,
+    guides_in_one_call,
 )
 from itit_hf.scheduling_itit import DECODING_ORDERS, PRESETS, ITITScheduler
 
@@ -39,7 +40,8 @@ def texts(*seeds):
 
 
 class KnownPicture:
-    """Always wants code 3 given a text, and code 1 without."""
+    """Always wants code 3 given a text, and code 1 without. The null text is so much shorter than its texts of four
+    tokens that the passes of guidance are two calls."""
 
     config = SimpleNamespace(num_image_tokens=16, mask_token_id=5, encoder_drop="half")
 
@@ -208,13 +210,52 @@ def test_a_negative_text_takes_the_place_of_the_null_text(model, scheduler):
     assert torch.equal(default, same) and not torch.equal(default, other)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "is_one"),
+    [
+        ((1, 256, 64, 64), True),
+        ((1, 256, 16, 1), True),  # 15 of 544 positions are padding
+        ((2, 256, 16, 1), False),  # more than 768 image positions
+        ((1, 256, 64, 1), False),  # 63 of 640 positions would be padding
+        ((6, 64, 8, 1), True),
+        ((6, 64, 1, 9), False),
+    ],
+)
+def test_when_both_passes_of_guidance_are_one_call(sizes, is_one):
+    assert guides_in_one_call(*sizes) == is_one
+
+
+@pytest.mark.parametrize("encoder_drop", ["half", "all"])
+@pytest.mark.parametrize("negative", ["null text", "masked text", "longer text"])
+def test_one_call_of_both_passes_draws_what_two_calls_draw(monkeypatch, scheduler, negative, encoder_drop):
+    torch.manual_seed(0)
+    model = ITITForImageGeneration(tiny_config(encoder_drop=encoder_drop)).eval()
+    model.model.null_text_embeds.normal_()
+    text = TextCondition(texts(0, 1).embeds[:, :3], torch.tensor([[1, 1, 1], [1, 1, 0]]))
+    away = {
+        "null text": None,
+        "masked text": TextCondition(texts(2, 3).embeds[:, :3], torch.tensor([[1, 0, 0], [1, 1, 0]])),
+        "longer text": texts(2, 3),
+    }[negative]
+    drawn, batches = [], []
+    model.register_forward_pre_hook(
+        lambda module, args, kwargs: batches.append(len(kwargs["image_token_ids"])), with_kwargs=True
+    )
+    for padding in (1.0, -1.0):  # always, and never
+        monkeypatch.setattr("itit_hf.sampling.MAX_PADDING_OF_ONE_CALL", padding)
+        drawn.append(
+            decode_image_tokens(model, text, scheduler, 5, negative_condition=away, generator=generators(4, 5))
+        )
+    assert torch.equal(*drawn) and batches == [4] * 5 + [2] * 10
+
+
 def test_a_late_start_takes_the_last_steps_with_their_guidance_and_draws_the_marked_alone(scheduler):
     model, given = KnownPicture(), torch.full((1, 16), 2)
     scheduler.register_to_config(mask_token_id=5)
     mask = torch.arange(16)[None] < 8
     drawn = decode_image_tokens(
         model,
-        TextCondition(torch.zeros(1, 1, 10)),
+        TextCondition(torch.zeros(1, 4, 10)),
         scheduler,
         num_inference_steps=4,
         guidance_interval=(0.75, 1.0),
@@ -229,7 +270,7 @@ def test_a_late_start_takes_the_last_steps_with_their_guidance_and_draws_the_mar
 
 def test_a_late_start_from_nothing_is_named(scheduler):
     with pytest.raises(ValueError, match="a `strength` below 1 needs a picture"):
-        decode_image_tokens(KnownPicture(), TextCondition(torch.zeros(1, 1, 10)), scheduler, strength=0.5)
+        decode_image_tokens(KnownPicture(), TextCondition(torch.zeros(1, 4, 10)), scheduler, strength=0.5)
 
 
 def test_an_interrupted_drawing_is_its_preview(scheduler):
@@ -239,7 +280,7 @@ def test_an_interrupted_drawing_is_its_preview(scheduler):
         state.interrupt = True
         return state
 
-    text = TextCondition(torch.zeros(1, 1, 10))
+    text = TextCondition(torch.zeros(1, 4, 10))
     assert (decode_image_tokens(KnownPicture(), text, scheduler, on_step_end=stop) == 3).all()
 
 

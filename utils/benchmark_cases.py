@@ -10,6 +10,7 @@ import math
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from unittest.mock import patch
 
 import torch
 from diffusers import AmusedPipeline, AmusedScheduler, UVit2DModel, VQModel
@@ -20,6 +21,7 @@ from transformers.generation import LogitsProcessor, LogitsProcessorList
 import flops
 from counting import TableTextEncoder, counted
 from flops import Workload
+from itit_hf import sampling
 from itit_hf.configuration_itit import ITITConfig
 from itit_hf.image_tokenization_itit import PatchVQModel, decode_image_token_ids, encode_images
 from itit_hf.masking import MaskRatio, gumbel
@@ -112,10 +114,20 @@ def generate_cases(options: Namespace, batch_size: int) -> list[Case]:
     steps = options.anchor_steps
     cases.append(Case("draw naively", lambda: draw_naively(model, texts, steps), times=STEPS / steps))
     cases += [_amused_case(name, options, batch_size) for name in AMUSED if name in options.anchors]
+    cases += _tiny_cases(options, batch_size)
     like = {"device": options.device, "dtype": options.dtype}
     decoder, ids = VQModel(**AMUSED_VQ).to(**like).eval(), torch.randint(8192, (batch_size, 256), device=model.device)
     cases.append(Case("aMUSEd's decoder", torch.no_grad()(lambda: decode_image_token_ids(decoder, ids))))
     return cases
+
+
+def _tiny_cases(options: Namespace, batch_size: int) -> list[Case]:
+    """Pictures of the tiny preset, by a prompt of four tokens: here calls of operations weigh much."""
+    model = build_model(Namespace(**vars(options) | {"preset": "tiny"}), options.compile)
+    work = Workload(model.config, batch_size, 4, 1, STEPS, GUIDANCE_SCALE)
+    run = _drawing(model, work, random_texts(model, batch_size, 4, 1), "half")
+    in_two_calls = patch.object(sampling, "MAX_POSITIONS_OF_ONE_CALL", 0)(run)
+    return [Case("draw tiny", run, flops.generate(work)), Case("draw tiny, in two calls", in_two_calls)]
 
 
 def random_texts(model, batch_size: int, text_length: int, null_length: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -89,7 +89,7 @@ class KeyedWords(LogitsProcessor):
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """Scores of shape `(batch_size, vocab_size)`: 0 at the word that is drawn, and infinitely low elsewhere."""
-        words = sample_categorical(scores, self.uniform[:, self.num_drawn])  # (B,)
+        words = sample_categorical(scores.float().softmax(dim=-1), self.uniform[:, self.num_drawn])  # (B,)
         self.num_drawn += 1
         return torch.full_like(scores, -torch.inf).scatter(1, words[:, None], 0.0)
 

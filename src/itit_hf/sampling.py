@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch.nn import functional as F
 
 from .masking import Generators, kept_positions, masked_positions
 
@@ -13,6 +14,9 @@ GUIDANCE_SCHEDULES = ("constant", "linear")
 CALL_PRESETS = {
     "paper": {"num_inference_steps": 24, "guidance_scale": 3.0, "guidance_schedule": "constant"},  # section 3.3
 }
+# Both passes of guidance are one call of the model while that is faster, as measured in docs/performance.md.
+MAX_POSITIONS_OF_ONE_CALL = 768  # image positions of both passes; larger ones gain nothing from each other
+MAX_PADDING_OF_ONE_CALL = 0.05  # of all positions: what the shorter text costs in vain
 
 
 @dataclass
@@ -67,7 +71,7 @@ def classifier_free_guidance(cond: torch.Tensor, uncond: torch.Tensor, guidance_
     Returns:
         `torch.FloatTensor` of the same shape.
     """
-    return uncond + guidance_scale * (cond - uncond)
+    return torch.lerp(uncond, cond, guidance_scale)
 
 
 def guidance_scales(
@@ -109,15 +113,57 @@ def guidance_scales(
     return [scale if start <= share < stop else 1.0 for scale, share in zip(scales, shares, strict=True)]
 
 
+def guides_in_one_call(batch_size: int, num_image_tokens: int, text_length: int, negative_length: int) -> bool:
+    """Whether both passes of guidance go through the model side by side, the shorter text padded.
+
+    A few samples are faster so: fewer operations, and larger ones. Many are not, nor texts of very different length.
+
+    Args:
+        batch_size (`int`): Pictures.
+        num_image_tokens (`int`): Of one picture.
+        text_length (`int`): Tokens of the texts asked for.
+        negative_length (`int`): Tokens of the texts to move away from.
+
+    Returns:
+        `bool`: By `MAX_POSITIONS_OF_ONE_CALL` and `MAX_PADDING_OF_ONE_CALL`.
+    """
+    padding = abs(text_length - negative_length)
+    padded_length = 2 * (num_image_tokens + max(text_length, negative_length))
+    is_small = 2 * batch_size * num_image_tokens <= MAX_POSITIONS_OF_ONE_CALL
+    return is_small and padding <= MAX_PADDING_OF_ONE_CALL * padded_length
+
+
 def _guided_logits(model, inputs: dict, condition, negative_condition, guidance_scale: float) -> torch.Tensor:
-    def logits(text: TextCondition | None) -> torch.Tensor:
-        text = text or TextCondition(None)  # the model's own null text: one token, so cheaper than a padded batch
+    def logits(inputs: dict, text: TextCondition) -> torch.Tensor:
         return model(**inputs, text_embeds=text.embeds, text_attention_mask=text.attention_mask).image_logits
 
-    cond = logits(condition)  # (batch_size, num_masked, codebook_size)
     if guidance_scale == 1.0:
-        return cond
-    return classifier_free_guidance(cond, logits(negative_condition), guidance_scale)
+        return logits(inputs, condition)  # (batch_size, num_masked, codebook_size)
+    batch_size, text_length = condition.embeds.shape[:2]
+    negative_length = 1 if negative_condition is None else negative_condition.embeds.size(1)
+    if guides_in_one_call(batch_size, model.config.num_image_tokens, text_length, negative_length):
+        if negative_condition is None:
+            null_text = model.model.null_text_embeds.to(condition.embeds)
+            negative_condition = TextCondition(null_text.expand(batch_size, -1, -1))
+        twice = {name: None if value is None else torch.cat([value, value]) for name, value in inputs.items()}
+        cond, uncond = logits(twice, _one_below_the_other(condition, negative_condition)).chunk(2)
+    else:
+        # Without a text the model takes its own null text: one token, so cheaper than a padded batch.
+        cond, uncond = logits(inputs, condition), logits(inputs, negative_condition or TextCondition(None))
+    return classifier_free_guidance(cond, uncond, guidance_scale)
+
+
+def _one_below_the_other(*texts: TextCondition) -> TextCondition:
+    """The rows of several texts as one batch, padded to the longest; without a mask where nothing is padded."""
+    length = max(text.embeds.size(1) for text in texts)
+    embeds = torch.cat([F.pad(text.embeds, (0, 0, 0, length - text.embeds.size(1))) for text in texts])
+    if all(text.attention_mask is None and text.embeds.size(1) == length for text in texts):
+        return TextCondition(embeds)
+    masks = [
+        text.embeds.new_ones(text.embeds.shape[:2]) if text.attention_mask is None else text.attention_mask
+        for text in texts
+    ]
+    return TextCondition(embeds, torch.cat([F.pad(mask.bool(), (0, length - mask.size(1))) for mask in masks]))
 
 
 @torch.no_grad()
@@ -196,7 +242,8 @@ def decode_image_tokens(
             torch.compiler.cudagraph_mark_step_begin()  # a compiled model's two results both live for this step
             inputs, positions = _step_inputs(config, state.image_token_ids, hidden, generator)
             logits = _guided_logits(model, inputs, state.condition, state.negative_condition, scales[step])
-            finite &= logits.isfinite().all()  # read once, at the end: reading it here would wait for the device
+            # One sum tells, and is read at the end: reading it here would wait for the device.
+            finite &= logits.sum(dtype=torch.float32).isfinite()
             state.image_token_ids, state.filled_image_token_ids = scheduler.step(
                 logits, timestep, state.image_token_ids, num_masked, positions, generator, return_dict=False
             )

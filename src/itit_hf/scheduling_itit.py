@@ -39,23 +39,23 @@ def _sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 
 
-def sample_categorical(logits: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+def sample_categorical(probs: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     """Draw one class per row by the inverse of the distribution function: one uniform number, one cumulative sum.
 
     Exact in law, and about 15 times cheaper than `torch.multinomial` or Gumbel-argmax over 8192 codes on a CPU.
 
     Args:
-        logits (`torch.FloatTensor` of shape `(..., num_classes)`)
+        probs (`torch.FloatTensor` of shape `(..., num_classes)`): In float32, up to a factor of each row.
         uniform (`torch.FloatTensor` of shape `(...)`): Noise in [0, 1).
 
     Returns:
         `torch.LongTensor` of shape `(...)`.
     """
-    cumulative = logits.float().softmax(dim=-1).cumsum(dim=-1)  # (..., num_classes)
+    cumulative = probs.cumsum(dim=-1)  # (..., num_classes)
     # Scaling by the last value makes the end of the table 1 up to rounding; `right` skips classes of probability 0.
     threshold = (uniform * cumulative[..., -1]).unsqueeze(-1)
     drawn = torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
-    return drawn.clamp(max=logits.size(-1) - 1)
+    return drawn.clamp(max=probs.size(-1) - 1)
 
 
 def _radical_inverse(index: int, base: int) -> tuple[int, int]:
@@ -326,8 +326,9 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
             positions = torch.arange(num_tokens, device=sample.device).expand(batch_size, -1)
         # Noise is drawn for every token, hidden or not: a sample's noise then depends on nothing but its generator.
         noise = rand(batch_size, (2, num_tokens), generator, sample.device)
-        drawn = sample_categorical(model_output, noise[:, 0].gather(1, positions))  # (batch_size, num_positions)
-        log_prob = model_output.float().log_softmax(dim=-1).gather(-1, drawn[..., None])[..., 0]
+        probs = model_output.float().softmax(dim=-1)  # (batch_size, num_positions, codebook_size)
+        drawn = sample_categorical(probs, noise[:, 0].gather(1, positions))  # (batch_size, num_positions)
+        log_prob = probs.gather(-1, drawn[..., None])[..., 0].clamp(min=torch.finfo(probs.dtype).tiny).log()
         confidence = self._confidence(log_prob, noise[:, 1], positions, sample, step)  # (batch_size, num_tokens)
 
         hidden = sample == self.config.mask_token_id

@@ -98,14 +98,14 @@ def grid(options: Namespace) -> list[Setting]:
 
 def draw(pipe: ITITPipeline, prompts: list[str], setting: Setting, options: Namespace) -> tuple[list, int]:
     """Pictures of prompts, and how often the network looked at each on the way."""
-    pictures, calls = [], 0
+    pictures, looks = [], 0
 
-    def count(module, inputs):
-        nonlocal calls
-        calls += 1
+    def count(module, args, kwargs):
+        nonlocal looks
+        looks += len(kwargs["image_token_ids"])  # of one call or two: small passes of guidance go side by side
 
-    scheduler, batches = setting.scheduler(pipe.model.config.mask_token_id), 0
-    hook = pipe.model.register_forward_pre_hook(count)
+    scheduler = setting.scheduler(pipe.model.config.mask_token_id)
+    hook = pipe.model.register_forward_pre_hook(count, with_kwargs=True)
     try:
         for start in range(0, len(prompts), options.batch_size):
             batch = prompts[start : start + options.batch_size]
@@ -119,10 +119,9 @@ def draw(pipe: ITITPipeline, prompts: list[str], setting: Setting, options: Name
             )
             pixel_values = decode_image_token_ids(pipe.image_tokenizer, ids)  # (B, 3, H, W)
             pictures += pipe.image_processor.postprocess(pixel_values, output_type="pil")
-            batches += 1
     finally:
         hook.remove()
-    return pictures, calls // batches
+    return pictures, looks // len(prompts)
 
 
 @torch.no_grad()

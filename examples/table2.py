@@ -69,6 +69,7 @@ def train(row: int, seed: int, pairs: int | None, steps: int, folder: Path, star
         return
     command = [sys.executable, str(ROOT / "examples" / "train_itit.py"), "--config", str(recipe(row))]
     command += ["--seed", str(seed), "--max_steps", str(steps), "--output_dir", str(folder)]
+    command += ["--eval_split", "validation"]  # its losses are columns of the table
     command += ["--resume_from_checkpoint"]  # from its last checkpoint, if it was interrupted
     if pairs is not None:
         command += ["--paired_split", f"paired[:{pairs}]"]

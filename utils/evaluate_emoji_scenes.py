@@ -31,7 +31,7 @@ from diffusers.utils import make_image_grid
 from tqdm.auto import tqdm
 
 from itit_hf import ITITPipeline, decode_image_token_ids
-from itit_hf.data import load_rows
+from itit_hf.data import add_image_token_ids, load_rows
 from itit_hf.emoji_scenes.build import load_config
 from itit_hf.emoji_scenes.evaluation import caption_accuracy, confidence_interval, copied_shares, prompt_accuracy
 from itit_hf.emoji_scenes.recogniser import SceneRecogniser
@@ -150,7 +150,8 @@ def main(arguments: list[str] | None = None) -> dict:
     language = load_config(options.dataset).language
     trained_on = None
     if options.copies_of:
-        trained_on = tokens_of(pipe, list(load_rows(options.dataset, options.copies_of)["image"]))
+        rows = add_image_token_ids(load_rows(options.dataset, options.copies_of), pipe.processor)
+        trained_on = torch.tensor(rows["image_token_ids"][:])  # (T, K)
     results = {}
     for split in options.splits:
         rows = load_rows(options.dataset, split)

@@ -44,6 +44,7 @@ def test_all_rows_of_a_seed_start_from_the_same_weights(commands, tmp_path):
     start, row3, _, row14, _ = commands
     assert "row03.yaml" in value(start, "--config") and value(start, "--max_steps") == "1200"
     assert "row14.yaml" in value(row14, "--config") and value(row14, "--max_steps") == "1800"
+    assert value(row14, "--eval_split") == "validation"
     weights = str(tmp_path / "start-row03-seed5" / "pipeline" / "model")
     assert value(row3, "--model_name_or_path") == value(row14, "--model_name_or_path") == weights
     assert {value(command, "--seed") for command in (start, row3, row14)} == {"5"}

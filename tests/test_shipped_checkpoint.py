@@ -61,6 +61,8 @@ ROWS_OF_ONE = {
 }
 METRICS = json.loads(card_file("emoji-scenes-64-metrics.json"))["figures"]
 TABLE2 = json.loads(card_file("table2.json"))["runs"]
+TWO_PERCENT = json.loads(card_file("two_percent.json"))["runs"]
+TABLE2_COLUMNS = ("captions", "captions, held out", "drawn", "drawn, held out")
 METRIC_ROWS = {
     "CIDEr-D (COCO tools: the same)": "cider_d",
     "BLEU-4": "bleu_4",
@@ -133,10 +135,19 @@ def test_the_card_says_what_the_cycles_are_worth(row, title):
     runs = [run for run in TABLE2 if run["row"] == row]
     assert [run["seed"] for run in runs] == [0, 1, 2]
     cells = []
-    for column in ("captions", "captions, held out", "drawn", "drawn, held out"):
+    for column in TABLE2_COLUMNS:
         found = [run["figures"][column] for run in runs]
         cells.append(f"{sum(found) / len(found):.3f} ({min(found):.3f} to {max(found):.3f})")
     assert f"| {title} | {' | '.join(cells)} |" in CARD
+
+
+def test_the_card_says_what_two_percent_of_the_captions_are_worth():
+    every, few = ([run["figures"][column] for column in TABLE2_COLUMNS] for run in TWO_PERCENT)
+    assert [run["pairs"] for run in TWO_PERCENT] == [80_000, 1_600]
+    shares = [few_share / share for few_share, share in zip(few, every, strict=True)]
+    assert f"| all 80,000 as pairs, no cycle | {' | '.join(f'{share:.3f}' for share in every)} |" in CARD
+    assert f"| 2% as pairs, full cycles | {' | '.join(f'{share:.3f}' for share in few)} |" in CARD
+    assert f"| 2% / all | {' | '.join(f'{share:.2f}' for share in shares)} |" in CARD
 
 
 EVALUATED = [(EVALUATION, split, "drawn_both") for split in SPLITS]

@@ -360,7 +360,7 @@ def parse(arguments: list[str] | None) -> Namespace:
     )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--warmup", type=int, default=0, help="Rounds that are not timed; 2 or more when compiling.")
+    parser.add_argument("--warmup", type=int, default=1, help="Rounds that are not timed; 2 or more when compiling.")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", help="Where to write every round.")
     parser.add_argument("--check", help="Goals file.")

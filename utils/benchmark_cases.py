@@ -122,7 +122,7 @@ def generate_cases(options: Namespace, batch_size: int) -> list[Case]:
 
 
 def _tiny_cases(options: Namespace, batch_size: int) -> list[Case]:
-    """Pictures of the tiny preset, by a prompt of four tokens: here calls of operations weigh much."""
+    """Pictures of the tiny preset, by prompts of four tokens: operations so small that their calls weigh much."""
     model = build_model(Namespace(**vars(options) | {"preset": "tiny"}), options.compile)
     work = Workload(model.config, batch_size, 4, 1, STEPS, GUIDANCE_SCALE)
     run = _drawing(model, work, random_texts(model, batch_size, 4, 1), "half")

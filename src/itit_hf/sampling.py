@@ -14,7 +14,7 @@ GUIDANCE_SCHEDULES = ("constant", "linear")
 CALL_PRESETS = {
     "paper": {"num_inference_steps": 24, "guidance_scale": 3.0, "guidance_schedule": "constant"},  # section 3.3
 }
-# Both passes of guidance are one call of the model while that is faster, as measured in docs/performance.md.
+# Both passes of guidance are one call of the model while that is faster on a CPU (docs/performance.md).
 MAX_POSITIONS_OF_ONE_CALL = 768  # image positions of both passes; larger ones gain nothing from each other
 MAX_PADDING_OF_ONE_CALL = 0.05  # of all positions: what the shorter text costs in vain
 

@@ -4,9 +4,11 @@ r"""Table 2 and Figure 5 at small scale: what each objective, and unpaired data,
 
     python examples/table2.py --rows 3 7 10 14 --seeds 0 1 2
     python examples/table2.py --rows 3 14 --pairs 20000 2000 1000 400 200 60 --output_dir out/figure5
+    python examples/table2.py --rows 3 14 --go_on_from out/table2 --output_dir out/longer -- --data_seed 1
 
 Every row of Table 2 is a recipe of examples/recipes/table2. Of each seed, all rows start from the same weights, which
-were trained on the pairs alone (row 3) for `--start_steps`, and take `--steps` more. Each run is judged on scenes that
+were trained on the pairs alone (row 3) for `--start_steps`, and take `--steps` more; with `--go_on_from`, each row
+from the weights of its own run in that folder. Each run is judged on scenes that
 no stream holds (utils/evaluate_emoji_scenes.py), and its losses on unseen pairs are kept. What is finished is not run
 again: interrupted, the same command goes on. All runs, and mean and range over the seeds, go into `results.json`,
 `table.md` and `figure.png` of the output folder.
@@ -101,7 +103,9 @@ def run_all(options: Namespace) -> list[dict]:
     wanted = [(row, seed, pairs) for seed in options.seeds for pairs in options.pairs for row in options.rows]
     for row, seed, pairs in tqdm(wanted, desc="runs"):
         start = None
-        if options.start_steps:
+        if options.go_on_from:
+            start = Path(options.go_on_from).resolve() / run_name(row, seed, pairs)
+        elif options.start_steps:
             start = folder / f"start-{run_name(START_ROW, seed, pairs)}"
             train(START_ROW, seed, pairs, options.start_steps, start, None, options)
         at = folder / run_name(row, seed, pairs)
@@ -188,12 +192,28 @@ def parse(arguments: list[str] | None) -> Namespace:
         "--start_steps", type=int, default=1200, help="On the pairs alone; 0: all rows from new weights."
     )
     parser.add_argument("--steps", type=int, default=1800, help="Of each row.")
+    parser.add_argument("--go_on_from", help="Folder of an earlier table, whose runs are trained on; no other start.")
     parser.add_argument("--dataset", default="data/emoji-scenes-64-noto", help="Scenes that the runs are judged on.")
     parser.add_argument("--num_scenes", type=int, default=300, help="Of each split.")
     parser.add_argument("--output_dir", default="out/table2")
     options = parser.parse_args(arguments[:cut])
     options.train_arguments = arguments[cut + 1 :]
+    check_earlier_runs(options)
     return options
+
+
+def check_earlier_runs(options: Namespace):
+    """Before hours of training: what is to be trained on must be there.
+
+    Raises:
+        ValueError: If `--go_on_from` lacks the finished run of a row, seed and number of pairs.
+    """
+    if options.go_on_from is None:
+        return
+    names = [run_name(row, seed, n) for row in options.rows for seed in options.seeds for n in options.pairs]
+    missing = [each for each in names if not Path(options.go_on_from, each, "pipeline", "model_index.json").is_file()]
+    if missing:
+        raise ValueError(f"`--go_on_from` must hold the finished runs {names}, {options.go_on_from} lacks {missing}")
 
 
 def main(arguments: list[str] | None = None) -> str:

@@ -18,7 +18,7 @@ from PIL import Image
 
 import evaluate_emoji_scenes
 import train_recogniser
-from itit_hf.emoji_scenes.evaluation import confidence_interval, prompt_accuracy
+from itit_hf.emoji_scenes.evaluation import confidence_interval, prompt_accuracy, with_objects
 from itit_hf.emoji_scenes.grammar import captions
 from itit_hf.emoji_scenes.kinds import COLOURS, KINDS
 from itit_hf.emoji_scenes.recogniser import SceneReading, SceneRecogniser, SeenObject, SeenScene, cell_boxes
@@ -372,8 +372,9 @@ class PerfectPipeline:
     def caption(self, images, num_beams, max_new_tokens):
         return [self.words[image.tobytes()] for image in images]
 
-    def __call__(self, prompts, num_inference_steps, guidance_scale, temperature, generator):
+    def __call__(self, prompts, generator, num_images_per_prompt, return_best, **options):
         self.seeds = [each.initial_seed() for each in generator]
+        assert return_best == 1 and len(generator) == len(prompts) * num_images_per_prompt
         return Namespace(images=[self.drawing[prompt] for prompt in prompts])
 
 
@@ -407,6 +408,7 @@ def test_a_split_is_judged_in_both_directions(monkeypatch):
         max_new_tokens=9,
         num_inference_steps=2,
         guidance_scale=1.0,
+        num_images_per_prompt=1,
         temperature=None,
         sheet=None,
     )
@@ -416,6 +418,9 @@ def test_a_split_is_judged_in_both_directions(monkeypatch):
     assert set(shares.values()) == {1.0}
     assert scenes == {"prompts": prompts, "drawn_right": [True] * 3, "said": prompts}
     assert perfect.seeds == [9]  # scene 2 from seed 7 + 2, though it stands in the second batch
+    options.num_images_per_prompt = 2
+    evaluate_emoji_scenes.evaluate_split(perfect, ReadsThese(), rows, options)
+    assert perfect.seeds == [9, 1_000_009]
 
     drawing["a red bus"] = stored[1]  # draws a blue car for it
     shares, scenes = evaluate_emoji_scenes.evaluate_split(PerfectPipeline(drawing, words), ReadsThese(), rows, options)
@@ -443,8 +448,8 @@ def test_scenes_of_two_things_alone_can_be_judged():
     bus, car = (SceneObject(kind, "red", "noto", (8, 8, 24, 24)) for kind in ("bus", "car"))
     two = Scene(64, "night", (bus, replace(car, box=(40, 8, 24, 24))), "left of", 0, 0).to_json()
     rows = rows.map(lambda row, i: {"scene": two if i == 1 else row["scene"]}, with_indices=True)
-    assert evaluate_emoji_scenes.with_objects(rows, 2)["scene"] == [two]
-    assert evaluate_emoji_scenes.with_objects(rows, 1)["scene"] == [rows["scene"][0], rows["scene"][2]]
+    assert with_objects(rows, 2)["scene"] == [two]
+    assert with_objects(rows, 1)["scene"] == [rows["scene"][0], rows["scene"][2]]
 
 
 def test_reconstructions_are_pictures_of_the_size_given():

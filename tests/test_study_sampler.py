@@ -38,8 +38,8 @@ def options_of(path, *more):
 def result(both, calls, **changes):
     setting = {"decoding_order": "random", "masking_schedule": "cosine", "temperature": None}
     setting |= {"num_inference_steps": 4, "guidance": "linear"} | changes
-    shares = {"kind": both, "colour": 1.0, "both": both}
-    return {"setting": setting, "shares": shares, "intervals": {"both": (0.1, 0.9)}, "model_calls": calls}
+    shares = {"kind": both, "colour": 1.0, "both": both, "true": both}
+    return {"setting": setting, "shares": shares, "intervals": {"true": (0.1, 0.9)}, "model_calls": calls}
 
 
 def test_an_order_without_temperature_is_measured_once(tmp_path):
@@ -109,8 +109,9 @@ def test_the_table_has_the_best_first_and_of_equals_the_cheapest(tmp_path):
     results = {"a": result(0.5, 7), "b": result(0.75, 48, **paper), "c": result(0.5, 4, guidance="none")}
     study = {"conditions": vars(options_of(tmp_path)), "results": results}
     rows = table(study).splitlines()[-3:]
+    half, three_quarters = (f"{each} | 1.000 | {each} | {each} (0.100 to 0.900) |" for each in ("0.500", "0.750"))
     assert rows == [
-        "| confidence (paper) | cosine | 32.0 | 24 | constant | 48 | 1.00 | 0.750 | 1.000 | 0.750 (0.100 to 0.900) |",
-        "| random | cosine | - | 4 | none | 4 | 0.08 | 0.500 | 1.000 | 0.500 (0.100 to 0.900) |",
-        "| random | cosine | - | 4 | linear | 7 | 0.15 | 0.500 | 1.000 | 0.500 (0.100 to 0.900) |",
+        f"| confidence (paper) | cosine | 32.0 | 24 | constant | 48 | 1.00 | {three_quarters}",
+        f"| random | cosine | - | 4 | none | 4 | 0.08 | {half}",
+        f"| random | cosine | - | 4 | linear | 7 | 0.15 | {half}",
     ]

@@ -28,6 +28,11 @@ def test_the_losses_defaults_are_the_papers(tmp_path):
     assert settings.seed == 7
 
 
+def test_a_seed_of_the_data_may_be_zero(tmp_path):
+    seeds = [ITITTrainingArguments(str(tmp_path), use_cpu=True, seed=7, data_seed=each) for each in (None, 0, 3)]
+    assert [each.seed_of_data for each in seeds] == [7, 0, 3]
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [

@@ -16,6 +16,8 @@ For each split, with 95% intervals, in the language of the dataset:
   by token, from one picture of it, and `drawn_true_and_new`, how many are true and no such copy. From few pictures a
   model learns them by heart, and repeats them when it is asked.
 
+With `--num_images_per_prompt 4` four are drawn, and judged is the one given which the model itself finds the prompt
+most likely (`ITITPipeline(..., return_best=1)`); neither recogniser nor true picture has a part in the choice.
 With `--sheet` the first hundred drawings of the last split stand in a picture, in the order of its scenes.
 With `--unlike` only the scenes with a thing that no scene of that split shows in its colour: what the pairs lack.
 With `--num_objects 2` only the scenes of two things, whose plain captions also say how the two stand: `drawn_true`.
@@ -33,11 +35,19 @@ from tqdm.auto import tqdm
 from itit_hf import ITITPipeline, decode_image_token_ids
 from itit_hf.data import add_image_token_ids, load_rows
 from itit_hf.emoji_scenes.build import load_config
-from itit_hf.emoji_scenes.evaluation import caption_accuracy, confidence_interval, copied_shares, prompt_accuracy
+from itit_hf.emoji_scenes.evaluation import (
+    caption_accuracy,
+    confidence_interval,
+    copied_shares,
+    prompt_accuracy,
+    with_objects,
+)
 from itit_hf.emoji_scenes.recogniser import SceneRecogniser
 from itit_hf.emoji_scenes.scenes import Scene
 
 logger = logging.getLogger(__name__)
+
+BETWEEN_DRAWINGS = 1_000_000  # seeds from one drawing of a prompt to its next: more than a split has scenes
 
 
 @torch.no_grad()
@@ -54,6 +64,22 @@ def reconstruct(pipe: ITITPipeline, pictures: list) -> list:
     return pipe.image_processor.postprocess(pixel_values, output_type="pil")
 
 
+def draw(pipe: ITITPipeline, prompts: list[str], seed: int, options) -> list:
+    """A picture of each prompt. Drawing j of prompt i is drawn from a generator of its own, whatever the batch size;
+    of several the model itself chooses."""
+    drawings = range(options.num_images_per_prompt)
+    seeds = [seed + i + j * BETWEEN_DRAWINGS for i in range(len(prompts)) for j in drawings]
+    return pipe(
+        prompts,
+        num_inference_steps=options.num_inference_steps,
+        guidance_scale=options.guidance_scale,
+        temperature=options.temperature,
+        num_images_per_prompt=options.num_images_per_prompt,
+        return_best=1,
+        generator=[torch.Generator().manual_seed(each) for each in seeds],
+    ).images
+
+
 def evaluate_split(
     pipe: ITITPipeline,
     recogniser: SceneRecogniser,
@@ -63,22 +89,15 @@ def evaluate_split(
     language: str = "en",
 ) -> tuple[dict[str, float], dict[str, list]]:
     """All shares of one split, and of copies if the tokens of the pictures trained on are given; and what was said and
-    drawn of each scene. Scene i is drawn from a generator of its own, whatever the batch size."""
+    drawn of each scene."""
     prompts, scenes = [texts[0] for texts in rows["text"]], [Scene.from_json(text) for text in rows["scene"]]
     pictures, drawn, reconstructed, said, redescribed = [], [], [], [], []
     for start in tqdm(range(0, len(rows), options.batch_size), desc="scenes"):
         batch = list(rows[start : start + options.batch_size]["image"])
-        seeds = range(options.seed + start, options.seed + start + len(batch))
         pictures += batch
         reconstructed += reconstruct(pipe, batch)
         said += pipe.caption(batch, num_beams=options.num_beams, max_new_tokens=options.max_new_tokens)
-        drawn += pipe(
-            prompts[start : start + len(batch)],
-            num_inference_steps=options.num_inference_steps,
-            guidance_scale=options.guidance_scale,
-            temperature=options.temperature,
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-        ).images
+        drawn += draw(pipe, prompts[start : start + len(batch)], options.seed + start, options)
         redescribed += pipe.caption(drawn[start:], num_beams=options.num_beams, max_new_tokens=options.max_new_tokens)
     if options.sheet:
         shown = drawn[: min(len(drawn), 100) // 10 * 10]
@@ -108,13 +127,6 @@ def unlike(rows, others):
     return rows.select([i for i, scene in enumerate(rows["scene"]) if things(scene) - shown])
 
 
-def with_objects(rows, num_objects: int):
-    """Rows whose scene has so many things."""
-    return rows.select(
-        [i for i, scene in enumerate(rows["scene"]) if len(Scene.from_json(scene).objects) == num_objects]
-    )
-
-
 def evaluate_copies(image_token_ids: torch.Tensor, right: list[bool], trained_on: torch.Tensor) -> dict[str, float]:
     """Shares of drawings that are copies of the pictures trained on, and of those that are right and no copies."""
     copied = (copied_shares(image_token_ids, trained_on) > 0.5).tolist()
@@ -134,6 +146,9 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--max_new_tokens", type=int, default=24, help="Tokens of a caption at most.")
     parser.add_argument("--num_inference_steps", type=int, default=12, help="Decoding steps.")
     parser.add_argument("--guidance_scale", type=float, default=3.0, help="1 + tau.")
+    parser.add_argument(
+        "--num_images_per_prompt", type=int, default=1, help="Drawn of a prompt; judged is the model's own choice."
+    )
     parser.add_argument("--temperature", type=float, help="Of the order of decoding; the scheduler's by default.")
     parser.add_argument("--seed", type=int, default=0, help="Scene i is drawn from this seed plus i.")
     parser.add_argument("--batch_size", type=int, default=50, help="Scenes at a time.")

@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 
 from itit_hf import ITITPipeline, ITITScheduler, TextCondition, decode_image_token_ids, decode_image_tokens
 from itit_hf.data import load_rows
-from itit_hf.emoji_scenes.evaluation import confidence_interval, prompt_accuracy
+from itit_hf.emoji_scenes.evaluation import confidence_interval, prompt_accuracy, with_objects
 from itit_hf.emoji_scenes.recogniser import SceneRecogniser
 from itit_hf.sampling import CALL_PRESETS
 from itit_hf.scheduling_itit import PRESETS
@@ -37,9 +37,10 @@ logger = logging.getLogger(__name__)
 
 GUIDANCES = ("none", "constant", "linear", "interval")
 WITHOUT_TEMPERATURE = ("random", "halton")
-SHARES = ("kind", "colour", "both")
+SHARES = ("kind", "colour", "both", "true")
 # What the figures depend on besides the setting; files of other values are never added to.
-CONDITIONS = ("model", "dataset", "split", "num_scenes", "recogniser", "seed", "guidance_scale", "guidance_interval")
+SCENES = ("dataset", "split", "num_scenes", "num_objects")
+CONDITIONS = ("model", *SCENES, "recogniser", "seed", "guidance_scale", "guidance_interval")
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def paper_calls() -> int:
 
 
 def table(study: dict) -> str:
-    """Markdown: one row per setting, the most pictures right in kind and colour first, of equals the cheapest."""
+    """Markdown: one row per setting, the most pictures as asked for first, of equals the cheapest."""
     conditions = ", ".join(f"{name} {study['conditions'][name]}" for name in CONDITIONS)
     head = ["order", "schedule", "temperature", "steps", "guidance", "model calls", "cost, paper = 1", *SHARES]
     lines = [
@@ -156,11 +157,11 @@ def table(study: dict) -> str:
         "|---" * len(head) + "|",
     ]
     results = study["results"].values()
-    for result in sorted(results, key=lambda each: (-each["shares"]["both"], each["model_calls"])):
+    for result in sorted(results, key=lambda each: (-each["shares"]["true"], each["model_calls"])):
         setting = [("-" if value is None else f"{value}") for value in result["setting"].values()]
         if Setting(**result["setting"]) == paper_setting():
             setting[0] += " (paper)"
-        calls, (low, high) = result["model_calls"], result["intervals"]["both"]
+        calls, (low, high) = result["model_calls"], result["intervals"]["true"]
         shares = [f"{result['shares'][name]:.3f}" for name in SHARES]
         cells = [
             *setting,
@@ -218,6 +219,7 @@ def parse(arguments: list[str] | None = None) -> Namespace:
     parser.add_argument("--dataset", default="data/emoji-scenes-64", help="Dataset folder.")
     parser.add_argument("--split", default="validation", help="Split whose plain captions are drawn.")
     parser.add_argument("--num_scenes", type=int, default=300, help="The first so many of the split.")
+    parser.add_argument("--num_objects", type=int, choices=(1, 2), help="Only scenes of so many things.")
     parser.add_argument("--recogniser", default="checkpoints/emoji-scenes-recogniser", help="Folder or Hub id.")
     parser.add_argument("--orders", nargs="+", default=["confidence", "random", "halton", "remasking"])
     parser.add_argument("--masking_schedules", nargs="+", default=["cosine"])
@@ -241,6 +243,8 @@ def main(arguments: list[str] | None = None) -> dict:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     pipe = ITITPipeline.from_pretrained(options.model).to(options.device)
     rows = load_rows(options.dataset, options.split)
+    if options.num_objects:
+        rows = with_objects(rows, options.num_objects)
     options.num_scenes = min(options.num_scenes, len(rows))
     prompts = [texts[0] for texts in rows["text"][: options.num_scenes]]
     recogniser = SceneRecogniser.from_pretrained(options.recogniser).to(options.device)

@@ -128,7 +128,7 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple = (None, None),
     ):
-        seed, bad = args.data_seed or args.seed, args.bad_images
+        seed, bad = args.seed_of_data, args.bad_images
         self.streams = [Stream(name, rows, seed, bad) for name, rows in train_streams.items()]
         eval_dataset = eval_dataset if eval_dataset is None else undecoded(eval_dataset)
         super().__init__(
@@ -247,7 +247,7 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
         args = self.args
         times = args.gradient_accumulation_steps * args.world_size
         return {
-            "seed": args.data_seed or args.seed,
+            "seed": args.seed_of_data,
             "rows": {stream.name: len(stream) for stream in self.streams},
             "samples": {name: count * times for name, count in self._counts_per_stream.items()},
             "synthesis_replay": args.synthesis_replay,

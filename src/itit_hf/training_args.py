@@ -176,6 +176,11 @@ class ITITTrainingArguments(TrainingArguments):
         if unknown:
             raise ValueError(f"`allow_partial_resume` must name some of {CHECKPOINT_PARTS}, got {unknown}")
 
+    @property
+    def seed_of_data(self) -> int:
+        """Of the order of the samples and the choice of their captions: `data_seed`, or `seed` if none was given."""
+        return self.seed if self.data_seed is None else self.data_seed
+
     def objective_settings(self) -> ObjectiveSettings:
         """The losses' share of these arguments."""
         names = [field.name for field in fields(ObjectiveSettings)]

@@ -57,6 +57,25 @@ def test_what_is_finished_is_not_run_again(commands, tmp_path):
     assert table2.main(arguments) == first and commands == []
 
 
+def test_each_row_goes_on_from_its_own_run_of_an_earlier_table(commands, tmp_path):
+    arguments = ["--rows", "3", "14", "--seeds", "5"]
+    table2.main([*arguments, "--output_dir", str(tmp_path / "first")])
+    commands.clear()
+    longer = ["--go_on_from", str(tmp_path / "first"), "--output_dir", str(tmp_path / "longer")]
+    table2.main([*arguments, *longer])
+    row3, _, row14, _ = commands
+    weights = [str(tmp_path / "first" / f"{row}-seed5" / "pipeline" / "model") for row in ("row03", "row14")]
+    assert [value(row, "--model_name_or_path") for row in (row3, row14)] == weights
+
+
+def test_going_on_from_a_table_that_lacks_a_run_is_refused_before_any_training(commands, tmp_path):
+    table2.main(["--rows", "3", "--seeds", "0", "--output_dir", str(tmp_path)])
+    commands.clear()
+    with pytest.raises(ValueError, match="--go_on_from.*lacks.*row03-seed1"):
+        table2.main(["--rows", "3", "--seeds", "0", "1", "--go_on_from", str(tmp_path), "--output_dir", "unused"])
+    assert commands == []
+
+
 def test_a_number_of_pairs_goes_to_training_and_judge(commands, tmp_path):
     table2.main(["--rows", "14", "--seeds", "0", "--pairs", "60", "--start_steps", "0", "--output_dir", str(tmp_path)])
     training, judge = commands

@@ -89,6 +89,20 @@ def prompt_accuracy(
     return {name: count / len(prompts) for name, count in counts.items()}
 
 
+def with_objects(rows, num_objects: int):
+    """Rows whose scene has so many things.
+
+    Args:
+        rows (`datasets.Dataset`): Of the emoji scenes.
+        num_objects (`int`): How many.
+
+    Returns:
+        `datasets.Dataset`: Those rows, in their order.
+    """
+    counts = [len(Scene.from_json(text).objects) for text in rows["scene"]]
+    return rows.select([i for i, count in enumerate(counts) if count == num_objects])
+
+
 def confidence_interval(share: float, count: int) -> tuple[float, float]:
     """Where the share in an endless sample lies with a confidence of 95% (Wilson, 1927), honest near 0 and 1 too.
 

@@ -77,19 +77,22 @@ class Case:
     times: float = 1.0
 
 
-def build_config(options: Namespace) -> ITITConfig:
-    """The network's configuration: T5-base's width of text, and an end of text that is never said."""
+def build_config(options: Namespace, dropout: float | None = None) -> ITITConfig:
+    """The network's configuration: T5-base's width of text, an end of text that is never said; `dropout` replaces its
+    own."""
     config = ITITConfig.preset(options.preset)
+    if dropout is not None:
+        config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
     if options.preset != "tiny":
         config.text_hidden_size = 768
     config.eos_token_id = config.vocab_size - 2
     return config
 
 
-def build_model(options: Namespace, compiled: str | None = None) -> ITITForPreTraining:
+def build_model(options: Namespace, compiled: str | None = None, dropout: float | None = None) -> ITITForPreTraining:
     """ITIT with random weights, on the device and in the type asked for; `compiled` is a mode of compilation."""
     torch.manual_seed(options.seed)
-    model = ITITForPreTraining(build_config(options)).to(options.device, options.dtype).eval()
+    model = ITITForPreTraining(build_config(options, dropout)).to(options.device, options.dtype).eval()
     if compiled is not None:
         model.compile(mode=compiled)
     return model
@@ -303,7 +306,20 @@ def train_cases(options: Namespace, batch_size: int) -> list[Case]:
         drawn = replace(work, num_inference_steps=steps, guidance_scale=guidance_scale)
         run = training(model, drawn, ("t2i2t",), options)
         cases.append(Case(f"train t2i2t, {name}", run, flops.text_cycle(drawn)))
-    return cases + _trained_peers(options, batch_size)
+    return cases + _train_variants(options, work) + _trained_peers(options, batch_size)
+
+
+def _train_variants(options: Namespace, work: Workload) -> list[Case]:
+    """What dropout costs. aMUSEd has none; and with it, attention on a CPU is none of the fast kernels."""
+    plain = build_model(options, options.compile, dropout=0.0).to(torch.float32).train()
+    eager = build_model(options, options.compile).to(torch.float32).train()
+    eager.set_attn_implementation("eager")
+    paired = ("t2i", "i2t", "i2i")
+    return [
+        Case("train pairs, no dropout", training(plain, work, paired, options), flops.paired_step(work)),
+        Case("train i2t, no dropout", training(plain, work, ("i2t",), options)),
+        Case("train pairs, eager attention", training(eager, work, paired, options), flops.paired_step(work)),
+    ]
 
 
 def batch_of(work: Workload, device: str = "cpu") -> dict[str, torch.Tensor]:
@@ -361,7 +377,10 @@ def _backward(model: torch.nn.Module, loss: Callable[[], torch.Tensor], options:
 def _trained_peers(options: Namespace, batch_size: int) -> list[Case]:
     names = [name for name in AMUSED if name in options.anchors and name != "aMUSEd-256"]
     losses = {name: _amused_loss(name, options, batch_size) for name in names}
-    losses |= {"GIT": _git_loss(options, batch_size)} if "GIT" in options.anchors else {}
+    if "GIT" in options.anchors:
+        losses |= {"GIT": _git_loss(GitConfig(), options, batch_size)}
+        without = GitConfig(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+        losses |= {"GIT, no dropout": _git_loss(without, options, batch_size)}
     cases = []
     for name, (model, loss) in losses.items():
         for text_name, length in TRAINED_TEXTS.items():
@@ -370,9 +389,11 @@ def _trained_peers(options: Namespace, batch_size: int) -> list[Case]:
     return cases
 
 
-def _git_loss(options: Namespace, batch_size: int) -> tuple[torch.nn.Module, Callable[[int], torch.Tensor]]:
+def _git_loss(
+    config: GitConfig, options: Namespace, batch_size: int
+) -> tuple[torch.nn.Module, Callable[[int], torch.Tensor]]:
     """The model, and its loss by the length of a text."""
-    git = GitForCausalLM(GitConfig()).to(options.device).train()
+    git = GitForCausalLM(config).to(options.device).train()
     ids = torch.randint(1000, 30000, (batch_size, max(TRAINED_TEXTS.values())), device=options.device)
     pixels = torch.randn(batch_size, 3, 224, 224, device=options.device)
     return git, lambda length: git(input_ids=ids[:, :length], pixel_values=pixels, labels=ids[:, :length]).loss

@@ -317,7 +317,6 @@ def _train_variants(options: Namespace, work: Workload) -> list[Case]:
     paired = ("t2i", "i2t", "i2i")
     return [
         Case("train pairs, no dropout", training(plain, work, paired, options), flops.paired_step(work)),
-        Case("train i2t, no dropout", training(plain, work, ("i2t",), options)),
         Case("train pairs, eager attention", training(eager, work, paired, options), flops.paired_step(work)),
     ]
 

@@ -102,6 +102,11 @@ def test_figures_of_other_conditions_are_never_mixed(pipe, tmp_path):
     run_study(pipe, AlwaysARedBus(), PROMPTS, options_of(path, "--orders", "halton"))
     with pytest.raises(ValueError, match="'seed': 0"):
         run_study(pipe, AlwaysARedBus(), PROMPTS, options_of(path, "--seed", "1"))
+    study = json.loads(path.read_text())
+    del study["conditions"]["num_objects"]  # a file from before there was this condition
+    path.write_text(json.dumps(study))
+    with pytest.raises(ValueError, match="'num_objects': None"):
+        run_study(pipe, AlwaysARedBus(), PROMPTS, options_of(path, "--orders", "halton"))
 
 
 def test_the_table_has_the_best_first_and_of_equals_the_cheapest(tmp_path):

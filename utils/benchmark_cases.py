@@ -35,6 +35,7 @@ GUIDANCE_SCALE = 3.0
 TEXT_LENGTHS = {"64/64": (64, 64), "trimmed": (16, 1)}  # of the text, and of the one guidance moves away from
 DROPS = {"": "half", ", all dropped": "all"}
 TRAINED_TEXTS = {"": 64, ", trimmed": 16}
+PAIRED = ("t2i", "i2t", "i2i")  # losses of a pair
 ENDED_AFTER = 8  # of the words of a caption
 CAPTION = {"num_beams": 4, "min_new_tokens": 20, "max_new_tokens": 20, "do_sample": False}
 AMUSED = {
@@ -294,12 +295,11 @@ def train_cases(options: Namespace, batch_size: int) -> list[Case]:
     trimmed_config = build_config(options)
     trimmed_config.encoder_drop = "all"
     trimmed = replace(work, config=trimmed_config, text_length=TRAINED_TEXTS[", trimmed"])
-    paired = ("t2i", "i2t", "i2i")
     cases = [
         Case("train t2i", training(model, work, ("t2i",), options)),
         Case("train i2t", training(model, work, ("i2t",), options)),
-        Case("train pairs", training(model, work, paired, options), flops.paired_step(work)),
-        Case("train pairs, trimmed", training(model, trimmed, paired, options), flops.paired_step(trimmed)),
+        Case("train pairs", training(model, work, PAIRED, options), flops.paired_step(work)),
+        Case("train pairs, trimmed", training(model, trimmed, PAIRED, options), flops.paired_step(trimmed)),
         Case("train i2t2i", training(model, work, ("i2t2i",), options), flops.image_cycle(work)),
     ]
     for name, (steps, guidance_scale) in SYNTHESES.items():
@@ -314,10 +314,9 @@ def _train_variants(options: Namespace, work: Workload) -> list[Case]:
     plain = build_model(options, options.compile, dropout=0.0).to(torch.float32).train()
     eager = build_model(options, options.compile).to(torch.float32).train()
     eager.set_attn_implementation("eager")
-    paired = ("t2i", "i2t", "i2i")
     return [
-        Case("train pairs, no dropout", training(plain, work, paired, options), flops.paired_step(work)),
-        Case("train pairs, eager attention", training(eager, work, paired, options), flops.paired_step(work)),
+        Case("train pairs, no dropout", training(plain, work, PAIRED, options), flops.paired_step(work)),
+        Case("train pairs, eager attention", training(eager, work, PAIRED, options), flops.paired_step(work)),
     ]
 
 

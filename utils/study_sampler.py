@@ -39,8 +39,8 @@ GUIDANCES = ("none", "constant", "linear", "interval")
 WITHOUT_TEMPERATURE = ("random", "halton")
 SHARES = ("kind", "colour", "both", "true")
 # What the figures depend on besides the setting; files of other values are never added to.
-SCENES = ("dataset", "split", "num_scenes", "num_objects")
-CONDITIONS = ("model", *SCENES, "recogniser", "seed", "guidance_scale", "guidance_interval")
+CONDITIONS = ("model", "dataset", "split", "num_scenes", "num_objects", "recogniser", "seed")
+CONDITIONS += ("guidance_scale", "guidance_interval")
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,10 @@ def open_study(path: Path, options: Namespace) -> dict:
     if not path.is_file():
         return {"conditions": conditions, "versions": versions, "results": {}}
     study = json.loads(path.read_text(encoding="utf-8"))
-    other = {name: value for name, value in study["conditions"].items() if value != conditions[name]}
+    written = study["conditions"]
+    other = {
+        name: written.get(name) for name in CONDITIONS if name not in written or written[name] != conditions[name]
+    }
     if other:
         raise ValueError(f"`output` {path} holds a study with {other}; name another file")
     return study

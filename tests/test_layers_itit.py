@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from itit_hf import ITITForImageGeneration
+from itit_hf import ITITForCaptioning, ITITForImageGeneration, layers_itit
 from itit_hf.layers_itit import (
+    ITITDropout,
     ITITImageDecoder,
     ITITLayer,
     ITITTextDecoder,
@@ -20,6 +21,55 @@ from .testing_utils import tiny_config
 def test_gather_tokens_takes_rows_of_each_sample():
     hidden = torch.arange(12.0).view(2, 3, 2)
     assert gather_tokens(hidden, torch.tensor([[2, 0], [1, 1]])).tolist() == [[[4, 5], [0, 1]], [[8, 9], [8, 9]]]
+
+
+def test_dropout_keeps_the_share_it_should_and_makes_up_for_the_rest():
+    torch.manual_seed(0)
+    dropped = ITITDropout(0.3)(torch.ones(1000, 999))  # no multiple of the four masks of one random number
+    assert dropped.unique().tolist() == pytest.approx([0.0, 1 / 0.7])
+    assert (dropped == 0).float().mean().item() == pytest.approx(0.3, abs=0.002)  # four standard errors
+    assert dropped.mean().item() == pytest.approx(1.0, abs=0.003)
+
+
+def test_dropout_of_neighbours_is_independent():
+    torch.manual_seed(0)
+    kept = (ITITDropout(0.5)(torch.ones(400_000)) > 0).float()
+    together = [(kept[shift:] * kept[: len(kept) - shift]).mean().item() for shift in (1, 2, 3, 4, 8)]
+    assert together == pytest.approx([0.25] * 5, abs=0.003)
+
+
+def test_dropout_has_the_gradient_of_its_mask_and_follows_torchs_seed():
+    x = torch.ones(50, requires_grad=True)
+    dropout = ITITDropout(0.5)
+    torch.manual_seed(3)
+    first = dropout(x)
+    torch.manual_seed(3)
+    assert torch.equal(dropout(x), first) and not torch.equal(dropout(x), first)
+    first.sum().backward()
+    assert torch.equal(x.grad, first)
+
+
+@pytest.mark.parametrize("probability, dropped", [(0.0, 0), (1.0, 5)])
+def test_dropout_of_none_and_of_all(probability, dropped):
+    assert (ITITDropout(probability)(torch.ones(5)) == 0).sum() == dropped
+
+
+def test_dropout_is_for_training():
+    assert torch.equal(ITITDropout(0.5).eval()(torch.ones(5)), torch.ones(5))
+
+
+def test_training_with_dropout_is_the_same_whichever_attention_is_asked_for():
+    inputs = {
+        "image_token_ids": torch.arange(32).view(2, 16) % 7,
+        "text_embeds": torch.randn(2, 3, tiny_config().text_hidden_size, generator=torch.Generator().manual_seed(1)),
+        "text_attention_mask": torch.tensor([[1, 1, 0], [1, 1, 1]]),
+    }
+    drawn = []
+    for implementation in ("sdpa", "eager"):
+        torch.manual_seed(0)
+        config = tiny_config(attention_probs_dropout_prob=0.5, attn_implementation=implementation)
+        drawn.append(ITITForImageGeneration(config).train()(**inputs).image_logits)
+    torch.testing.assert_close(*drawn)
 
 
 def test_scale_gradient_at_its_ends():
@@ -89,19 +139,37 @@ def test_positions_of_the_small_start_are_as_large_as_what_they_are_added_to():
     assert abs(model.image_decoder.embed_positions.weight.pow(2).mean() - 0.5) < 1e-6
 
 
+@pytest.mark.parametrize("on_amd", [True, False])
 @pytest.mark.parametrize("num_rows", [1, 2, 4, 8, 9])
-def test_a_tall_linear_layer_gives_what_a_linear_layer_gives(num_rows):
-    generator = torch.Generator().manual_seed(0)
-    states, weight = torch.randn(1, num_rows, 6, generator=generator), torch.randn(500, 6, generator=generator)
-    torch.testing.assert_close(tall_linear(states, weight), torch.nn.functional.linear(states, weight))
+def test_a_tall_linear_layer_gives_what_a_linear_layer_gives(num_rows, on_amd, monkeypatch):
+    monkeypatch.setattr(layers_itit, "ON_AMD", on_amd)
+    inputs = tall_inputs(1, num_rows)
+    torch.testing.assert_close(tall_linear(*inputs), torch.nn.functional.linear(*inputs))
 
 
-def test_a_tall_linear_layer_has_the_gradients_of_a_linear_layer():
-    generator = torch.Generator().manual_seed(0)
-    states, weight = torch.randn(2, 2, 6, generator=generator), torch.randn(500, 6, generator=generator)
+def test_a_tall_linear_layer_has_the_gradients_of_a_linear_layer(monkeypatch):
+    monkeypatch.setattr(layers_itit, "ON_AMD", True)
     gradients = []
     for layer in (tall_linear, torch.nn.functional.linear):
-        inputs = [value.clone().requires_grad_() for value in (states, weight)]
+        inputs = [value.requires_grad_() for value in tall_inputs(2, 2)]
         layer(*inputs).square().sum().backward()
         gradients.append([value.grad for value in inputs])
     torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def tall_inputs(batch_size, num_rows):
+    """Hidden states, weight and bias of a layer with 500 outputs."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = (batch_size, num_rows, 6), (500, 6), (500,)
+    return [torch.randn(size, generator=generator) for size in sizes]
+
+
+def test_spare_rows_of_the_vocabulary_are_never_said_and_get_no_gradient():
+    decoder = ITITForCaptioning(tiny_config()).text_decoder
+    num_text_tokens = decoder.config.num_text_tokens
+    logits = decoder.logits(torch.randn(2, 3, decoder.config.decoder_hidden_size))
+    assert logits.size(-1) == decoder.config.vocab_size > num_text_tokens
+    assert logits.isfinite().all() and logits.softmax(dim=-1)[..., num_text_tokens:].sum() == 0
+    logits.log_softmax(dim=-1)[..., :num_text_tokens].sum().backward()
+    assert decoder.embed_tokens.weight.grad[:num_text_tokens].abs().sum(dim=-1).min() > 0
+    assert decoder.embed_tokens.weight.grad[num_text_tokens:].abs().sum() == 0

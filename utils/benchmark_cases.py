@@ -21,7 +21,7 @@ from transformers.generation import LogitsProcessor, LogitsProcessorList
 import flops
 from counting import TableTextEncoder, counted
 from flops import Workload
-from itit_hf import sampling
+from itit_hf import layers_itit, sampling
 from itit_hf.configuration_itit import ITITConfig
 from itit_hf.image_tokenization_itit import PatchVQModel, decode_image_token_ids, encode_images
 from itit_hf.masking import MaskRatio, gumbel
@@ -253,9 +253,9 @@ def caption_cases(options: Namespace, batch_size: int) -> list[Case]:
         Case("caption, a prefix for each beam", lambda: model.generate(image_token_ids=ids, **CAPTION, **plain)),
     ]
     decoder, words = model.text_decoder, torch.randn(4, config.decoder_hidden_size).to(ids.device, options.dtype)
-    head = decoder.embed_tokens.weight[: config.num_text_tokens]
-    cases.append(Case("head, 4 words", torch.no_grad()(lambda: decoder.logits(words)), times=20))
-    cases.append(Case("head, 4 words, plainly", torch.no_grad()(lambda: F.linear(words, head)), times=20))
+    for side, on_amd in {"left": True, "right": False}.items():
+        head = patch.object(layers_itit, "ON_AMD", on_amd)(torch.no_grad()(lambda: decoder.logits(words)))
+        cases.append(Case(f"head, 4 words, weight on the {side}", head, times=20))
     like = {"device": options.device, "dtype": options.dtype}
     pixels = torch.rand(batch_size, 3, 256, 256, **like) * 2 - 1
     tokenizers = {
@@ -310,13 +310,13 @@ def train_cases(options: Namespace, batch_size: int) -> list[Case]:
 
 
 def _train_variants(options: Namespace, work: Workload) -> list[Case]:
-    """What dropout costs. aMUSEd has none; and with it, attention on a CPU is none of the fast kernels."""
-    plain = build_model(options, options.compile, dropout=0.0).to(torch.float32).train()
-    eager = build_model(options, options.compile).to(torch.float32).train()
-    eager.set_attn_implementation("eager")
+    """What dropout costs; aMUSEd has none."""
+    without = build_model(options, options.compile, dropout=0.0).to(torch.float32).train()
+    run = training(build_model(options, options.compile).to(torch.float32).train(), work, PAIRED, options)
+    of_torch = patch.object(layers_itit.ITITDropout, "forward", torch.nn.Dropout.forward)(run)
     return [
-        Case("train pairs, no dropout", training(plain, work, PAIRED, options), flops.paired_step(work)),
-        Case("train pairs, eager attention", training(eager, work, PAIRED, options), flops.paired_step(work)),
+        Case("train pairs, no dropout", training(without, work, PAIRED, options), flops.paired_step(work)),
+        Case("train pairs, torch's dropout", of_torch, flops.paired_step(work)),
     ]
 
 

@@ -141,8 +141,8 @@ def text_decoder(config: ITITConfig, prefix_length: int, text_length: int) -> in
 
 
 def text_head(config: ITITConfig, num_logits: int) -> int:
-    """FLOPs of the head over the words that may be said."""
-    return linear(num_logits, config.decoder_hidden_size, config.num_text_tokens)
+    """FLOPs of the head over the vocabulary, its spare rows too."""
+    return linear(num_logits, config.decoder_hidden_size, config.vocab_size)
 
 
 # FLOPs of whole operations.

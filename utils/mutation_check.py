@@ -41,7 +41,8 @@ FAULTS = (
     # Losses and masks.
     Fault("losses", "loss = token_loss.sum(dim=-1) /", "loss = -token_loss.sum(dim=-1) /",
           "test_losses.py::test_uniform_logits_cost_the_logarithm_of_the_number_of_classes"),
-    Fault("losses", "return _mean_per_sample(token_loss, labels != -100, sample_weights)", "return token_loss.mean()",
+    Fault("losses", "return _mean_per_sample(token_loss.view_as(labels), labels != -100, sample_weights)",
+          "return token_loss.mean()",
           "test_losses.py::test_loss_equals_the_hand_written_reference"),
     Fault("losses", ".masked_fill(~valid, -100)", ".masked_fill(valid, -100)",
           "test_losses.py::test_masked_labels_ignore_the_filling"),

@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Blocks of ITIT's network: attention, the Transformer block, the text decoder and the image decoder (Figure 2)."""
 
+import platform
+from pathlib import Path
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -45,23 +48,35 @@ def gather_tokens(hidden_states: torch.Tensor, positions: torch.Tensor) -> torch
     return hidden_states.gather(1, positions[..., None].expand(-1, -1, hidden_states.size(-1)))
 
 
-def tall_linear(hidden_states: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def _processor() -> str:
+    """What the system calls its processor, the vendor's name in it; empty where it has none to say."""
+    path = Path("/proc/cpuinfo")
+    return path.read_text(encoding="utf-8") if path.exists() else platform.processor()
+
+
+# torch's products there run at half the speed of the memory; known once, as it decides what a graph is made of.
+ON_AMD = "AuthenticAMD" in _processor()
+
+
+def tall_linear(hidden_states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """`F.linear` with a weight of very many rows, of which all are read for a word of each of a few beams.
 
-    On a CPU the product is then bound by how fast the weight is read, and with the weight as its left factor that is
-    up to 2.4 times as fast for 2 to 8 columns (`utils/benchmark.py` times it as part of a caption).
+    On a CPU the product is then bound by how fast the weight is read. With the weight as its left factor and 2 to 8
+    columns that is 2.3 times as fast on an AMD EPYC, and half as fast on an Intel Xeon (`utils/benchmark.py` times
+    both as part of a caption).
 
     Args:
         hidden_states (`torch.FloatTensor` of shape `(..., width)`)
         weight (`torch.FloatTensor` of shape `(num_rows, width)`)
+        bias (`torch.FloatTensor` of shape `(num_rows,)`)
 
     Returns:
         `torch.FloatTensor` of shape `(..., num_rows)`.
     """
     columns = hidden_states.flatten(0, -2)  # (N, W)
-    if hidden_states.device.type != "cpu" or not 1 < len(columns) <= 8:
-        return F.linear(hidden_states, weight)
-    return (weight @ columns.T).T.reshape(*hidden_states.shape[:-1], -1)  # (..., V)
+    if not ON_AMD or hidden_states.device.type != "cpu" or not 1 < len(columns) <= 8:
+        return F.linear(hidden_states, weight, bias)
+    return torch.addmm(bias[:, None], weight, columns.T).T.reshape(*hidden_states.shape[:-1], -1)  # (..., V)
 
 
 def joint_attention_mask(
@@ -138,6 +153,24 @@ def sine_cosine_positions(side: int, width: int) -> torch.Tensor:
     return torch.cat([rows, columns], dim=2).flatten(0, 1)  # (side**2, width)
 
 
+class ITITDropout(nn.Dropout):
+    """`nn.Dropout` whose masks are cheap on a CPU: four of its numbers from each random one.
+
+    torch draws every number of a mask by itself there, which was a sixth of a step of pairs. 16 random bits of each
+    make the probability a multiple of 1/65536. Elsewhere this is torch's own.
+    """
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Numbers of any shape; while training each is 0 with probability `p`, else `1 / (1 - p)` times itself."""
+        if not self.training or self.p in (0, 1) or hidden_states.device.type != "cpu":
+            return super().forward(hidden_states)
+        size = hidden_states.numel()
+        drawn = torch.empty((size + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+        bits = drawn.view(torch.int16)[:size].view(hidden_states.shape)
+        kept = bits.float().ge_(self.p * 2**16 - 2**15).mul_(1 / (1 - self.p))
+        return hidden_states * kept.to(hidden_states.dtype)
+
+
 def eager_attention_forward(
     module: nn.Module,
     query: torch.Tensor,
@@ -145,15 +178,19 @@ def eager_attention_forward(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     scaling: float,
-    dropout: float = 0.0,
     **kwargs,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Plain attention in the form of transformers' attention functions; shapes `(batch_size, heads, length, dim)`."""
+    """Plain attention in the form of transformers' attention functions; shapes `(batch_size, heads, length, dim)`.
+
+    The mask is added, or `True` where a query may look. Dropout is the module's.
+    """
     weights = query @ key.transpose(2, 3) * scaling  # (B, heads, Q, S)
     if attention_mask is not None:
-        weights = weights + attention_mask
+        is_bool = attention_mask.dtype == torch.bool
+        lowest = torch.finfo(weights.dtype).min
+        weights = weights.masked_fill(~attention_mask, lowest) if is_bool else weights + attention_mask
     weights = weights.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
-    weights = F.dropout(weights, p=dropout, training=module.training)
+    weights = module.dropout(weights)
     return (weights @ value).transpose(1, 2).contiguous(), weights
 
 
@@ -171,6 +208,7 @@ class ITITAttention(nn.Module):
         self.k_proj = nn.Linear(hidden_size, hidden_size)
         self.v_proj = nn.Linear(hidden_size, hidden_size)
         self.out_proj = nn.Linear(hidden_size, hidden_size)
+        self.dropout = ITITDropout(config.attention_probs_dropout_prob)
 
     def forward(
         self,
@@ -192,8 +230,11 @@ class ITITAttention(nn.Module):
             layer = past_key_values.layers[self.layer_idx]
             out = attend_behind_prefix(query, key, value, attention_mask, layer, self.scaling)
             return self.out_proj(out.flatten(2)), None  # (B, Q, D)
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
-        dropout = self.config.attention_probs_dropout_prob if self.training else 0.0
+        dropout = self.dropout.p if self.training else 0.0
+        # torch's fast attention for a CPU has no dropout; what it takes instead is slower than the plain form.
+        plainly = dropout > 0 and query.device.type == "cpu" and self.config._attn_implementation == "sdpa"
+        implementation = "eager" if plainly else self.config._attn_implementation
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
         out, weights = attend(self, query, key, value, attention_mask, scaling=self.scaling, dropout=dropout)
         return self.out_proj(out.flatten(2)), weights  # (B, Q, D)
 
@@ -217,7 +258,7 @@ class ITITLayer(GradientCheckpointingLayer):
         self.fc1 = nn.Linear(hidden_size, intermediate_size)
         self.activation = ACT2FN[config.hidden_act]
         self.fc2 = nn.Linear(intermediate_size, hidden_size)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = ITITDropout(config.hidden_dropout_prob)
 
     def forward(
         self,
@@ -249,7 +290,7 @@ class ITITTextDecoder(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, width)
         self.embed_positions = nn.Embedding(config.max_text_length + 1, width)
         self.norm_embeddings = nn.LayerNorm(width, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = ITITDropout(config.hidden_dropout_prob)
         heads, mlp = config.decoder_num_attention_heads, config.decoder_intermediate_size
         depth = config.text_decoder_num_hidden_layers
         self.layers = nn.ModuleList([ITITLayer(config, width, heads, mlp, i, is_causal=True) for i in range(depth)])
@@ -298,11 +339,14 @@ class ITITTextDecoder(nn.Module):
 
     def logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Head tied to the embedding: states of shape `(..., decoder_hidden_size)` -> logits `(..., vocab_size)`, with
-        spare rows at the lowest number."""
-        num_text_tokens = self.config.num_text_tokens
-        logits = tall_linear(hidden_states, self.embed_tokens.weight[:num_text_tokens])
-        spare = self.config.vocab_size - num_text_tokens
-        return F.pad(logits, (0, spare), value=torch.finfo(logits.dtype).min)
+        spare rows so low that they are never said.
+
+        Cutting the spare rows from the weight would cost its gradient a copy of the whole table.
+        """
+        spare = torch.arange(self.config.vocab_size, device=hidden_states.device) >= self.config.num_text_tokens
+        lowest = torch.finfo(hidden_states.dtype).min / 2  # finite also after a logit is added
+        bias = hidden_states.new_zeros(self.config.vocab_size).masked_fill(spare, lowest)
+        return tall_linear(hidden_states, self.embed_tokens.weight, bias)
 
 
 class ITITImageDecoder(nn.Module):

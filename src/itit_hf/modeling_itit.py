@@ -17,6 +17,7 @@ from .hub import ModelHubMixin
 from .image_features_itit import ITITLatentEmbedding
 from .layers_itit import (
     ITITAttention,
+    ITITDropout,
     ITITImageDecoder,
     ITITLayer,
     ITITTextDecoder,
@@ -102,7 +103,7 @@ class ITITModel(ITITPreTrainedModel):
         self.project_text = nn.Linear(config.text_hidden_size, width)
         self.embed_text_positions = nn.Embedding(config.max_text_length, width)
         self.norm_embeddings = nn.LayerNorm(width, eps=config.layer_norm_eps)  # MAGE has it; see docs/experiments.md
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = ITITDropout(config.hidden_dropout_prob)
         heads, mlp = config.num_attention_heads, config.intermediate_size
         self.layers = nn.ModuleList([ITITLayer(config, width, heads, mlp, i) for i in range(config.num_hidden_layers)])
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
@@ -214,9 +215,14 @@ class ITITModel(ITITPreTrainedModel):
         given = image_token_embeds if image_token_ids is None else image_token_ids
         if given.size(1) != self.config.num_image_tokens:
             raise ValueError(f"wanted {self.config.num_image_tokens} image tokens per sample, got {given.size(1)}")
-        embeds = self.embed_image_tokens(image_token_ids) if image_token_embeds is None else image_token_embeds
-        if bool_masked_pos is not None:
-            embeds = torch.where(bool_masked_pos[..., None], self.embed_image_tokens.weight[-1], embeds)
+        if image_token_ids is not None:  # one lookup: the gradient of each part of a table is as large as the table
+            if bool_masked_pos is not None:
+                image_token_ids = image_token_ids.masked_fill(bool_masked_pos, self.config.codebook_size)
+            embeds = self.embed_image_tokens(image_token_ids)
+        else:
+            embeds = image_token_embeds
+            if bool_masked_pos is not None:
+                embeds = torch.where(bool_masked_pos[..., None], self.embed_image_tokens.weight[-1], embeds)
         return embeds + self.embed_image_positions.weight  # (B, K, H)
 
 
@@ -545,10 +551,10 @@ class ITITForPreTraining(ITITForCaptioning):
             )
         features, attended = encoder_hidden_states, None
         if features is None and not (image_token_ids is None and image_latents is None):
-            embeds = None
+            embeds, sees_latents = None, self.model.embed_image_latents is not None or image_latents is not None
             if soft_logits is not None:
                 embeds = self._soft_embeds(image_token_ids, soft_logits, soft_positions, soft_code_gradient)
-            elif input_ids is not None:
+            elif input_ids is not None and sees_latents:
                 embeds = self.model.embed_described(image_token_ids, image_latents)
             image_token_ids = image_token_ids if embeds is None else None
             text, kept = (text_embeds, text_attention_mask), (kept_positions, kept_attention_mask)

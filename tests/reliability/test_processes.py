@@ -110,7 +110,6 @@ def train_and_hash(folder, batch_size, checkpoint=None):
     for module in trainer.model.modules():
         if hasattr(module, "p"):
             module.p = 0.0  # dropout is drawn for a process
-    trainer.model.config.attention_probs_dropout_prob = 0.0
     rows, compute = [], trainer.compute_loss
 
     def compute_and_note(model, inputs, return_outputs=False, num_items_in_batch=None):

@@ -170,7 +170,6 @@ def test_accumulation_is_a_large_batch(tmp_path, figure):
         for module in trainer.model.modules():  # dropout is drawn for a batch, not for a sample
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
-        trainer.model.config.attention_probs_dropout_prob = 0.0
         seen, draw = {}, trainer.objectives._mask
 
         def keep(part, name, ratio, seen=seen, draw=draw):

@@ -2,7 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The protocol of `utils/benchmark.py`, on cases that cost nothing; its goals file speaks of cases that exist."""
 
+import ctypes
 import json
+import platform
+import resource
 from argparse import Namespace
 from pathlib import Path
 
@@ -11,6 +14,8 @@ import torch
 
 import benchmark
 from benchmark_cases import AMUSED, DROPS, SYNTHESES, TEXT_LENGTHS, TRAINED_TEXTS, Case, EndAfter, growth_cases
+
+from .reliability.harness import run_in_child
 
 GOALS = json.loads((Path(benchmark.__file__).parent / "benchmark_goals.json").read_text())
 MEASURED = {
@@ -109,6 +114,26 @@ def test_each_round_times_each_case_and_starts_at_another(monkeypatch):
 
 def test_the_stopwatch_counts_cpu_time():
     assert 0.0 < benchmark.Stopwatch("cpu")(lambda: torch.randn(300, 300) @ torch.randn(300, 300)) < 10.0
+
+
+def first_touches_of_a_second_block() -> int:
+    """Pages of 100 MB that the system gives out anew after as much was freed."""
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.zeros(25_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def touch_before_and_after():
+    ctypes.CDLL(None).mallopt(-4, 2**16)  # M_MMAP_MAX as it was, whatever ran in this process before
+    assert first_touches_of_a_second_block() > 40  # even of 2 MiB each
+    benchmark.keep_memory()
+    assert first_touches_of_a_second_block() < 20
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="memory of another library is not kept")
+def test_memory_that_was_freed_is_kept():
+    assert run_in_child(touch_before_and_after) == 0
 
 
 def test_every_goal_speaks_of_cases_that_exist():

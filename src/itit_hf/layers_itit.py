@@ -54,7 +54,7 @@ def _processor() -> str:
     return path.read_text(encoding="utf-8") if path.exists() else platform.processor()
 
 
-# torch's products there run at half the speed of the memory; known once, as it decides what a graph is made of.
+# There torch multiplies a few rows slowly. Known once, as it decides what a compiled graph is made of.
 ON_AMD = "AuthenticAMD" in _processor()
 
 
@@ -156,8 +156,8 @@ def sine_cosine_positions(side: int, width: int) -> torch.Tensor:
 class ITITDropout(nn.Dropout):
     """`nn.Dropout` whose masks are cheap on a CPU: four of its numbers from each random one.
 
-    torch draws every number of a mask by itself there, which was a sixth of a step of pairs. 16 random bits of each
-    make the probability a multiple of 1/65536. Elsewhere this is torch's own.
+    torch draws every number of a mask by itself there, which was 8% of a step of pairs (docs/experiments.md). With 16
+    random bits for each the probability is a multiple of 1/65536. Elsewhere this is torch's own.
     """
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:

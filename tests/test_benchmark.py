@@ -116,19 +116,20 @@ def test_the_stopwatch_counts_cpu_time():
     assert 0.0 < benchmark.Stopwatch("cpu")(lambda: torch.randn(300, 300) @ torch.randn(300, 300)) < 10.0
 
 
-def first_touches_of_a_second_block() -> int:
-    """Pages of 100 MB that the system gives out anew after as much was freed."""
-    for _ in range(2):
+def first_touches_of_another_block() -> int:
+    """Pages of 400 MB that the system gives out anew after as much was freed."""
+    for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        torch.zeros(25_000_000)
+        torch.zeros(100_000_000)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
 def touch_before_and_after():
     ctypes.CDLL(None).mallopt(-4, 2**16)  # M_MMAP_MAX as it was, whatever ran in this process before
-    assert first_touches_of_a_second_block() > 40  # even of 2 MiB each
+    given_back = first_touches_of_another_block()
+    assert given_back > 100  # even of 2 MiB each
     benchmark.keep_memory()
-    assert first_touches_of_a_second_block() < 20
+    assert first_touches_of_another_block() < given_back / 4  # a few are of Python, after a fork
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="memory of another library is not kept")

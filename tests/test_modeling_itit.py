@@ -297,3 +297,13 @@ def test_several_texts_of_one_image_are_read_as_if_it_came_again(model):
     torch.testing.assert_close(
         together, model(input_ids=ids, image_token_ids=image.repeat_interleave(2, dim=0)).logits
     )
+
+
+def test_a_hidden_token_is_the_row_of_the_mask_whether_ids_or_embeddings_are_given():
+    model = ITITModel(tiny_config()).eval()
+    ids, hidden = torch.arange(16)[None] % 7, (torch.arange(16) % 3 == 0)[None]
+    embeds = model.embed_image_tokens(torch.where(hidden, model.config.mask_token_id, ids))
+    wanted = model(image_token_embeds=embeds).last_hidden_state
+    by_ids = model(image_token_ids=ids, bool_masked_pos=hidden).last_hidden_state
+    by_embeds = model(image_token_embeds=model.embed_image_tokens(ids), bool_masked_pos=hidden).last_hidden_state
+    torch.testing.assert_close([by_ids, by_embeds], [wanted, wanted])

@@ -217,7 +217,7 @@ class ITITModel(ITITPreTrainedModel):
             raise ValueError(f"wanted {self.config.num_image_tokens} image tokens per sample, got {given.size(1)}")
         if image_token_ids is not None:  # one lookup: the gradient of each part of a table is as large as the table
             if bool_masked_pos is not None:
-                image_token_ids = image_token_ids.masked_fill(bool_masked_pos, self.config.codebook_size)
+                image_token_ids = image_token_ids.masked_fill(bool_masked_pos, self.config.mask_token_id)
             embeds = self.embed_image_tokens(image_token_ids)
         else:
             embeds = image_token_embeds

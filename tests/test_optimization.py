@@ -5,8 +5,9 @@ import copy
 import pytest
 import torch
 
+from itit_hf import optimization
 from itit_hf.modeling_itit import ITITForPreTraining
-from itit_hf.optimization import CappedAdafactor, CombinedOptimizer, create_muon
+from itit_hf.optimization import CappedAdafactor, CombinedOptimizer, Muon, create_muon, orthogonalize
 
 from .testing_utils import tiny_config
 
@@ -66,12 +67,61 @@ def test_combined_optimizers_step_as_each_would_alone(model):
     alone = copy.deepcopy(model)
     matrix, vector = alone.model.layers[0].self_attn.q_proj.weight, alone.model.embed_image_tokens.weight
     take_steps(model, create_muon(model, 0.02, 0.1, ADAMW), 2)
-    muon = torch.optim.Muon([matrix], lr=0.02, weight_decay=0.1)
+    muon = Muon([matrix], lr=0.02, weight_decay=0.1)
     adamw = torch.optim.AdamW([vector], lr=1e-3, weight_decay=0.1)
     for optimizer in (muon, adamw):
         take_steps(alone, optimizer, 2)
     torch.testing.assert_close(model.model.layers[0].self_attn.q_proj.weight, matrix)
     torch.testing.assert_close(model.model.embed_image_tokens.weight, vector)
+
+
+def steps_on_a_matrix(optimizer_class, **options):
+    torch.manual_seed(0)
+    matrix = torch.nn.Parameter(torch.randn(24, 16))
+    optimizer = optimizer_class([matrix], lr=0.02, weight_decay=0.1, **options)
+    for _ in range(3):
+        matrix.grad = torch.randn(24, 16)
+        optimizer.step()
+    return matrix, optimizer
+
+
+@pytest.mark.parametrize("options", [{}, {"nesterov": False, "momentum": 0.8}])
+def test_muon_in_bfloat16_is_that_of_torch(monkeypatch, options):
+    monkeypatch.setattr(optimization, "cpu_multiplies_bfloat16", lambda: True)
+    ours, _ = steps_on_a_matrix(Muon, **options)
+    theirs, _ = steps_on_a_matrix(torch.optim.Muon, **options)
+    torch.testing.assert_close(ours, theirs, rtol=0.0, atol=1e-3)  # of updates of 0.02; bfloat16 has 8 bits
+
+
+def test_muon_in_float32_is_that_of_torch_up_to_the_rounding_of_bfloat16(monkeypatch):
+    monkeypatch.setattr(optimization, "cpu_multiplies_bfloat16", lambda: False)
+    (ours, optimizer), (theirs, torchs) = steps_on_a_matrix(Muon), steps_on_a_matrix(torch.optim.Muon)
+    torch.testing.assert_close(ours, theirs, rtol=0.0, atol=2e-3)
+    torch.testing.assert_close(optimizer.state_dict(), torchs.state_dict())  # either continues the other's run
+
+
+@pytest.mark.parametrize("in_hardware, dtype", [(True, torch.bfloat16), (False, torch.float32)])
+def test_muon_multiplies_in_what_the_processor_multiplies(monkeypatch, in_hardware, dtype):
+    dtypes = []
+
+    def spy(*arguments):
+        dtypes.append(arguments[-1])
+        return orthogonalize(*arguments)
+
+    monkeypatch.setattr(optimization, "cpu_multiplies_bfloat16", lambda: in_hardware)
+    monkeypatch.setattr(optimization, "orthogonalize", spy)
+    steps_on_a_matrix(Muon)
+    assert dtypes == [dtype] * 3
+
+
+@pytest.mark.parametrize("shape", [(8, 20), (20, 8), (12, 12)])
+def test_orthogonalized_matrices_keep_their_directions(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    result = orthogonalize(matrix, (3.4445, -4.7750, 2.0315), 5, 1e-7, torch.float32)
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    inner = left.T @ result @ right.T  # diagonal, of the singular values of the result
+    assert torch.allclose(inner, torch.diag(inner.diagonal()), atol=1e-4)
+    assert (inner.diagonal() > 0.3).all() and (inner.diagonal() < 1.4).all()
 
 
 def test_a_schedule_scales_every_rate(model):

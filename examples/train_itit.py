@@ -46,9 +46,10 @@ from itit_hf import (
     PatchVQModel,
 )
 from itit_hf.configuration_itit import padded_vocab_size
-from itit_hf.data import add_image_token_ids, load_rows
+from itit_hf.data import STREAM_COLUMNS, add_image_token_ids, load_rows
 from itit_hf.emoji_scenes.build import ensure_emoji_scenes
 from itit_hf.objectives import OBJECTIVES
+from itit_hf.sources import parse_columns
 from itit_hf.training_args import parse_arguments
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,8 @@ class ScriptArguments:
         text_columns (`list[str]`): The same of the sentences.
         stream_rows (`int`, *optional*): Read only so many rows of each split, one by one, and keep them: for what is
             too large to fetch.
+        bad_captions (`str`): What to do about captions that are none (null, empty, blank, words such as NA): raise, or
+            skip, which leaves them out and counts them.
         frozen_parts (`str`): Pipeline folder or Hub id whose text encoder, tokenizer, image tokenizer and image
             processor are used.
         text_encoder (`str`, *optional*): T5 or mT5 encoder with its tokenizer, in place of the one there.
@@ -100,6 +103,7 @@ class ScriptArguments:
     image_columns: list[str] = field(default_factory=list)
     text_columns: list[str] = field(default_factory=list)
     stream_rows: int | None = None
+    bad_captions: str = "raise"
     frozen_parts: str = "checkpoints/emoji-scenes-64"
     text_encoder: str | None = None
     image_tokenizer: str | None = None
@@ -173,15 +177,6 @@ def create_model(args: ScriptArguments, text_encoder, processor, num_image_token
     return model
 
 
-def columns_of(args: ScriptArguments, stream: str) -> dict[str, str]:
-    """Which columns of a stream's dataset are `image` and `text`."""
-    given = getattr(args, f"{stream}_columns")
-    wrong = [item for item in given if not all(item.partition("="))]
-    if wrong:
-        raise ValueError(f"`--{stream}_columns` must be of the form image=photo, got {wrong}")
-    return dict(item.split("=", 1) for item in given)
-
-
 def load_streams(
     args: ScriptArguments, names: Iterable[str], processor, bad_images: str = "raise"
 ) -> tuple[dict, Dataset | None]:
@@ -202,11 +197,17 @@ def load_streams(
     for name in dict.fromkeys(names):
         if sources[name][0] is None:
             raise ValueError(f"the stream `{name}` needs `--{name}_dataset`")
-        rows = load_rows(*sources[name], columns_of(args, name), args.stream_rows)
+        source, split = sources[name]
+        columns = parse_columns(getattr(args, f"{name}_columns"), f"--{name}_columns")
+        needed = STREAM_COLUMNS[name]
+        rows = load_rows(source, split, columns, args.stream_rows, needed, args.bad_captions)
         streams[name] = rows if name == "text" else add_image_token_ids(rows, processor, bad_images=bad_images)
     if evaluation[1] is None:
         return streams, None
-    return streams, add_image_token_ids(load_rows(*evaluation, columns_of(args, "paired")), processor)
+    source, split = evaluation
+    columns = parse_columns(args.paired_columns, "--paired_columns")
+    pairs = load_rows(source, split, columns, needed=STREAM_COLUMNS["paired"], bad_captions=args.bad_captions)
+    return streams, add_image_token_ids(pairs, processor)
 
 
 def main(arguments: list[str] | None = None):
@@ -235,12 +236,14 @@ def main(arguments: list[str] | None = None):
         scheduler=ITITScheduler(mask_token_id=model.config.mask_token_id, temperature=temperature),
     )
     trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+    folder = os.path.join(training_args.output_dir, "pipeline")
+    trainer.save_pipeline(folder)  # before anything else can fail
     if eval_pairs is not None:
         metrics = trainer.evaluate()
         trainer.save_metrics("eval", metrics)
+        if training_args.should_save:
+            trainer.save_card(folder)
         logger.info(", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if "loss" in name))
-    folder = os.path.join(training_args.output_dir, "pipeline")
-    trainer.save_pipeline(folder)
     trainer.log_samples()
     if training_args.push_to_hub:
         trainer.push_to_hub()

@@ -13,7 +13,7 @@ from datasets import ClassLabel, Dataset, Features, Image, Value
 
 from itit_hf.data import ITITCollator, MixedDataset, Stream, load_rows
 from itit_hf.image_processing_itit import load_image
-from itit_hf.sources import label_captions
+from itit_hf.sources import label_captions, parse_columns
 
 from .hub_server import HubServer
 from .testing_utils import tiny_pipeline
@@ -152,6 +152,27 @@ def test_a_column_that_is_not_there_is_named(tmp_path, columns, message):
     table_of_pictures().to_parquet(tmp_path / "a.parquet")
     with pytest.raises(ValueError, match=message):
         load_rows(str(tmp_path / "a.parquet"), columns=columns)
+
+
+def test_a_column_that_is_needed_and_not_there_is_named_with_those_that_are(tmp_path):
+    table_of_pictures(image="photo").to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"has no column 'image', it has \['photo', 'text'\]: .* image=photo"):
+        load_rows(str(tmp_path / "a.parquet"), needed=("image", "text"))
+    assert len(load_rows(str(tmp_path / "a.parquet"), needed=("text",))) == 3
+
+
+def test_captions_are_looked_at_only_where_they_are_needed(tmp_path):
+    table_of_pictures().map(lambda row: {"text": None}).to_parquet(tmp_path / "a.parquet")
+    assert len(load_rows(str(tmp_path / "a.parquet"), needed=("image",))) == 3
+    with pytest.raises(ValueError, match="`a.parquet`: none of its 3 rows has a caption"):
+        load_rows(str(tmp_path / "a.parquet"))
+
+
+def test_words_of_a_command_line_name_columns():
+    assert parse_columns(["image=photo", "text=a=b"]) == {"image": "photo", "text": "a=b"}
+    for wrong in ("photo", "image=", "=photo", "label=text"):
+        with pytest.raises(ValueError, match=f"`--columns` must be of the form .*'{wrong}'"):
+            parse_columns(["text=alt", wrong], "--columns")
 
 
 def labelled():

@@ -331,6 +331,34 @@ def test_samples_are_drawn_and_the_pipeline_is_saved(tmp_path):
     assert len(ITITPipeline.from_pretrained(tmp_path / "pipeline")("a red bus", num_inference_steps=2).images) == 1
 
 
+def test_the_card_of_a_saved_pipeline_is_written_again_but_never_one_written_by_hand(tmp_path):
+    trainer = make_trainer(tmp_path, objectives=["t2i"])
+    trainer.save_pipeline(str(tmp_path / "pipeline"))
+    card = tmp_path / "pipeline" / "README.md"
+    before = card.read_text()
+    trainer.evaluate()
+    trainer.save_card(str(tmp_path / "pipeline"))
+    assert "eval_loss_t2i" not in before and "held-out" not in before and card.read_text() != before
+    card.write_text("by hand")
+    trainer.save_card(str(tmp_path / "pipeline"))
+    assert card.read_text() == "by hand"
+
+
+def test_captions_of_held_out_pairs_are_looked_at_before_the_first_step(tmp_path):
+    pipe = tiny_pipeline()
+    pairs = add_image_token_ids(tiny_pairs(3), pipe.processor)
+    held_out = pairs.remove_columns("text").add_column("text", ["a bus", None, "a fish"])
+    with pytest.raises(ValueError, match="1 of 3 rows have a caption that is none: row 1"):
+        ITITTrainer(
+            model=pipe.model,
+            args=ITITTrainingArguments(output_dir=str(tmp_path), objectives=["t2i"], report_to=[], use_cpu=True),
+            processing_class=pipe.processor,
+            text_encoder=pipe.text_encoder,
+            train_streams={"paired": pairs},
+            eval_dataset=held_out,
+        )
+
+
 def test_adafactor_takes_both_betas_and_the_weight_decay_from_the_arguments(tmp_path):
     trainer = make_trainer(tmp_path, optim="adafactor", adam_beta1=0.8, adam_beta2=0.9, weight_decay=0.045)
     trainer.create_optimizer()

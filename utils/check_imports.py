@@ -30,6 +30,7 @@ PACKAGE = "itit_hf"
 LAYERS = (
     (
         "auto_classes",
+        "captions",
         "checkpointing",
         "configuration_itit",
         "contrastive",

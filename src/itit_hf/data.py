@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 from transformers.utils import logging
 
+from .captions import captions_of, clean_captions
 from .image_processing_itit import load_image
 from .masking import keyed_integer
 from .sources import first_rows, open_source, with_columns
@@ -38,14 +39,16 @@ class Stream:
     Args:
         name (`str`): `"paired"`, `"image"` or `"text"`.
         rows: A `datasets.Dataset`, or any sequence of dictionaries, with the columns `image` (or `image_token_ids`)
-            and `text` as the stream needs.
+            and `text` as the stream needs. Captions of a `datasets.Dataset` are looked at here, by
+            [`~captions.clean_captions`]; those of other sequences when their row comes.
         seed (`int`): Seed of its shuffles; each epoch has its own.
         bad_images (`str`, *optional*, defaults to `"raise"`):
             What to do about a picture that [`load_image`] refuses: `"raise"`, or `"skip"`, which takes the next row
             whose picture can be read, always the same one, and counts why.
 
     Raises:
-        ValueError: If the name or `bad_images` is unknown, there are no rows or a column is missing.
+        ValueError: If the name or `bad_images` is unknown, there are no rows, a column is missing, or captions are
+            none.
     """
 
     def __init__(self, name: str, rows: Sequence[Mapping], seed: int = 0, bad_images: str = "raise"):
@@ -55,16 +58,17 @@ class Stream:
             raise ValueError(f"the stream `{name}` has no rows")
         if bad_images not in BAD_IMAGE_POLICIES:
             raise ValueError(f"`bad_images` must be one of {BAD_IMAGE_POLICIES}, got {bad_images!r}")
-        self.name, self.rows, self.seed, self.bad_images = name, undecoded(rows), seed, bad_images
-        self._check_columns(getattr(rows, "column_names", None) or list(rows[0]))
+        self._check_columns(name, getattr(rows, "column_names", None) or list(rows[0]))
+        rows = undecoded(rows)
+        if "text" in STREAM_COLUMNS[name] and isinstance(rows, datasets.Dataset):
+            rows = clean_captions(rows, name=f"stream {name}")
+        self.name, self.rows, self.seed, self.bad_images = name, rows, seed, bad_images
         self._epoch, self._order = -1, torch.arange(0)
 
-    def _check_columns(self, columns: Sequence[str]):
-        for column in STREAM_COLUMNS[self.name]:
+    def _check_columns(self, name: str, columns: Sequence[str]):
+        for column in STREAM_COLUMNS[name]:
             if column not in columns and not (column == "image" and "image_token_ids" in columns):
-                raise ValueError(
-                    f"the stream `{self.name}` needs a column `{column}`, its dataset has {list(columns)}"
-                )
+                raise ValueError(f"the stream `{name}` needs a column `{column}`, its dataset has {list(columns)}")
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -92,7 +96,7 @@ class Stream:
             row = self.rows[index]
         sample = {"position": position} | picture
         if "text" in STREAM_COLUMNS[self.name]:
-            captions = [row["text"]] if isinstance(row["text"], str) else row["text"]
+            captions = captions_of(row["text"])
             if not captions:
                 raise ValueError(f"row {index} of the stream `{self.name}` has no caption")
             sample["text"] = captions[keyed_integer(self.seed, f"caption/{self.name}", position) % len(captions)]
@@ -247,11 +251,15 @@ def load_rows(
     split: str | None = None,
     columns: Mapping[str, str] | None = None,
     stream_rows: int | None = None,
+    needed: Sequence[str] | None = None,
+    bad_captions: str = "raise",
 ) -> datasets.Dataset:
     """Open a dataset: a folder, files of one kind, or a Hub id; see [`~sources.open_source`].
 
+    Captions are normalised, and those that are none are named or left out, by [`~captions.clean_captions`].
+
     Args:
-        source (`str`): Folder of pictures with `metadata.jsonl` or `metadata.csv`, or of parquet files; a file or
+        source (`str`): Folder of images with `metadata.jsonl` or `metadata.csv`, or of parquet files; a file or
             pattern that ends in `.tar` (webdataset), `.parquet`, `.jsonl`, `.json`, `.csv` or `.txt`; or a Hub id.
         split (`str`, *optional*): Its split, or a part of it in datasets' words, such as `"train[:500]"`,
             `"train[:2%]"` or `"train[:500]+extra"`; may be left out if there is one only.
@@ -259,17 +267,29 @@ def load_rows(
             `{"text": "caption"}`; of class labels the names become the captions.
         stream_rows (`int`, *optional*): Read only so many rows, one by one, of a whole split that is too large to
             fetch, and keep them.
+        needed (`Sequence[str]`, *optional*): Which of `image` and `text` are used: it is an error if one is missing,
+            and captions are looked at only if they are used. Those that are there, by default.
+        bad_captions (`str`, *optional*, defaults to `"raise"`): What to do about captions that are none: `"raise"`,
+            or `"skip"`, which leaves them out and counts them.
+
+    Returns:
+        `datasets.Dataset`: With `image` (or `image_token_ids`) and `text`, a caption or a list, as far as they are
+        there, and all other columns.
 
     Raises:
-        ValueError: If there is no such split, or several and none was named, or the part holds no row; or a file is
-            broken, by its name and line.
+        ValueError: If there is no such split, or several and none was named, or the part holds no row; a column is
+            missing; captions are none; or a file is broken, by its name and line.
     """
     if stream_rows is not None:
         rows = first_rows(source, split, stream_rows)
     else:
         cache_dir = _cache_of_folder(source) if os.path.isdir(source) else None
         rows = _part(open_source(source, cache_dir), source, split)
-    return with_columns(rows, columns or {}, os.path.basename(source))
+    name = os.path.basename(os.path.normpath(source))
+    rows = with_columns(rows, columns or {}, name, needed or ())
+    if "text" in (rows.column_names if needed is None else needed):
+        rows = clean_captions(rows, bad_captions, name)
+    return rows
 
 
 def _part(found: datasets.DatasetDict, source: str, split: str | None) -> datasets.Dataset:

@@ -16,12 +16,18 @@ from itertools import islice
 from pathlib import Path
 
 import datasets
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from transformers.utils import logging
+
+from .captions import replace_column
 
 logger = logging.get_logger(__name__)
 
 PICTURE_FIELDS = ("jpg", "jpeg", "png", "webp")
+COLUMNS = ("image", "text")
+LIST_OF_TEXTS = datasets.List(datasets.Value("string"))
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
 # Builder of the datasets library by the end of a file's name.
 _BUILDERS = {
@@ -165,31 +171,67 @@ def _undecoded_features(features: datasets.Features) -> datasets.Features:
     return datasets.Features(bare)
 
 
-def with_columns(rows: datasets.Dataset, columns: Mapping[str, str], source: str) -> datasets.Dataset:
+def parse_columns(items: Sequence[str], name: str = "columns") -> dict[str, str]:
+    """Which columns are meant, from the words of a command line.
+
+    Args:
+        items (`Sequence[str]`): Such as `["image=photo", "text=alt"]`.
+        name (`str`, *optional*, defaults to `"columns"`): What the message calls the argument.
+
+    Returns:
+        `dict[str, str]`: Such as `{"image": "photo", "text": "alt"}`, as [`~data.load_rows`] takes it.
+
+    Raises:
+        ValueError: If an item has another form, or names another column than `image` and `text`.
+    """
+    wrong = [item for item in items if not all(item.partition("=")) or item.partition("=")[0] not in COLUMNS]
+    if wrong:
+        raise ValueError(f"`{name}` must be of the form image=photo or text=alt, got {wrong}")
+    return dict(item.split("=", 1) for item in items)
+
+
+def with_columns(
+    rows: datasets.Dataset, columns: Mapping[str, str], source: str, needed: Sequence[str] = ()
+) -> datasets.Dataset:
     """Rows with their columns under the names that streams know. Class labels become captions, their names.
 
     Args:
         rows (`datasets.Dataset`): Any.
         columns (`Mapping[str, str]`): Of `image` and `text`, which column is meant.
         source (`str`): What the message calls the rows.
+        needed (`Sequence[str]`, *optional*): Of `image` and `text`, those that the rows must have; `image_token_ids`
+            stands for `image`.
 
     Raises:
         ValueError: If a name is not of `image` and `text`, or there is no such column.
     """
+    unknown = [name for name in (*columns, *needed) if name not in COLUMNS]
+    if unknown:
+        raise ValueError(f"`columns` and `needed` must be of `image` and `text`, got {unknown[0]!r}")
     for name, column in columns.items():
-        if name not in ("image", "text"):
-            raise ValueError(f"`columns` must map `image` and `text`, got {name!r}")
         if column not in rows.column_names:
             raise ValueError(f"`{source}` has no column {column!r} for {name!r}, it has {rows.column_names}")
         if name != column:
             if name in rows.column_names:
                 rows = rows.remove_columns(name)
             rows = rows.rename_column(column, name)
-    if isinstance(rows.features.get("text"), datasets.ClassLabel):
-        caption = label_captions(rows.features["text"], column="text")
-        features = rows.features | {"text": datasets.List(datasets.Value("string"))}
-        rows = rows.map(caption, features=datasets.Features(features), desc="captions")
+    for name in needed:
+        if name not in rows.column_names and not (name == "image" and "image_token_ids" in rows.column_names):
+            raise ValueError(
+                f"`{source}` has no column {name!r}, it has {rows.column_names}: say which one is meant, such as "
+                f"columns {name}={rows.column_names[0]}"
+            )
+    label = rows.features.get("text")
+    if isinstance(label, datasets.ClassLabel):
+        texts = pa.array([[name.replace("_", " ")] for name in label.names])
+        rows = replace_column(rows, "text", lambda codes: _label_texts(codes, texts), LIST_OF_TEXTS, "labels")
     return rows
+
+
+def _label_texts(codes: pa.Array, texts: pa.Array) -> pa.Array:
+    """Captions of class labels; null for a row without a label, which is -1 or null."""
+    codes = codes.cast(pa.int64())
+    return texts.take(pc.if_else(pc.greater_equal(codes, 0), codes, None))
 
 
 def label_captions(

@@ -25,7 +25,6 @@ from .data import (
     MixedBatchSampler,
     MixedDataset,
     Stream,
-    undecoded,
 )
 from .hub import TrainerHubMixin
 from .image_processing_itit import load_image
@@ -130,7 +129,8 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
     ):
         seed, bad = args.seed_of_data, args.bad_images
         self.streams = [Stream(name, rows, seed, bad) for name, rows in train_streams.items()]
-        eval_dataset = eval_dataset if eval_dataset is None else undecoded(eval_dataset)
+        if eval_dataset is not None:
+            eval_dataset = Stream("paired", eval_dataset, seed, bad).rows  # what is wrong with it is said here
         super().__init__(
             model=model,
             args=args,
@@ -158,6 +158,7 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
         self._counts: Counter[str] = Counter()
         self.skipped_images = torch.zeros(len(BAD_IMAGE_REASONS), dtype=torch.long)
         self._num_images = 0
+        self._cards: dict[str, str] = {}  # written by this trainer, by their paths
         if args.monitoring:
             self.objectives.monitor = self._create_monitor(NUM_SHOWN if args.sample_steps else 0)
         self.ema = None
@@ -438,19 +439,29 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
             if self.args.should_save:
                 pipe.save_pretrained(output_dir)
         if self.args.should_save:
-            self._write_card(output_dir, facts or {})
+            self.save_card(output_dir, facts)
 
-    def _write_card(self, output_dir: str, facts: Mapping):
+    def save_card(self, output_dir: str, facts: Mapping | None = None):
+        """Write the card of a saved pipeline by what is known now, such as the losses of an evaluation that came
+        after. A card that this trainer did not write stays.
+
+        Args:
+            output_dir (`str`): Folder of the pipeline.
+            facts (`Mapping`, *optional*): As for `save_pipeline`.
+        """
         path = os.path.join(output_dir, "README.md")
-        if os.path.exists(path):  # may have been written by hand
-            return
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as file:
+                if file.read() != self._cards.get(path):  # may have been written by hand
+                    return
         rows = {stream.name: len(stream) for stream in self.streams}
         parts = {"model": self.model, "text encoder": self.text_encoder, "image tokenizer": self.image_tokenizer}
         parameters = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
         known = training_facts(self.args, self.state.global_step, self.state.log_history, rows, parameters)
         known["name"] = os.path.basename(os.path.abspath(output_dir))
+        self._cards[path] = model_card(ModelFacts(**(known | dict(facts or {}))))
         with open(path, "w", encoding="utf-8") as file:
-            file.write(model_card(ModelFacts(**(known | dict(facts)))))
+            file.write(self._cards[path])
 
     @torch.no_grad()
     def log_samples(self):

@@ -119,6 +119,18 @@ def test_train_itit_trains_on_a_folder_of_pictures_and_saves_a_pipeline(pipeline
     assert any((tmp_path / "samples").iterdir())
 
 
+def test_train_itit_keeps_its_pipeline_if_the_last_evaluation_fails(
+    pipeline_folder, picture_folder, tmp_path, monkeypatch
+):
+    def fail(trainer):
+        raise RuntimeError("no memory left")
+
+    monkeypatch.setattr("itit_hf.trainer.ITITTrainer.evaluate", fail)
+    with pytest.raises(RuntimeError, match="no memory left"):
+        train(pipeline_folder, picture_folder, tmp_path, "--max_steps", "1", "--eval_split", "train[:4]")
+    assert ITITPipeline.from_pretrained(tmp_path / "pipeline").model.config.codebook_size == 23
+
+
 def test_train_itit_goes_on_from_its_last_checkpoint(pipeline_folder, picture_folder, tmp_path):
     train(pipeline_folder, picture_folder, tmp_path / "whole", "--max_steps", "4")
     # Interrupted after step 2: the schedule is that of the whole run.

@@ -35,6 +35,8 @@ def test_a_vocabulary_is_padded_to_a_multiple_of_64_with_two_rows_to_spare(piece
         ({"num_text_tokens": 32127}, "`num_text_tokens` must be in"),
         ({"encoder_drop": "some"}, "`encoder_drop` must be one of"),
         ({"initializer": "zeros"}, "`initializer` must be one of"),
+        ({"image_decoder_fill": "null"}, "`image_decoder_fill` must be one of"),
+        ({"image_decoder_num_attention_heads": 10}, "must be a multiple of `image_decoder_num_attention_heads`"),
         ({"codebook_size": 0}, "`codebook_size` must be at least 1"),
         ({"hidden_size": "wide"}, "hidden_size"),
     ],

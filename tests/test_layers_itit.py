@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from itit_hf import ITITForCaptioning, ITITForImageGeneration, layers_itit
+from itit_hf import ITITForCaptioning, ITITForImageGeneration, ITITForPreTraining, layers_itit
 from itit_hf.layers_itit import (
     ITITDropout,
     ITITImageDecoder,
@@ -107,10 +107,68 @@ def test_hidden_positions_carry_the_mask_embedding_into_the_image_decoder():
     hidden[0, [3, 7]] = False
     kept = torch.tensor([[1, 3, 7, 9]])  # 1 and 9 were kept as mask embeddings
     image = torch.randn(1, 4, 16)
-    restored = decoder._restore(image, hidden, kept, None)
+    restored = decoder._restore(image, decoder.mask_embedding, hidden, kept, None)
     assert torch.equal(restored[0, 3], image[0, 1]) and torch.equal(restored[0, 7], image[0, 2])
     others = [k for k in range(16) if k not in (3, 7)]
     assert torch.equal(restored[0, others], decoder.mask_embedding.expand(14, -1))
+
+
+def test_the_last_token_of_each_text_can_stand_in_for_masked_positions():
+    decoder = ITITImageDecoder(tiny_config(image_decoder_fill="text"))
+    text, visible = torch.randn(2, 3, 16), torch.ones(2, 4, dtype=torch.bool)
+    is_text = torch.cat([visible, torch.tensor([[1, 1, 0], [1, 1, 1]]).bool()], dim=1)
+    assert torch.equal(decoder._fill(text, is_text)[:, 0], torch.stack([text[0, 1], text[1, 2]]))
+    assert torch.equal(decoder._fill(text, None), text[:, -1:])
+    fill, masked = decoder._fill(text, is_text), torch.zeros(2, 16, dtype=torch.bool)
+    masked[0, 5:], masked[1, 9:] = True, True
+    restored = decoder._restore(torch.randn(2, 16, 16), fill, masked, None, None)
+    for b, start in enumerate((5, 9)):
+        assert torch.equal(restored[b, start:], fill[b].expand(16 - start, -1))
+
+
+def test_a_decoder_that_fills_with_text_has_no_embedding_that_nothing_trains():
+    model = ITITForImageGeneration(tiny_config(image_decoder_fill="text"))
+    masked = torch.arange(16)[None] > 3
+    model(image_token_ids=torch.zeros(1, 16, dtype=torch.long), bool_masked_pos=masked).image_logits.sum().backward()
+    assert [name for name, weight in model.named_parameters() if weight.grad is None] == []
+
+
+def test_heads_of_the_image_decoder_and_norms_of_the_head_are_its_own():
+    config = tiny_config(image_decoder_num_attention_heads=4, image_head_layer_norm_eps=0.5)
+    decoder = ITITImageDecoder(config)
+    assert [layer.self_attn.head_dim for layer in decoder.layers] == [4, 4]
+    assert ITITTextDecoder(config).layers[0].self_attn.head_dim == 8
+    assert (decoder.head_norm.eps, decoder.norm.eps) == (0.5, 1e-6)
+
+
+def test_activation_and_epsilon_of_the_text_decoder_are_its_own():
+    config = tiny_config(text_decoder_hidden_act="relu", text_decoder_layer_norm_eps=0.5)
+    own, others = ITITTextDecoder(config), ITITImageDecoder(config)
+    assert {norm.eps for norm in own.modules() if isinstance(norm, torch.nn.LayerNorm)} == {0.5}
+    assert {norm.eps for norm in others.modules() if isinstance(norm, torch.nn.LayerNorm)} == {1e-6}
+    x = torch.tensor([-1.0])
+    assert own.layers[0].activation(x).item() == 0 and others.layers[0].activation(x).item() == pytest.approx(
+        -0.1587, abs=1e-4
+    )
+
+
+@pytest.mark.parametrize("named", [
+    {"image_decoder_num_attention_heads": 2}, {"image_head_layer_norm_eps": 1e-6}, {"image_decoder_fill": "mask"},
+    {"text_decoder_hidden_act": "gelu"}, {"text_decoder_layer_norm_eps": 1e-6},
+])  # fmt: skip
+def test_an_option_that_names_what_both_decoders_share_changes_nothing(named):
+    inputs = {
+        "image_token_ids": torch.arange(32).view(2, 16) % 7,
+        "bool_masked_pos": torch.arange(32).view(2, 16) % 3 > 0,
+        "input_ids": torch.tensor([[47] * 17 + [40, 3, 4]] * 2),
+        "logit_positions": torch.arange(16).expand(2, -1),
+    }
+    outputs = []
+    for changes in ({}, named):
+        torch.manual_seed(0)
+        outputs.append(ITITForPreTraining(tiny_config(**changes)).eval()(**inputs))
+    assert torch.equal(outputs[0].image_logits, outputs[1].image_logits)
+    assert torch.equal(outputs[0].logits, outputs[1].logits)
 
 
 def test_equal_steps_on_the_grid_are_equal_products_of_positions():

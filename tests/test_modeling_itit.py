@@ -66,7 +66,10 @@ def test_the_null_text_is_used_when_there_is_none(model):
     torch.testing.assert_close(model.model(pictures(), text_embeds=null).last_hidden_state, without)
 
 
-def test_padded_text_equals_trimmed_text(model):
+@pytest.mark.parametrize("fill", ["mask", "text"])
+def test_padded_text_equals_trimmed_text(fill):
+    torch.manual_seed(0)
+    model = ITITForPreTraining(tiny_config(image_decoder_fill=fill)).eval()
     text = torch.randn(2, 5, 10)
     mask = torch.tensor([[1, 1, 0, 0, 0], [1, 1, 1, 1, 1]])
     positions = torch.arange(16).expand(2, -1)

@@ -293,7 +293,7 @@ def saved_by_image_decoder(config: ITITConfig, text_length: int, num_logits: int
     width, mlp, heads = (
         config.decoder_hidden_size,
         config.decoder_intermediate_size,
-        config.decoder_num_attention_heads,
+        config.image_decoder_heads,
     )
     rows = config.num_image_tokens + text_length
     blocks = (config.image_decoder_num_hidden_layers - 1) * saved_by_block(rows, width, mlp, heads)

@@ -9,6 +9,7 @@ from .masking import ENCODER_DROPS
 
 INITIALIZERS = ("normal", "xavier")
 IMAGE_FEATURES = ("codes", "latents")
+IMAGE_DECODER_FILLS = ("mask", "text")
 
 # Totals without T5 and VQ tokenizer: 221M, 487M and 868M in Table 3. The paper does not give the decoder widths of L
 # and H; these are the multiples of a 64-wide head whose totals come nearest (asserted by a test to be within 5%).
@@ -84,10 +85,21 @@ class ITITConfig(PreTrainedConfig):
         decoder_intermediate_size (`int`, defaults to 3072): MLP width of both decoders.
         image_decoder_num_hidden_layers (`int`, defaults to 8): Blocks of the image decoder (B, "ViT architecture").
         text_decoder_num_hidden_layers (`int`, defaults to 6): Blocks of the text decoder.
+        image_decoder_num_attention_heads (`int`, *optional*):
+            Heads of the image decoder alone; `decoder_num_attention_heads` by default. MAGE has 16.
+        image_decoder_fill (`str`, defaults to `"mask"`):
+            What stands at masked positions of the image decoder: `"mask"` is a learned embedding; `"text"` is the
+            projected feature of the text's last token, of the null text its only one. MAGE fills with its class token.
         hidden_act (`str`, defaults to `"gelu"`): Activation; the exact form is faster than tanh's on a CPU.
         hidden_dropout_prob (`float`, defaults to 0.1): Dropout on embeddings and residual branches (Table 3).
         attention_probs_dropout_prob (`float`, defaults to 0.1): Dropout on attention weights (Table 3).
         layer_norm_eps (`float`, defaults to 1e-6): Epsilon of the layer norms.
+        image_head_layer_norm_eps (`float`, *optional*):
+            Epsilon of the norm in the image decoder's head; `layer_norm_eps` by default. MAGE has 1e-5.
+        text_decoder_hidden_act (`str`, *optional*):
+            Activation of the text decoder alone; `hidden_act` by default. GPT-2 has `"gelu_new"`.
+        text_decoder_layer_norm_eps (`float`, *optional*):
+            Epsilon of the text decoder's norms; `layer_norm_eps` by default. GPT-2 has 1e-5.
         initializer (`str`, defaults to `"normal"`):
             `"normal"` draws linear weights from N(0, initializer_range); `"xavier"` draws them uniformly by fan-in and
             fan-out, and image positions start as sines and cosines: what small runs need (docs/experiments.md).
@@ -130,10 +142,15 @@ class ITITConfig(PreTrainedConfig):
     decoder_intermediate_size: int = 3072
     image_decoder_num_hidden_layers: int = 8
     text_decoder_num_hidden_layers: int = 6
+    image_decoder_num_attention_heads: int | None = None
+    image_decoder_fill: str = "mask"
     hidden_act: str = "gelu"
     hidden_dropout_prob: float | int = 0.1
     attention_probs_dropout_prob: float | int = 0.1
     layer_norm_eps: float = 1e-6
+    image_head_layer_norm_eps: float | None = None
+    text_decoder_hidden_act: str | None = None
+    text_decoder_layer_norm_eps: float | None = None
     initializer: str = "normal"
     initializer_range: float = 0.02
     encoder_drop: str = "half"
@@ -179,6 +196,12 @@ class ITITConfig(PreTrainedConfig):
         """Encoder features of a whole image: its tokens and one null text token."""
         return self.num_image_tokens + 1
 
+    @property
+    def image_decoder_heads(self) -> int:
+        """Attention heads of the image decoder."""
+        own = self.image_decoder_num_attention_heads
+        return self.decoder_num_attention_heads if own is None else own
+
     def validate_image_tokens(self):
         """Called by `@strict`."""
         if self.num_image_tokens < 1 or int(self.num_image_tokens**0.5) ** 2 != self.num_image_tokens:
@@ -198,7 +221,10 @@ class ITITConfig(PreTrainedConfig):
         for width, heads in (
             ("hidden_size", "num_attention_heads"),
             ("decoder_hidden_size", "decoder_num_attention_heads"),
+            ("decoder_hidden_size", "image_decoder_num_attention_heads"),
         ):
+            if getattr(self, heads) is None:
+                continue
             if getattr(self, heads) < 1 or getattr(self, width) % getattr(self, heads):
                 raise ValueError(
                     f"`{width}` must be a multiple of `{heads}`, got {getattr(self, width)} and {getattr(self, heads)}"
@@ -214,6 +240,10 @@ class ITITConfig(PreTrainedConfig):
             raise ValueError(f"`encoder_drop` must be one of {ENCODER_DROPS}, got {self.encoder_drop!r}")
         if self.initializer not in INITIALIZERS:
             raise ValueError(f"`initializer` must be one of {INITIALIZERS}, got {self.initializer!r}")
+        if self.image_decoder_fill not in IMAGE_DECODER_FILLS:
+            raise ValueError(
+                f"`image_decoder_fill` must be one of {IMAGE_DECODER_FILLS}, got {self.image_decoder_fill!r}"
+            )
         if self.image_features not in IMAGE_FEATURES:
             raise ValueError(f"`image_features` must be one of {IMAGE_FEATURES}, got {self.image_features!r}")
 

@@ -250,13 +250,16 @@ class ITITLayer(GradientCheckpointingLayer):
         intermediate_size: int,
         layer_idx: int,
         is_causal: bool = False,
+        hidden_act: str | None = None,
+        layer_norm_eps: float | None = None,
     ):
         super().__init__()
-        self.norm1 = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        eps = config.layer_norm_eps if layer_norm_eps is None else layer_norm_eps
+        self.norm1 = nn.LayerNorm(hidden_size, eps=eps)
         self.self_attn = ITITAttention(config, hidden_size, num_heads, layer_idx, is_causal)
-        self.norm2 = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.norm2 = nn.LayerNorm(hidden_size, eps=eps)
         self.fc1 = nn.Linear(hidden_size, intermediate_size)
-        self.activation = ACT2FN[config.hidden_act]
+        self.activation = ACT2FN[hidden_act or config.hidden_act]
         self.fc2 = nn.Linear(intermediate_size, hidden_size)
         self.dropout = ITITDropout(config.hidden_dropout_prob)
 
@@ -289,12 +292,19 @@ class ITITTextDecoder(nn.Module):
         self.project_features = nn.Linear(config.hidden_size, width)
         self.embed_tokens = nn.Embedding(config.vocab_size, width)
         self.embed_positions = nn.Embedding(config.max_text_length + 1, width)
-        self.norm_embeddings = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        own_eps = config.text_decoder_layer_norm_eps
+        eps = config.layer_norm_eps if own_eps is None else own_eps
+        self.norm_embeddings = nn.LayerNorm(width, eps=eps)
         self.dropout = ITITDropout(config.hidden_dropout_prob)
         heads, mlp = config.decoder_num_attention_heads, config.decoder_intermediate_size
-        depth = config.text_decoder_num_hidden_layers
-        self.layers = nn.ModuleList([ITITLayer(config, width, heads, mlp, i, is_causal=True) for i in range(depth)])
-        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        activation, depth = config.text_decoder_hidden_act, config.text_decoder_num_hidden_layers
+        self.layers = nn.ModuleList(
+            [
+                ITITLayer(config, width, heads, mlp, i, is_causal=True, hidden_act=activation, layer_norm_eps=eps)
+                for i in range(depth)
+            ]
+        )
+        self.norm = nn.LayerNorm(width, eps=eps)
 
     def forward(
         self,
@@ -350,7 +360,8 @@ class ITITTextDecoder(nn.Module):
 
 
 class ITITImageDecoder(nn.Module):
-    """MAGE-form image decoder: mask embeddings stand in for hidden positions, all positions attend to each other.
+    """MAGE-form image decoder: mask embeddings, or with `image_decoder_fill="text"` the feature of the text's last
+    token, stand in for masked positions; all positions attend to each other.
 
     Logits are computed where they are asked for, and so are the queries of the last block.
     """
@@ -360,14 +371,16 @@ class ITITImageDecoder(nn.Module):
         self.config = config
         width = config.decoder_hidden_size
         self.project_features = nn.Linear(config.hidden_size, width)
-        self.mask_embedding = nn.Parameter(torch.zeros(width))
+        # Without a use it would be a parameter without a gradient, which distributed training waits for.
+        self.mask_embedding = nn.Parameter(torch.zeros(width)) if config.image_decoder_fill == "mask" else None
         self.embed_positions = nn.Embedding(config.num_image_tokens, width)
-        heads, mlp = config.decoder_num_attention_heads, config.decoder_intermediate_size
+        heads, mlp = config.image_decoder_heads, config.decoder_intermediate_size
         depth = config.image_decoder_num_hidden_layers
         self.layers = nn.ModuleList([ITITLayer(config, width, heads, mlp, i) for i in range(depth)])
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.head_dense = nn.Linear(width, config.hidden_size)
-        self.head_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        own_eps = config.image_head_layer_norm_eps
+        self.head_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps if own_eps is None else own_eps)
         self.head_bias = nn.Parameter(torch.zeros(config.codebook_size))
 
     def forward(
@@ -386,7 +399,8 @@ class ITITImageDecoder(nn.Module):
         config = self.config
         num_kept = config.num_image_tokens if kept_positions is None else kept_positions.size(1)
         features = self.project_features(features)  # (B, Kept + L, D)
-        image = self._restore(features[:, :num_kept], bool_masked_pos, kept_positions, kept_attention_mask)
+        fill = self._fill(features[:, num_kept:], attention_mask)
+        image = self._restore(features[:, :num_kept], fill, bool_masked_pos, kept_positions, kept_attention_mask)
         image = image + self.embed_positions.weight  # (B, K, D)
         hidden = torch.cat([image, features[:, num_kept:]], dim=1)  # (B, K + L, D)
         if attention_mask is not None:  # every image position is there again; the text keeps its padding
@@ -403,15 +417,25 @@ class ITITImageDecoder(nn.Module):
         hidden = self.head_norm(ACT2FN[config.hidden_act](self.head_dense(hidden)))  # (B, M, hidden_size)
         return F.linear(hidden, code_embeddings, self.head_bias)  # (B, M, V)
 
-    def _restore(self, image, bool_masked_pos, kept_positions, kept_attention_mask) -> torch.Tensor:
-        """Kept features back at their places, the mask embedding at every hidden one; `(B, K, D)`."""
-        mask_embedding = self.mask_embedding.to(image.dtype)
+    def _fill(self, text: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """What stands at masked positions: the mask embedding `(D,)`, or the feature of the text's last token, which
+        is no padding, `(B, 1, D)`."""
+        if self.mask_embedding is not None:
+            return self.mask_embedding.to(text.dtype)
+        if attention_mask is None:
+            return text[:, -1:]
+        is_text = attention_mask[:, -text.size(1) :].long()  # (B, L)
+        last = (is_text * torch.arange(text.size(1), device=text.device)).argmax(dim=1)
+        return gather_tokens(text, last[:, None])
+
+    def _restore(self, image, fill, bool_masked_pos, kept_positions, kept_attention_mask) -> torch.Tensor:
+        """Visible features back at their places, `fill` at every masked one; `(B, K, D)`."""
         if kept_positions is not None:
-            full = mask_embedding.expand(len(image), self.config.num_image_tokens, -1)
+            full = fill.expand(len(image), self.config.num_image_tokens, -1)
             index = kept_positions[..., None].expand_as(image)
             if kept_attention_mask is not None:  # filling must not overwrite: its positions are hidden ones anyway
-                image = torch.where(kept_attention_mask[..., None], image, mask_embedding)
+                image = torch.where(kept_attention_mask[..., None], image, fill)
             image = full.scatter(1, index, image)
         if bool_masked_pos is None:
             return image
-        return torch.where(bool_masked_pos[..., None], mask_embedding, image)
+        return torch.where(bool_masked_pos[..., None], fill, image)

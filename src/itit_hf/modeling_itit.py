@@ -58,7 +58,8 @@ class ITITPreTrainedModel(WholeModelMixin, ModelHubMixin, PreTrainedModel):
             init.ones_(module.weight)
             init.zeros_(module.bias)
         elif isinstance(module, ITITImageDecoder):
-            init.normal_(module.mask_embedding, std=std)
+            if module.mask_embedding is not None:
+                init.normal_(module.mask_embedding, std=std)
             init.zeros_(module.head_bias)
             if self.config.initializer == "xavier":
                 init.copy_(module.embed_positions.weight, self.initial_positions(module))

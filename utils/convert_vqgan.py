@@ -1,17 +1,22 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Turn a VQGAN of taming-transformers, or the one that MaskGIT and MAGE use, into a folder that diffusers' `VQModel`
-opens, and `examples/train_itit.py --image_tokenizer` takes.
+r"""Turn a VQGAN of taming-transformers or of LlamaGen, or the one that MaskGIT and MAGE use, into a folder that
+diffusers' `VQModel` opens, and `examples/train_itit.py --image_tokenizer` takes.
 
     python utils/convert_vqgan.py --layout taming --checkpoint last.ckpt --config model.yaml --output out/vqgan
     python utils/convert_vqgan.py --layout maskgit --checkpoint vqgan.safetensors --output out/vqgan
+    python utils/convert_vqgan.py --layout llamagen --checkpoint vq_ds16_c2i.pt --output out/vqgan
 
-Checkpoints are read as safetensors, or as PyTorch files with `weights_only=True`: nothing in them is run. Two
+Checkpoints are read as safetensors, or as PyTorch files with `weights_only=True`: nothing in them is run. Three
 architectures are known:
 
 - taming (CompVis): attention at some resolutions, `quant_conv` and `post_quant_conv`; the architecture stands in
   `ddconfig` of its YAML file. Every part of it has its counterpart in `VQModel`.
-- maskgit (MaskGIT's JAX weights as PyTorch ones, as open-muse and MAGE hold them): no attention and no `quant_conv`,
+- llamagen (VQ-16 and VQ-8 of https://huggingface.co/papers/2406.06525): taming's architecture with attention at the
+  last resolution, under other names; it is read from the shapes. LlamaGen divides latents and codes by their length
+  before it compares them. Among codes of length 1 the nearest is the same whether or not the latent is divided, so
+  the codes are divided here, once.
+- maskgit (MaskGIT's JAX weights as PyTorch ones, as open-muse and MAGE name them): no attention and no `quant_conv`,
   convolutions without bias, averages for downsampling, and a shortcut that reads what the block has computed. Each of
   these is a convolution of `VQModel` with certain weights, so that the result is the same function. The architecture
   is read from the shapes. It takes and gives pixels in [0, 1], not in [-1, 1]: give the image processor `image_mean` 0
@@ -28,8 +33,14 @@ import torch
 import yaml
 from diffusers import VQModel
 from safetensors.torch import load_file
+from torch.nn import functional as F
 
 logger = logging.getLogger(__name__)
+
+# Under which name a training script keeps the weights; averaged ones first, as LlamaGen itself has it.
+CONTAINERS = ("ema", "state_dict", "model")
+# What a file may hold besides: the arguments of the script that wrote it. To make one runs no code of the file.
+PLAIN_CLASSES = [argparse.Namespace]
 
 # Parts of a block of taming-transformers, and what diffusers calls them.
 _TAMING_PARTS = {
@@ -60,6 +71,24 @@ _TAMING_RULES = [
     (r"(encoder|decoder)\.(conv_in|conv_out)", lambda m, n: m[0]),
     (r"quant_conv|post_quant_conv|quantize\.embedding", lambda m, n: m[0]),
 ]
+_LLAMAGEN_RULES = [
+    (
+        r"(encoder|decoder)\.mid\.([012])\.(\w+)",
+        lambda m, n: f"{m[1]}.mid_block.{('resnets.0', 'attentions.0', 'resnets.1')[int(m[2])]}.{_part(m[3])}",
+    ),
+    (
+        r"(encoder|decoder)\.conv_blocks\.(\d+)\.(res|attn)\.(\d+)\.(\w+)",
+        lambda m, n: f"{_step(m)}.{'resnets' if m[3] == 'res' else 'attentions'}.{m[4]}.{_part(m[5])}",
+    ),
+    (r"(encoder)\.conv_blocks\.(\d+)\.downsample\.conv", lambda m, n: f"{_step(m)}.downsamplers.0.conv"),
+    (r"(decoder)\.conv_blocks\.(\d+)\.upsample\.conv", lambda m, n: f"{_step(m)}.upsamplers.0.conv"),
+    *_TAMING_RULES[-3:],  # both ends, and what lies between them
+]
+
+
+def _step(match: re.Match) -> str:
+    """LlamaGen counts as diffusers does, from the picture in the encoder and from the code in the decoder."""
+    return f"{match[1]}.{'down' if match[1] == 'encoder' else 'up'}_blocks.{match[2]}"
 
 
 def _part(name: str) -> str:
@@ -117,19 +146,83 @@ def convert_taming(state: Mapping[str, torch.Tensor], config: Mapping) -> VQMode
         ValueError: If a weight has no place, or one is missing or has another shape.
     """
     arguments = taming_config(config)
-    num_levels, converted = len(arguments["block_out_channels"]), {}
+    trained = {name: value for name, value in state.items() if not name.startswith("loss.")}
+    num_levels = len(arguments["block_out_channels"])
+    return _load(arguments, _renamed(trained, _TAMING_RULES, num_levels, "taming-transformers"))
+
+
+def _renamed(state: Mapping[str, torch.Tensor], rules: list, num_levels: int, layout: str) -> dict[str, torch.Tensor]:
+    """Weights by diffusers' names, for the layouts whose every part has its counterpart there."""
+    renamed = {}
     for name, value in state.items():
-        if name.startswith("loss."):
-            continue
         module, _, kind = name.rpartition(".")
-        found = [(rule, match) for pattern, rule in _TAMING_RULES if (match := re.fullmatch(pattern, module))]
+        found = [(rule, match) for pattern, rule in rules if (match := re.fullmatch(pattern, module))]
         if not found:
-            raise ValueError(f"`{name}` has no place in a VQModel: is this the layout of taming-transformers?")
+            raise ValueError(f"`{name}` has no place in a VQModel: is this the layout of {layout}?")
         rule, match = found[0]
         target = rule(match, num_levels)
         # Attention is a 1 x 1 convolution there, and a linear layer here.
-        converted[f"{target}.{kind}"] = value[..., 0, 0] if "attentions" in target and value.dim() == 4 else value
-    return _load(arguments, converted)
+        renamed[f"{target}.{kind}"] = value[..., 0, 0] if "attentions" in target and value.dim() == 4 else value
+    return renamed
+
+
+def llamagen_config(state: Mapping[str, torch.Tensor], resolution: int) -> dict:
+    """Arguments of `VQModel`, read from the shapes of LlamaGen's weights.
+
+    Args:
+        state (`Mapping[str, torch.Tensor]`): Its weights.
+        resolution (`int`): Side of the pictures that it was trained on.
+
+    Raises:
+        ValueError: If a weight is missing.
+    """
+    try:
+        levels, blocks = _counts(state, r"encoder\.conv_blocks\.(\d+)\.res\.(\d+)\.")
+        channels = [len(state[f"encoder.conv_blocks.{level}.res.0.conv2.weight"]) for level in range(levels)]
+        attends = [f"encoder.conv_blocks.{level}.attn.0.norm.weight" in state for level in range(levels)]
+        num_codes, code_width = state["quantize.embedding.weight"].shape
+        ends = state["encoder.conv_in.weight"], state["decoder.conv_out.weight"]
+        width = len(state["encoder.conv_out.weight"])
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"the weights are not in the layout of LlamaGen: {error}") from error
+    return {
+        "in_channels": ends[0].shape[1],
+        "out_channels": len(ends[1]),
+        "down_block_types": ["AttnDownEncoderBlock2D" if each else "DownEncoderBlock2D" for each in attends],
+        "up_block_types": ["AttnUpDecoderBlock2D" if each else "UpDecoderBlock2D" for each in attends[::-1]],
+        "block_out_channels": channels,
+        "layers_per_block": blocks,
+        "latent_channels": width,
+        "sample_size": resolution,
+        "num_vq_embeddings": num_codes,
+        "vq_embed_dim": code_width,
+        "lookup_from_codebook": True,
+    }
+
+
+def _counts(state: Mapping[str, torch.Tensor], pattern: str) -> tuple[int, int]:
+    """How many levels there are, and how many blocks each of them has."""
+    found = [match for match in (re.match(pattern, name) for name in state) if match]
+    if not found:
+        raise ValueError(f"there is no `{pattern}`")
+    return 1 + max(int(match[1]) for match in found), 1 + max(int(match[2]) for match in found)
+
+
+def convert_llamagen(state: Mapping[str, torch.Tensor], resolution: int = 256) -> VQModel:
+    """A `VQModel` that is the same function as an image tokenizer of LlamaGen whose codes are of length 1.
+
+    Args:
+        state (`Mapping[str, torch.Tensor]`): Its weights; what its training counted is left out.
+        resolution (`int`, *optional*, defaults to 256): Side of the pictures that it was trained on.
+
+    Raises:
+        ValueError: If the weights are not of this layout.
+    """
+    arguments = llamagen_config(state, resolution)
+    trained = {name: value for name, value in state.items() if name != "quantize.codebook_used"}
+    weights = _renamed(trained, _LLAMAGEN_RULES, len(arguments["block_out_channels"]), "LlamaGen")
+    codes = "quantize.embedding.weight"
+    return _load(arguments, weights | {codes: F.normalize(weights[codes], dim=1)})
 
 
 def _load(arguments: dict, weights: Mapping[str, torch.Tensor]) -> VQModel:
@@ -154,10 +247,7 @@ def maskgit_config(state: Mapping[str, torch.Tensor], resolution: int) -> dict:
         ValueError: If a weight is missing.
     """
     try:
-        levels = 1 + max(int(m[1]) for m in (re.match(r"encoder\.down\.(\d+)\.", name) for name in state) if m)
-        blocks = 1 + max(
-            int(m[1]) for m in (re.match(r"encoder\.down\.0\.block\.(\d+)\.", name) for name in state) if m
-        )
+        levels, blocks = _counts(state, r"encoder\.down\.(\d+)\.block\.(\d+)\.")
         channels = [len(state[f"encoder.down.{level}.block.0.conv2.weight"]) for level in range(levels)]
         num_codes, width = state["quantize.embedding.weight"].shape
         if "encoder.mid.1.conv1.weight" not in state or "encoder.mid.2.conv1.weight" in state:
@@ -208,6 +298,11 @@ class _MaskGitWeights:
         second = self.take(f"{source}.conv2.weight")
         if f"{source}.nin_shortcut.weight" in self.state:  # h + S h, of what the block has computed
             shortcut = self.take(f"{source}.nin_shortcut.weight")[..., 0, 0]
+            if shortcut.shape[1] != len(second):
+                raise ValueError(
+                    f"the weights are not in the layout of MaskGIT: `{source}.nin_shortcut.weight` reads "
+                    f"{shortcut.shape[1]} channels, and not the {len(second)} that the block has computed"
+                )
             second = second + torch.einsum("ab,bcij->acij", shortcut, second)
         self.weights[f"{target}.conv2.weight"] = second
 
@@ -238,6 +333,12 @@ class _MaskGitWeights:
             matrix[..., 0, 0] = torch.eye(len(matrix))
 
 
+def _as_open_muse(name: str) -> str:
+    """MAGE gives some parts the names of taming-transformers."""
+    name = re.sub(r"\.mid\.block_([12])\.", lambda match: f".mid.{int(match[1]) - 1}.", name)
+    return name.replace(".upsample.conv.", ".upsample_conv.")
+
+
 def convert_maskgit(state: Mapping[str, torch.Tensor], resolution: int = 256) -> VQModel:
     """A `VQModel` that is the same function as MaskGIT's VQGAN.
 
@@ -248,6 +349,7 @@ def convert_maskgit(state: Mapping[str, torch.Tensor], resolution: int = 256) ->
     Raises:
         ValueError: If the weights are not of this layout.
     """
+    state = {_as_open_muse(name): value for name, value in state.items()}
     arguments = maskgit_config(state, resolution)
     moved = _MaskGitWeights(state, arguments)
     for level in range(moved.num_levels):
@@ -263,36 +365,54 @@ def read_weights(path: str) -> dict[str, torch.Tensor]:
     """The weights of a file, without running anything in it.
 
     Args:
-        path (`str`): `.safetensors`, or a PyTorch file with the weights, or with them under `state_dict`.
+        path (`str`): `.safetensors`, or a PyTorch file with the weights, or with them under `ema`, `state_dict` or
+            `model`, the first that is there.
 
     Raises:
-        ValueError: If it holds no weights, or more than weights.
+        ValueError: If it holds no weights, or objects whose code would be run; it names their classes.
     """
     if path.endswith(".safetensors"):
         return load_file(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(PLAIN_CLASSES):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what torch raises on pickles that want to run something
-        raise ValueError(f"`{path}` cannot be read as weights alone: {error}") from error
-    content = content.get("state_dict", content) if isinstance(content, dict) else content
+        raise ValueError(f"`{path}` cannot be read as weights alone: {_foreign_classes(path) or error}") from error
+    if isinstance(content, dict):
+        content = next((content[name] for name in CONTAINERS if name in content), content)
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        raise ValueError(f"`{path}` must hold tensors by name, alone or under `state_dict`")
+        raise ValueError(f"`{path}` must hold tensors by name, alone or under one of {CONTAINERS}")
     return content
+
+
+def _foreign_classes(path: str) -> str:
+    """What a file holds besides weights and plain values, and what to do about it; empty if that is not its fault."""
+    try:
+        with torch.serialization.safe_globals(PLAIN_CLASSES):
+            classes = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # files that are damaged, or of the format before PyTorch 1.6
+        return ""
+    remedy = "where you trust it, save its weights alone, torch.save({'model': weights}, ...), and convert that file"
+    return f"it holds {', '.join(classes)}, which is not read, as it may run code; {remedy}" if classes else ""
 
 
 def main(arguments: list[str] | None = None):
     """Read, convert, write."""
     parser = argparse.ArgumentParser(description="Convert a VQGAN to diffusers' VQModel.")
-    parser.add_argument("--layout", required=True, choices=["taming", "maskgit"], help="Whose names the weights have.")
+    parser.add_argument(
+        "--layout", required=True, choices=["taming", "llamagen", "maskgit"], help="Whose names the weights have."
+    )
     parser.add_argument("--checkpoint", required=True, help="Its weights: .safetensors, .ckpt, .pt or .bin.")
     parser.add_argument("--config", help="Its YAML file; taming only.")
-    parser.add_argument("--resolution", type=int, default=256, help="Side of its pictures; maskgit only.")
+    parser.add_argument("--resolution", type=int, default=256, help="Side of its pictures; not for taming.")
     parser.add_argument("--output", required=True, help="Folder for the VQModel.")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     state = read_weights(options.checkpoint)
     if options.layout == "maskgit":
         model = convert_maskgit(state, options.resolution)
+    elif options.layout == "llamagen":
+        model = convert_llamagen(state, options.resolution)
     elif options.config is None:
         parser.error("--layout taming needs --config")
     else:

@@ -45,7 +45,7 @@ from itit_hf import (
     ITITTrainingArguments,
     PatchVQModel,
 )
-from itit_hf.configuration_itit import padded_vocab_size
+from itit_hf.configuration_itit import text_fields
 from itit_hf.data import STREAM_COLUMNS, add_image_token_ids, load_rows
 from itit_hf.emoji_scenes.build import ensure_emoji_scenes
 from itit_hf.objectives import OBJECTIVES
@@ -161,10 +161,8 @@ def create_model(args: ScriptArguments, text_encoder, processor, num_image_token
     config = ITITConfig.preset(args.model_preset)
     config.codebook_size = processor.image_tokenizer.config.num_vq_embeddings
     config.num_image_tokens = num_image_tokens
-    config.num_text_tokens = len(processor.tokenizer)
-    config.vocab_size = max(text_encoder.config.vocab_size, padded_vocab_size(config.num_text_tokens))
+    config.update(text_fields(processor.tokenizer, text_encoder.config))
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = args.dropout
-    config.text_hidden_size = text_encoder.config.d_model
     config.image_features = args.image_features
     if args.image_features == "latents":
         config.image_latent_size = processor.image_tokenizer.config.vq_embed_dim

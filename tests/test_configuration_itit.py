@@ -4,8 +4,10 @@ import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
 
-from itit_hf.configuration_itit import ITITConfig, padded_vocab_size
+from itit_hf.configuration_itit import ITITConfig, padded_vocab_size, text_fields
 from itit_hf.modeling_itit import ITITForPreTraining
+
+from .testing_utils import tiny_text_encoder, tiny_tokenizer
 
 
 @pytest.mark.parametrize(("name", "millions"), [("base", 221), ("large", 487), ("huge", 868)])
@@ -24,6 +26,15 @@ def test_ids_outside_the_tokenizers_stand_in_spare_rows():
 @pytest.mark.parametrize(("pieces", "rows"), [(62, 64), (63, 128), (498, 512), (32100, 32128)])
 def test_a_vocabulary_is_padded_to_a_multiple_of_64_with_two_rows_to_spare(pieces, rows):
     assert padded_vocab_size(pieces) == rows
+
+
+def test_what_a_text_encoder_and_its_tokenizer_ask_for():
+    tokenizer = tiny_tokenizer()  # 30 pieces
+    fields = {"text_hidden_size": 10, "num_text_tokens": 30, "pad_token_id": 0, "eos_token_id": 1}
+    encoder = tiny_text_encoder().config
+    assert text_fields(tokenizer, encoder) == fields | {"vocab_size": 64}
+    encoder.vocab_size = 90
+    assert text_fields(tokenizer, encoder) == fields | {"vocab_size": 90}
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@
 import torch
 from torch import nn
 
-from .configuration_itit import padded_vocab_size
+from .configuration_itit import text_fields
 from .layers_itit import ITITImageDecoder
 from .modeling_itit import ITITModel, ITITPreTrainedModel
 
@@ -64,12 +64,7 @@ def replace_text_encoder(
     Raises:
         ValueError: If the tokenizers have no piece in common.
     """
-    num_text_tokens = len(new_tokenizer)
-    vocab_size = max(new_text_encoder.config.vocab_size, padded_vocab_size(num_text_tokens))
-    changes = {"text_hidden_size": new_text_encoder.config.d_model}
-    changes |= {"num_text_tokens": num_text_tokens, "vocab_size": vocab_size}
-    changes |= {"pad_token_id": new_tokenizer.pad_token_id, "eos_token_id": new_tokenizer.eos_token_id}
-    replaced = _rebuilt(model, changes)
+    replaced = _rebuilt(model, text_fields(new_tokenizer, new_text_encoder.config))
     encoder = next(module for module in replaced.modules() if isinstance(module, ITITModel))
     _draw(encoder.project_text, replaced.config, generator)
     ids = new_tokenizer("", return_tensors="pt").input_ids.to(new_text_encoder.device)

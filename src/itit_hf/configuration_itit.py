@@ -59,6 +59,26 @@ def padded_vocab_size(num_text_tokens: int) -> int:
     return -(-(num_text_tokens + 2) // 64) * 64
 
 
+def text_fields(tokenizer, text_encoder_config) -> dict:
+    """What a configuration has of the frozen text encoder and of its tokenizer.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): Whose pieces are read and said.
+        text_encoder_config (`PreTrainedConfig`): Of a T5 or mT5 encoder.
+
+    Returns:
+        `dict`: Fields of [`ITITConfig`] by name.
+    """
+    num_text_tokens = len(tokenizer)
+    return {
+        "text_hidden_size": text_encoder_config.d_model,
+        "num_text_tokens": num_text_tokens,
+        "vocab_size": max(text_encoder_config.vocab_size, padded_vocab_size(num_text_tokens)),
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+
+
 @strict
 class ITITConfig(PreTrainedConfig):
     r"""Architecture of ITIT's trainable network; training settings live in [`ITITTrainingArguments`], sampling ones in

@@ -253,3 +253,46 @@ def test_no_pickle_is_read(pipe, adapters):
     (adapters[0] / WEIGHTS_FILE).rename(adapters[0] / "adapter_model.bin")
     with pytest.raises(ValueError, match="has no adapter_model.safetensors"):
         pipe.load_lora_weights(adapters[0])
+
+
+def state_of(pipe):
+    """All that loading another adapter must leave as it is: adapters, which are used, how strongly, and weights."""
+    strengths = [dict(layer.scaling) for layer in lora_layers(pipe.model)]
+    return (pipe.get_list_adapters(), pipe.get_active_adapters(), strengths), weights(pipe)
+
+
+def assert_as_before(pipe, before):
+    adapters, tensors = state_of(pipe)
+    assert adapters == before[0]
+    torch.testing.assert_close(tensors, before[1], rtol=0, atol=0)
+
+
+def test_an_adapter_that_is_refused_leaves_everything_as_it_was(pipe, adapters, tmp_path):
+    for name, folder in zip(("a", "b"), adapters, strict=True):
+        pipe.load_lora_weights(folder, adapter_name=name)
+    pipe.set_adapters(["a", "b"], [0.5, 0.25])
+    before = state_of(pipe)
+    wide = random_adapter(tiny_pipeline(hidden_size=32), tmp_path / "wide", 2)
+    for source, name, message in (
+        (adapters[1], "a", "'a' is taken, by one of"),
+        (adapters[1], "a.b", "must be of letters"),
+        (wide, "c", "does not fit this model"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            pipe.load_lora_weights(source, adapter_name=name)
+        assert_as_before(pipe, before)
+
+
+def test_nothing_is_added_to_fused_adapters_so_that_they_come_out_again(pipe, adapters):
+    plain = weights(pipe)
+    pipe.load_lora_weights(adapters[0], adapter_name="a")
+    pipe.fuse_lora()
+    before = state_of(pipe)
+    with pytest.raises(ValueError, match="call `unfuse_lora\\(\\)` before `load_lora_weights`"):
+        pipe.load_lora_weights(adapters[1], adapter_name="b")
+    with pytest.raises(ValueError, match="call `unfuse_lora\\(\\)` before `add_lora`"):
+        add_lora(pipe.model, adapter_name="b")
+    assert_as_before(pipe, before)
+    pipe.unfuse_lora()
+    pipe.unload_lora_weights()
+    torch.testing.assert_close(weights(pipe), plain)

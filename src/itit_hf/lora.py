@@ -75,10 +75,12 @@ def add_lora(
 
     Raises:
         ImportError: If peft is missing.
-        ValueError: If a name or number is out of range, or an embedding is among the targets.
+        ValueError: If a name or number is out of range, adapters are fused, or an embedding is among the targets.
     """
     if rank < 1:
         raise ValueError(f"`rank` must be at least 1, got {rank}")
+    _check_name(model, adapter_name)
+    _check_not_fused(model, "add_lora")
     targets = target_modules if isinstance(target_modules, str) else list(target_modules)
     config = _peft().LoraConfig(
         r=rank, lora_alpha=rank if alpha is None else alpha, lora_dropout=dropout, target_modules=targets
@@ -86,11 +88,19 @@ def add_lora(
     _inject(model, config, adapter_name)
 
 
-def _inject(model: nn.Module, config, adapter_name: str):
+def _check_name(model: nn.Module, adapter_name: str):
     if not _NAME.fullmatch(adapter_name):
         raise ValueError(f"`adapter_name` must be of letters, digits, `_` and `-`, got {adapter_name!r}")
     if adapter_name in getattr(model, "peft_config", {}):
         raise ValueError(f"`adapter_name` {adapter_name!r} is taken, by one of {sorted(model.peft_config)}")
+
+
+def _check_not_fused(model: nn.Module, wanted: str):
+    if any(layer.merged for layer in lora_layers(model)):
+        raise ValueError(f"adapters are fused: call `unfuse_lora()` before `{wanted}`")
+
+
+def _inject(model: nn.Module, config, adapter_name: str):
     _check_heads_stay_tied(model, config)
     training = model.training
     _peft().inject_adapter_in_model(config, model, adapter_name)
@@ -147,6 +157,8 @@ class LoraMixin:
     ):
         """Load an adapter beside those that are there, and use it alone; [`~LoraMixin.set_adapters`] uses several.
 
+        An adapter that cannot be loaded changes nothing: it is tried on a copy of the model without weights.
+
         Args:
             pretrained_model_name_or_path (`str` or `os.PathLike`): Folder or Hub id, in peft's form.
             adapter_name (`str`, *optional*, defaults to `"default"`): What to call it here.
@@ -156,23 +168,23 @@ class LoraMixin:
 
         Raises:
             ImportError: If peft is missing.
-            ValueError: If there is no adapter, its name is taken, or it does not fit this model.
+            ValueError: If there is no adapter, its name is taken, adapters are fused, or it does not fit this model.
         """
         peft = _peft()
+        _check_name(self.model, adapter_name)
+        _check_not_fused(self.model, "load_lora_weights")
         source = str(pretrained_model_name_or_path)
         folder = _adapter_folder(source, revision, token, subfolder)
         config = peft.PeftConfig.from_pretrained(str(folder))
         if config.peft_type != peft.PeftType.LORA:
             raise ValueError(f"`{source}` holds an adapter of the type {config.peft_type}, wanted LORA")
         state = {name.removeprefix(_PREFIX): value for name, value in load_file(folder / WEIGHTS_FILE).items()}
-        try:
-            with _training_as_it_was(self.model):
-                _inject(self.model, config, adapter_name)
-            wanted = peft.get_peft_model_state_dict(self.model, adapter_name=adapter_name)
-            _check_fit(source, state, wanted)
-        except ValueError:
-            self._drop([adapter_name])
-            raise
+        with torch.device("meta"):
+            bare = type(self.model)(self.model.config)
+            _inject(bare, config, adapter_name)
+        _check_fit(source, state, peft.get_peft_model_state_dict(bare, adapter_name=adapter_name))
+        with _training_as_it_was(self.model):
+            _inject(self.model, config, adapter_name)
         peft.set_peft_model_state_dict(self.model, state, adapter_name=adapter_name)
         for name, parameter in self.model.named_parameters():
             if f".{adapter_name}." in name:
@@ -197,7 +209,7 @@ class LoraMixin:
         weights = [adapter_weights] * len(names) if isinstance(adapter_weights, int | float) else adapter_weights
         if len(weights) != len(names):
             raise ValueError(f"`adapter_weights` has {len(weights)} entries for {len(names)} adapters")
-        self._check_not_fused("set_adapters")
+        _check_not_fused(self.model, "set_adapters")
         with _training_as_it_was(self.model):
             set_weights_and_activate_adapters(self.model, names, list(weights))
             set_adapter_layers(self.model, enabled=True)
@@ -213,7 +225,7 @@ class LoraMixin:
 
     def disable_lora(self):
         """Draw and describe without adapters, which stay loaded."""
-        self._check_not_fused("disable_lora")
+        _check_not_fused(self.model, "disable_lora")
         with _training_as_it_was(self.model):
             set_adapter_layers(self.model, enabled=False)
 
@@ -235,7 +247,7 @@ class LoraMixin:
         names = list(adapter_names or self.get_active_adapters())
         if not names or any(name not in self.get_list_adapters() for name in names):
             raise ValueError(f"`adapter_names` must be of {self.get_list_adapters()}, got {names}")
-        self._check_not_fused("fuse_lora")
+        _check_not_fused(self.model, "fuse_lora")
         for layer in lora_layers(self.model):
             layer.merge(safe_merge=True, adapter_names=names)
 
@@ -257,8 +269,12 @@ class LoraMixin:
         unknown = [name for name in names if name not in self.get_list_adapters()]
         if unknown:
             raise ValueError(f"`adapter_names` must be of {self.get_list_adapters()}, got {unknown}")
-        self._check_not_fused("delete_adapters")
-        self._drop(names)
+        _check_not_fused(self.model, "delete_adapters")
+        for name in names:
+            delete_adapter_layers(self.model, name)
+            self.model.peft_config.pop(name, None)
+        if not self.get_list_adapters():
+            self.unload_lora_weights()
 
     def unload_lora_weights(self):
         """Unload all adapters. What is fused stays in the weights."""
@@ -336,18 +352,6 @@ class LoraMixin:
                 "them part of the weights with `fuse_lora()` and then `unload_lora_weights()`"
             )
         super().save_pretrained(save_directory, **kwargs)  # type: ignore[misc]  # of the pipeline
-
-    def _drop(self, names: Sequence[str]):
-        for name in names:
-            if name in self.get_list_adapters():
-                delete_adapter_layers(self.model, name)
-                self.model.peft_config.pop(name, None)
-        if not self.get_list_adapters():
-            self.unload_lora_weights()
-
-    def _check_not_fused(self, wanted: str):
-        if any(layer.merged for layer in lora_layers(self.model)):
-            raise ValueError(f"adapters are fused: call `unfuse_lora()` before `{wanted}`")
 
 
 def _check_fit(source: str, state: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]):

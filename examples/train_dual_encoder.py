@@ -51,7 +51,7 @@ from itit_hf.contrastive import contrastive_loss, transport_targets
 from itit_hf.data import Stream, load_rows, undecoded
 from itit_hf.metrics.retrieval import recall_at_k
 from itit_hf.scorers import DualEncoderScorer, tokenize_texts
-from itit_hf.training_args import parse_arguments
+from itit_hf.training_args import newest_checkpoint, parse_arguments, warn_of_bfloat16
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,11 @@ class DualEncoderTrainingArguments(TrainingArguments):
     dataloader_drop_last: bool = field(default=True, metadata={"help": "Leave out a last, smaller batch."})
     dataloader_pin_memory: bool = field(default=False, metadata={"help": "Pin memory, for a GPU."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "The collator needs every column."})
-    resume_from_checkpoint: str | None = field(default=None, metadata={"help": "Go on from the last checkpoint."})
+    resume_from_checkpoint: str | None = field(default=None, metadata={"help": "A checkpoint; the last by default."})
+
+    def __post_init__(self):
+        super().__post_init__()
+        warn_of_bfloat16(self)
 
 
 class PairsDataset(torch.utils.data.Dataset):
@@ -243,7 +247,7 @@ def main(arguments: list[str] | None = None):
         data_collator=PairCollator(processor, model.config.text_config),
         processing_class=processor,
     )
-    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+    trainer.train(resume_from_checkpoint=newest_checkpoint(training_args))
     if training_args.should_save:
         model.save_pretrained(training_args.output_dir)
         processor.save_pretrained(training_args.output_dir)

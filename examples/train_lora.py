@@ -6,9 +6,11 @@ With no argument: twenty pictures of a thing that the committed checkpoint has n
 
     python examples/train_lora.py
 
-On your own pictures (a folder with `metadata.jsonl`, parquet files, or a Hub id; columns `image` and `text`):
+On your own pictures (whatever examples/train_itit.py reads; columns `image` and `text`, or named by `--columns`):
 
     python examples/train_lora.py --dataset path/to/twenty --prompts "my cat" --output_dir out/my-cat
+
+Interrupted, or with `--save_strategy steps`? The same command with `--resume_from_checkpoint` goes on.
 
 Writes the adapter, which `pipe.load_lora_weights` opens, and a grid of what is drawn before and after from the same
 seeds, and says the losses on held-out pictures before and after. `--push_to_hub --hub_model_id NAME` uploads it.
@@ -24,10 +26,11 @@ from datasets import Dataset
 from transformers import set_seed
 
 from itit_hf import ITITPipeline, ITITTrainer, ITITTrainingArguments
-from itit_hf.data import add_image_token_ids, load_rows
+from itit_hf.data import STREAM_COLUMNS, add_image_token_ids, load_rows
 from itit_hf.emoji_scenes.grammar import captions
 from itit_hf.emoji_scenes.scenes import SceneConfig, render_scene
 from itit_hf.lora import add_lora
+from itit_hf.sources import parse_columns
 from itit_hf.training_args import parse_arguments
 from itit_hf.visualization import labelled_grid
 
@@ -44,6 +47,10 @@ class ScriptArguments:
         model (`str`): Pipeline folder or Hub id to start from.
         dataset (`str`, *optional*): Folder or Hub id with `image` and `text`; drawn for the occasion by default.
         split (`str`, *optional*): Its split; may be left out if there is one only.
+        columns (`list[str]`): What its columns are called, such as `image=photo text=alt`; class labels become
+            captions.
+        bad_captions (`str`): What to do about captions that are none (null, empty, blank, words such as NA): raise, or
+            skip, which leaves them out and counts them.
         num_held_out (`int`): How many of your pictures, from the end, are kept for the losses before and after.
         new_kind (`str`): Without a dataset, the thing to learn; none of those that the checkpoint was trained on.
         new_colour (`str`): Its colour.
@@ -57,6 +64,8 @@ class ScriptArguments:
     model: str = "checkpoints/emoji-scenes-64"
     dataset: str | None = None
     split: str | None = None
+    columns: list[str] = field(default_factory=list)
+    bad_captions: str = "raise"
     num_held_out: int = 4
     new_kind: str = "dinosaur"
     new_colour: str = "green"
@@ -82,7 +91,10 @@ def load_pictures(args: ScriptArguments, resolution: int, seed: int) -> tuple[Da
     """Pictures to learn from, and held-out ones."""
     if args.dataset is None:
         return draw_new_thing(args, resolution, seed)
-    rows = load_rows(args.dataset, args.split)
+    columns = parse_columns(args.columns, "--columns")
+    rows = load_rows(
+        args.dataset, args.split, columns, needed=STREAM_COLUMNS["paired"], bad_captions=args.bad_captions
+    )
     if not 1 <= args.num_held_out < len(rows):
         raise ValueError(f"`num_held_out` must be from 1 to {len(rows) - 1}, got {args.num_held_out}")
     last = len(rows) - args.num_held_out
@@ -122,7 +134,8 @@ def main(arguments: list[str] | None = None) -> tuple[dict, dict]:
     labels = [f"before: {prompt}" for prompt in prompts for _ in range(NUM_SHOWN)]
 
     add_lora(pipe.model, args.rank, adapter_name=args.adapter_name)
-    rows = [add_image_token_ids(part, pipe.processor) for part in (train, held_out)]
+    bad_images = training_args.bad_images
+    rows = [add_image_token_ids(part, pipe.processor, bad_images=bad_images) for part in (train, held_out)]
     # The adapter is uploaded below, and not the pipeline with it.
     push_to_hub, training_args.push_to_hub = training_args.push_to_hub, False
     trainer = ITITTrainer(
@@ -135,7 +148,7 @@ def main(arguments: list[str] | None = None) -> tuple[dict, dict]:
         scheduler=pipe.scheduler,
     )
     before = trainer.evaluate()
-    trainer.train()
+    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     after = trainer.evaluate()
     report(before, after)
 

@@ -20,11 +20,10 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets import Dataset, load_dataset
+from datasets import Dataset
 from transformers import (
     AutoTokenizer,
     DataCollatorForSeq2Seq,
-    HfArgumentParser,
     T5Config,
     T5EncoderModel,
     T5ForConditionalGeneration,
@@ -33,13 +32,16 @@ from transformers import (
     set_seed,
 )
 
+from itit_hf.captions import captions_of
 from itit_hf.configuration_itit import padded_vocab_size
+from itit_hf.data import load_rows
 from itit_hf.span_corruption import (
     SpanCorruptionDataset,
     sentinel_token_ids,
     span_accuracy,
     train_unigram_tokenizer,
 )
+from itit_hf.training_args import newest_checkpoint, parse_arguments, warn_of_bfloat16
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +50,12 @@ logger = logging.getLogger(__name__)
 class ScriptArguments:
     """What this script needs besides the training arguments; one of `dataset` and `text_file` must be given."""
 
-    dataset: str | None = field(default=None, metadata={"help": "Folder or Hub id of a data set with a text column."})
-    splits: list[str] = field(default_factory=lambda: ["train"], metadata={"help": "Splits of `dataset` to read."})
-    text_column: str = field(default="text", metadata={"help": "Column with a string or a list of strings."})
+    dataset: str | None = field(default=None, metadata={"help": "Folder, pattern of files or Hub id with `text`."})
+    splits: list[str] = field(
+        default_factory=list, metadata={"help": "Its splits, or parts of them; may be left out if there is one only."}
+    )
+    text_column: str | None = field(default=None, metadata={"help": "Its column of captions or class labels."})
+    bad_captions: str = field(default="raise", metadata={"help": "Captions that are none: raise or skip."})
     text_file: str | None = field(default=None, metadata={"help": "Text file with one sentence per line."})
     num_held_out: int = field(default=1000, metadata={"help": "Distinct documents kept for evaluation."})
     vocab_size: int = field(default=480, metadata={"help": "Pieces of the tokenizer at most, sentinels included."})
@@ -87,7 +92,11 @@ class TextEncoderTrainingArguments(TrainingArguments):
     eval_steps: int = field(default=500, metadata={"help": "Steps between two evaluations."})
     save_steps: int = field(default=500, metadata={"help": "Steps between two checkpoints."})
     save_total_limit: int = field(default=2, metadata={"help": "Checkpoints kept."})
-    resume_from_checkpoint: bool = field(default=False, metadata={"help": "Go on from the newest checkpoint."})
+    resume_from_checkpoint: str | None = field(default=None, metadata={"help": "A checkpoint; the last by default."})
+
+    def __post_init__(self):
+        super().__post_init__()
+        warn_of_bfloat16(self)
 
 
 def read_documents(script_args: ScriptArguments) -> list[list[str]]:
@@ -95,12 +104,14 @@ def read_documents(script_args: ScriptArguments) -> list[list[str]]:
     if (script_args.dataset is None) == (script_args.text_file is None):
         raise ValueError("give one of `--dataset` and `--text_file`, not both and not neither")
     if script_args.text_file is not None:
-        text = Path(script_args.text_file).read_text(encoding="utf-8")
-        documents = [block.splitlines() for block in re.split(r"\n\s*\n", text)]
+        text = Path(script_args.text_file).read_text(encoding="utf-8-sig")
+        documents = [block.split("\n") for block in re.split(r"\n\s*\n", text)]
     else:
-        columns = [load_dataset(script_args.dataset, split=s)[script_args.text_column] for s in script_args.splits]
-        documents = [[value] if isinstance(value, str) else value for column in columns for value in column]
-    distinct = {tuple(sentence.strip() for sentence in document if sentence.strip()) for document in documents}
+        columns = {} if script_args.text_column is None else {"text": script_args.text_column}
+        options = {"columns": columns, "needed": ["text"], "bad_captions": script_args.bad_captions}
+        parts = [load_rows(script_args.dataset, split, **options) for split in script_args.splits or [None]]
+        documents = [value for part in parts for value in part["text"]]
+    distinct = {tuple(captions_of(document)) for document in documents}
     return [list(document) for document in sorted(distinct - {()})]
 
 
@@ -125,15 +136,20 @@ def build_model(script_args: ScriptArguments, tokenizer) -> T5ForConditionalGene
 
 def main(arguments: list[str] | None = None):
     """Read, build, train, save."""
-    parser = HfArgumentParser((ScriptArguments, TextEncoderTrainingArguments))
-    script_args, training_args = parser.parse_args_into_dataclasses(arguments)
+    script_args, training_args = parse_arguments([ScriptArguments, TextEncoderTrainingArguments], arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     set_seed(training_args.seed)
 
     documents = Dataset.from_dict({"text": read_documents(script_args)})
+    if not 1 <= script_args.num_held_out < len(documents):
+        raise ValueError(
+            f"`num_held_out` must be at least 1 and less than the number of distinct documents, {len(documents)}, "
+            f"got {script_args.num_held_out}"
+        )
     parts = documents.train_test_split(test_size=script_args.num_held_out, seed=training_args.seed)
     train, held_out = parts["train"]["text"][:], parts["test"]["text"][:]
-    if training_args.resume_from_checkpoint:
+    checkpoint = newest_checkpoint(training_args)
+    if checkpoint is not None:
         tokenizer = AutoTokenizer.from_pretrained(training_args.output_dir)
     else:
         tokenizer = train_unigram_tokenizer(
@@ -160,7 +176,7 @@ def main(arguments: list[str] | None = None):
         preprocess_logits_for_metrics=lambda outputs, labels: outputs[0].argmax(dim=-1),
         compute_metrics=lambda p: {"span_accuracy": span_accuracy(p.predictions, p.label_ids, uncounted)},
     )
-    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+    trainer.train(resume_from_checkpoint=checkpoint)
 
     metrics = trainer.evaluate()
     trainer.log_metrics("eval", metrics)

@@ -9,6 +9,7 @@ import threading
 
 import pytest
 import torch
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from itit_hf.checkpointing import CheckpointError, list_checkpoints
 from itit_hf.safe_trainer import StopSignals
@@ -90,6 +91,59 @@ def test_a_new_run_in_an_old_folder_is_warned(run, tmp_path, log):
     trainer = make_trainer(run)
     trainer._choose_checkpoint(None)
     assert "holds checkpoints of an earlier run" in log.text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"objectives": ["i2t", "t2i"]}, {"optim": "sgd"}, {"muon_learning_rate": 0.1}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_run_goes_on_with_its_own_objectives_and_optimizer_only(run, tmp_path, changes):
+    (name,) = changes
+    with pytest.raises(CheckpointError, match=f"`{name}` must be what the checkpoint was trained with"):
+        make_trainer(tmp_path, **changes).train(resume_from_checkpoint=str(run / "checkpoint-2"))
+
+
+def test_the_order_of_the_objectives_may_change(run, tmp_path):
+    trainer = make_trainer(tmp_path, stop_after=3, objectives=["i2i", "i2t", "t2i"], save_strategy="no")
+    trainer.train(resume_from_checkpoint=str(run / "checkpoint-2"))
+    assert trainer.state.global_step == 3
+
+
+@pytest.mark.parametrize("word", ["latest", "True", "LAST"])
+def test_words_for_the_newest_checkpoint_mean_it(run, word):
+    assert make_trainer(run)._choose_checkpoint(word) == str(run / "checkpoint-2")
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match="`resume_from_checkpoint`: there is no folder newest"):
+        make_trainer(tmp_path)._choose_checkpoint("newest")
+
+
+def test_a_new_rate_holds_from_the_first_update_of_a_resumed_run_on(run, tmp_path, log):
+    changes = {"learning_rate": 0.04, "weight_decay": 0.5, "max_steps": 16, "save_strategy": "no"}
+    trainer = make_trainer(tmp_path, stop_after=4, **changes)
+    trainer.train(resume_from_checkpoint=str(run / "checkpoint-2"))
+    rates = [entry["learning_rate"] for entry in trainer.state.log_history if "loss" in entry]
+    assert rates[2:] == pytest.approx([0.02, 0.03])  # after 2 and after 3 of 4 steps of warm-up
+    assert {group["weight_decay"] for group in trainer.optimizer.param_groups} == {0.5, 0.0}
+    assert "the new ones hold from here on: `learning_rate` was 0.01, is 0.04, `weight_decay` was" in log.text
+    assert "`max_steps` was 30, is 16" in log.text
+
+
+def test_a_run_that_goes_on_as_it_was_is_not_warned(run, tmp_path, log):
+    trainer = make_trainer(tmp_path, stop_after=3, save_strategy="no")
+    trainer.train(resume_from_checkpoint=str(run / "checkpoint-2"))
+    assert "the new ones hold" not in log.text
+
+
+def test_a_schedule_that_follows_the_losses_keeps_the_rate_it_came_to(tmp_path):
+    trainer = make_trainer(tmp_path)
+    trainer.create_optimizer_and_scheduler(num_training_steps=3)
+    trainer.lr_scheduler = ReduceLROnPlateau(trainer.optimizer)
+    own = [{"weight_decay": 0.5} for _ in trainer.optimizer.param_groups]
+    with pytest.raises(CheckpointError, match="`learning_rate` must be that of the checkpoint with"):
+        trainer._take_new_rates("checkpoint-2", own, {"learning_rate": (0.1, 0.2)})
 
 
 def test_deepspeed_is_refused(tmp_path, monkeypatch):

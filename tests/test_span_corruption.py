@@ -1,11 +1,13 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
+import importlib.util
 import runpy
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from datasets import ClassLabel, Dataset
 from transformers import AutoTokenizer, T5EncoderModel
 
 from itit_hf.span_corruption import (
@@ -22,6 +24,7 @@ DOCUMENTS = [
     for colour in ("red", "blue", "green")
     for kind in ("bus", "tree", "cat", "car")
 ]
+EXAMPLE = str(Path(__file__).parents[1] / "examples" / "train_text_encoder.py")
 SENTENCES = [sentence for document in DOCUMENTS for sentence in document]
 
 
@@ -208,7 +211,7 @@ def test_span_accuracy_counts_hidden_tokens_only():
 def test_example_trains_saves_and_resumes(tmp_path, monkeypatch):
     text_file, output = tmp_path / "text.txt", tmp_path / "out"
     text_file.write_text("\n\n".join("\n".join(document) for document in DOCUMENTS))
-    script = str(Path(__file__).parents[1] / "examples" / "train_text_encoder.py")
+    script = EXAMPLE
     command = [
         script,
         "--text_file",
@@ -241,7 +244,23 @@ def test_example_trains_saves_and_resumes(tmp_path, monkeypatch):
 
 
 def test_example_wants_one_source(monkeypatch):
-    script = str(Path(__file__).parents[1] / "examples" / "train_text_encoder.py")
+    script = EXAMPLE
     monkeypatch.setattr(sys, "argv", [script, "--use_cpu"])
     with pytest.raises(ValueError, match="--dataset"):
         runpy.run_path(script, run_name="__main__")
+
+
+def test_example_reads_named_columns_and_class_labels_and_says_what_it_cannot_hold_back(tmp_path):
+    spec = importlib.util.spec_from_file_location("train_text_encoder", EXAMPLE)
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    (tmp_path / "a.csv").write_text("picture,caption\n1,a red bus\n2,the\tblue fish\n3,a red bus\n")
+    arguments = example.ScriptArguments(dataset=str(tmp_path / "a.csv"), text_column="caption")
+    assert example.read_documents(arguments) == [["a red bus"], ["the blue fish"]]
+    labelled = Dataset.from_dict({"kind": [1, 0]}).cast_column("kind", ClassLabel(names=["red_bus", "fish"]))
+    labelled.to_parquet(tmp_path / "b.parquet")
+    arguments = example.ScriptArguments(dataset=str(tmp_path / "b.parquet"), text_column="kind")
+    assert example.read_documents(arguments) == [["fish"], ["red bus"]]
+    flags = ["--dataset", str(tmp_path / "a.csv"), "--text_column", "caption", "--num_held_out", "2", "--use_cpu"]
+    with pytest.raises(ValueError, match="`num_held_out` must be at least 1 and less than .* distinct documents, 2,"):
+        example.main(flags)

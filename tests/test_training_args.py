@@ -1,5 +1,7 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
+import logging
+
 import pytest
 import yaml
 
@@ -45,6 +47,21 @@ def test_a_seed_of_the_data_may_be_zero(tmp_path):
         ({"allow_partial_resume": ["optimiser"]}, "`allow_partial_resume` must name some of .*, got .'optimiser'."),
         ({"gradient_norm_steps": -1}, "`gradient_norm_steps` must be 0 or more, got -1"),
         ({"t2i_mask_ratio": [0.5, 0.5]}, "`t2i_mask_ratio` must be four numbers"),
+        ({"i2t_mask_ratio": [0.5, 0.1, 0.9, 0.2]}, "`i2t_mask_ratio` is mean, std, low and high, got .*low <= high"),
+        ({"objectives": ["i2t", "t2ii"]}, "`objectives` must be one or more of .*, each once, got .*'t2ii'.$"),
+        ({"objectives": ["i2t,i2i"]}, "`objectives` must be .* got .'i2t,i2i'.; put spaces between them"),
+        ({"objectives": []}, "`objectives` must be one or more of"),
+        ({"objectives": ["i2i", "i2i"]}, "`objectives` must be .* each once"),
+        ({"loss_weights": {"i2t": "much"}}, "`loss_weights` must be numbers, got 'much' for i2t"),
+        ({"loss_weights": "i2t=2"}, "`loss_weights` must be a mapping such as"),
+        ({"per_device_eval_batch_size": 0}, "`per_device_eval_batch_size` must be at least 1, got 0"),
+        ({"per_device_text_batch_size": 0}, "`per_device_text_batch_size` must be at least 1, got 0"),
+        ({"gradient_accumulation_steps": 0}, "`gradient_accumulation_steps` must be at least 1, got 0"),
+        ({"learning_rate": float("nan")}, "`learning_rate` must be 0 or more, got nan"),
+        ({"t2i_share": 1.5}, "`t2i_share` must be above 0 and at most 1, got 1.5"),
+        ({"adam_beta2": 1.0}, "`adam_beta2` must be in .0, 1., got 1.0"),
+        ({"bad_images": "ignore"}, "`bad_images` must be one of .*, got 'ignore'"),
+        ({"code_gradient": "thawed"}, "`code_gradient` must be one of"),
     ],
 )
 def test_settings_that_cannot_be_are_named(tmp_path, bad, message):
@@ -74,9 +91,27 @@ def test_a_recipe_can_be_the_default(recipe):
     assert args.learning_rate == 1e-3 and args.resume_from_checkpoint is None
 
 
-def test_resuming_without_a_name_means_the_last_checkpoint(recipe):
-    (args,) = parse_arguments([ITITTrainingArguments], ["--config", recipe, "--resume_from_checkpoint"])
+@pytest.mark.parametrize("words", [[], ["last"], ["latest"], ["True"], ["LAST"]])
+def test_resuming_without_a_name_means_the_last_checkpoint(recipe, words):
+    (args,) = parse_arguments([ITITTrainingArguments], ["--config", recipe, "--resume_from_checkpoint", *words])
     assert args.resume_from_checkpoint == "last"
+
+
+@pytest.mark.parametrize(("value", "wanted"), [("true", "last"), ("false", None), ("out/a", "out/a"), ("null", None)])
+def test_a_recipe_says_whether_to_resume(recipe, value, wanted):
+    with open(recipe, "a") as file:
+        file.write(f"resume_from_checkpoint: {value}\n")
+    (args,) = parse_arguments([ITITTrainingArguments], ["--config", recipe])
+    assert args.resume_from_checkpoint == wanted
+
+
+def test_bfloat16_on_a_processor_that_emulates_it_is_warned(tmp_path, monkeypatch, caplog):
+    logging.getLogger("itit_hf").propagate = True
+    for has, wanted in ((True, 0), (False, 1)):
+        caplog.clear()
+        monkeypatch.setattr("itit_hf.training_args.cpu_multiplies_bfloat16", lambda has=has: has)
+        ITITTrainingArguments(str(tmp_path), use_cpu=True, bf16=True)
+        assert caplog.text.count("`bf16`: this CPU does not multiply bfloat16") == wanted
 
 
 def test_a_recipe_with_an_unknown_name_is_refused(tmp_path):

@@ -42,6 +42,7 @@ LAYERS = (
         "modeling_outputs_itit",
         "monitoring",
         "placement",
+        "recipes",
         "replay",
         "safe_loading",
         "shared_prefix",

@@ -30,6 +30,7 @@ MANIFEST_NAME = "manifest.json"
 STAGING_NAME = ".staging"
 # Room for what is not counted tensor by tensor: configurations, tokenizer, log, manifest.
 OVERHEAD_BYTES = 4_000_000
+_NEWEST, _NONE = ("last", "latest", "true"), ("none", "false", "")  # words for a checkpoint
 _CHECKPOINT = re.compile(r"(\.replaced-)?checkpoint-(\d+)")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -228,6 +229,22 @@ def find_checkpoint(output_dir: str, may_lack: Collection[str] = ()) -> tuple[st
         else:
             return folder, skipped
     return None, skipped
+
+
+def requested_checkpoint(value: str | bool | None) -> str | None:
+    """What somebody means who names a checkpoint to go on from.
+
+    Args:
+        value (`str` or `bool`, *optional*): A folder; or `"last"`, `"latest"` or `True`, also as a word, for the
+            newest checkpoint; or `False` or nothing.
+
+    Returns:
+        `str`: `"last"` for the newest, or the folder; `None` to start from step 0.
+    """
+    word = str(value).lower()
+    if word in _NEWEST:
+        return "last"
+    return None if word in _NONE else str(value)
 
 
 def stage_checkpoint(output_dir: str, needed: int) -> str:

@@ -32,6 +32,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from safetensors.torch import load_file
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
@@ -46,6 +47,7 @@ from .checkpointing import (
     load_state,
     name_full_disk,
     read_manifest,
+    requested_checkpoint,
     rotate_checkpoints,
     save_state,
     stage_checkpoint,
@@ -59,6 +61,8 @@ ARGUMENTS_NAME = "training_args.json"
 BAD_BATCH_NAME = "bad_batch.json"
 # A launcher passes on a Ctrl-C that each of its processes got already: within this time it counts as the same one.
 SECONDS_OF_ONE_SIGNAL = 1.0
+
+_RATES = ("initial_lr", "weight_decay", "betas", "beta1", "eps")  # of a group of parameters, from the arguments
 
 Part = tuple[Callable[[], object], Callable[[Any], object]]  # what gives a state, and what takes it over
 
@@ -118,8 +122,8 @@ class SafeTrainer(Trainer):
     """See the module. A subclass tells of its own state by `shared_parts` and `process_parts`, and of its data by
     `data_facts` and `describe_update`.
 
-    Needs of its arguments, beyond those of transformers, `max_skipped_steps` and `allow_partial_resume`, see
-    [`ITITTrainingArguments`]. The first update of a data loader is `first_update`: resuming reads no batch twice.
+    Its arguments are [`SafeTrainingArguments`]. The first update of a data loader is `first_update`: resuming reads no
+    batch twice.
     """
 
     first_update = 0
@@ -195,8 +199,10 @@ class SafeTrainer(Trainer):
 
         Args:
             resume_from_checkpoint (`str` or `bool`, *optional*):
-                A folder; or `True` for the newest checkpoint of `output_dir` that verifies; or `"last"` for the same,
-                but from the start if there is none.
+                A folder; or `True` for the newest checkpoint of `output_dir` that verifies; or `"last"` (or
+                `"latest"`) for the same, but from the start if there is none. Arguments of the optimizer and its
+                schedule, such as `learning_rate`, may have changed: the new ones hold from there on, and a warning
+                says so.
             trial (*optional*): As in transformers.
             ignore_keys_for_eval (`list[str]`, *optional*): As in transformers.
 
@@ -204,8 +210,8 @@ class SafeTrainer(Trainer):
             `TrainOutput`: As in transformers.
 
         Raises:
-            ValueError: If the checkpoint does not verify, or lacks a part that is not named by
-                `allow_partial_resume`.
+            ValueError: If the checkpoint does not verify, lacks a part that is not named by `allow_partial_resume`, or
+                was trained with another `optim` or, by [`ITITTrainer`], other `objectives`.
             FloatingPointError: If more than `max_skipped_steps` updates in a row were not finite.
             KeyboardInterrupt: After the checkpoint that Ctrl-C asked for; SIGTERM raises `SystemExit`.
         """
@@ -238,12 +244,16 @@ class SafeTrainer(Trainer):
 
     def _choose_checkpoint(self, wanted: str | bool | None) -> str | None:
         output_dir, may_lack = self.args.output_dir, tuple(self.args.allow_partial_resume)
-        if not wanted:
+        wanted = wanted if wanted is True else requested_checkpoint(wanted)
+        if wanted is None:
             if list_checkpoints(output_dir):
                 logger.warning(f"{output_dir} holds checkpoints of an earlier run, which a later resume may take")
             return None
         if wanted is not True and wanted != "last":
+            if not os.path.isdir(wanted):
+                raise CheckpointError(f"`resume_from_checkpoint`: there is no folder {wanted}")
             verify_checkpoint(wanted, may_lack)
+            self._changed_arguments(wanted)
             return wanted
         folder, skipped = find_checkpoint(output_dir, may_lack)
         for reason in skipped:
@@ -252,7 +262,14 @@ class SafeTrainer(Trainer):
             reasons = "; ".join(skipped) or "there is none"
             raise CheckpointError(f"`resume_from_checkpoint`: no checkpoint of {output_dir} verifies: {reasons}")
         logger.warning(f"resuming from {folder}" if folder else "no checkpoint yet: starting from step 0")
+        if folder is not None:
+            self._changed_arguments(folder)
         return folder
+
+    def _changed_arguments(self, checkpoint: str) -> dict[str, tuple]:
+        """See [`SafeTrainingArguments.changed_since`]."""
+        with open(os.path.join(checkpoint, ARGUMENTS_NAME), encoding="utf-8") as file:
+            return self.args.changed_since(json.load(file))
 
     def _compare_data(self, checkpoint: str):
         theirs, ours = read_manifest(checkpoint).facts.get("data", {}), self.data_facts()
@@ -275,8 +292,32 @@ class SafeTrainer(Trainer):
             raise CheckpointError(f"{resume_from_checkpoint}: its weights are of another model: {error}") from error
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        for name, (_, take) in {} if checkpoint is None else self.shared_parts().items():
+        if checkpoint is None:
+            return
+        own = [{name: group[name] for name in _RATES if name in group} for group in self.optimizer.param_groups]
+        for name, (_, take) in self.shared_parts().items():
             self._load_part(checkpoint, name, f"{name}.safetensors", take)
+        changed = self._changed_arguments(checkpoint)
+        if changed:
+            self._take_new_rates(checkpoint, own, changed)
+
+    def _take_new_rates(self, checkpoint: str, own: list[dict], changed: dict[str, tuple]):
+        """What the arguments say, in place of what the checkpoint's optimizer and schedule say."""
+        groups, schedule = self.optimizer.param_groups, self.lr_scheduler
+        for group, values in zip(groups, own, strict=True):
+            group.update(values)
+        if isinstance(schedule, LambdaLR):
+            schedule.base_lrs = [group["initial_lr"] for group in groups]
+            for group, rate, share in zip(groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+                group["lr"] = rate * share(schedule.last_epoch)
+            schedule._last_lr = [group["lr"] for group in groups]
+        elif {"learning_rate", "muon_learning_rate"} & set(changed):
+            raise CheckpointError(
+                f"`learning_rate` must be that of the checkpoint with `lr_scheduler_type` "
+                f"{self.args.lr_scheduler_type}, which lowered it by what it measured; it was {changed}"
+            )
+        words = ", ".join(f"`{name}` was {then}, is {now}" for name, (then, now) in changed.items())
+        logger.warning(f"{checkpoint} was trained with other arguments; the new ones hold from here on: {words}")
 
     def _load_scaler(self, checkpoint: str | None) -> None:
         """It is one of the shared parts."""

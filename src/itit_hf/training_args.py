@@ -2,24 +2,158 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settings of a training run; defaults are Table 3 of the paper."""
 
+import json
+import math
 import os
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from typing import ClassVar
 
-import yaml
 from transformers import HfArgumentParser, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils import logging
 
+from .checkpointing import requested_checkpoint
+from .cpu_kernels_itit import cpu_multiplies_bfloat16
+from .data import BAD_IMAGE_POLICIES
 from .masking import MaskRatio
 from .objectives import OBJECTIVES, ObjectiveSettings
+from .recipes import argument_types, read_recipe
+
+logger = logging.get_logger(__name__)
 
 CHECKPOINT_PARTS = ("optimizer", "scheduler", "rng_state", "ema", "replay", "scaler", "rewards")
 _MASK_RATIOS = [f"{name}_mask_ratio" for name in ("t2i", "i2t", "i2i", "t2i2t_second", "i2t2i_second")]
+# What a run that goes on may change: from then on the new value holds.
+_CHANGEABLE = (
+    "learning_rate",
+    "muon_learning_rate",
+    "weight_decay",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "lr_scheduler_type",
+    "lr_scheduler_kwargs",
+    "warmup_steps",
+    "max_steps",
+)
+
+
+def check_numbers(arguments, least: Mapping[str, float], below: float = math.inf):
+    """Refuse numbers that are out of range, or not finite.
+
+    Args:
+        arguments: Object with the numbers as attributes; those that are `None` are not checked.
+        least (`Mapping[str, float]`): Least value of each, by its name.
+        below (`float`, *optional*): What all are below; infinity by default.
+
+    Raises:
+        ValueError: If one is out of range; the message names it.
+    """
+    for name, number in least.items():
+        value = getattr(arguments, name)
+        if value is not None and not number <= value < below:
+            range_of = "be 0 or more" if number == 0 else f"be at least {number:g}"
+            range_of = range_of if below == math.inf else f"be in [{number:g}, {below:g})"
+            raise ValueError(f"`{name}` must {range_of}, got {value}")
+
+
+def warn_of_bfloat16(args: TrainingArguments):
+    """Say that `--bf16` makes a run slower, where it does: on a CPU that does not multiply bfloat16.
+
+    Args:
+        args (`TrainingArguments`): Of the run.
+    """
+    if args.bf16 and args.device.type == "cpu" and not cpu_multiplies_bfloat16():
+        logger.warning(
+            "`bf16`: this CPU does not multiply bfloat16 in hardware, and torch emulates it many times slower than "
+            "float32; leave `bf16` out"
+        )
 
 
 @dataclass
-class ITITTrainingArguments(TrainingArguments):
-    r"""[`~transformers.TrainingArguments`] and what ITIT needs besides. Defaults of optimizer, schedule and losses are
+class SafeTrainingArguments(TrainingArguments):
+    """[`~transformers.TrainingArguments`] of a [`SafeTrainer`].
+
+    Args:
+        max_skipped_steps (`int`): An update whose loss or gradient is not finite is left out; more than so many in a
+            row end the training.
+        allow_partial_resume (`list[str]`): Parts of a checkpoint that may be missing or damaged when resuming, and
+            then start anew: `optimizer`, `scheduler`, `rng_state`, `ema`, `replay`, `scaler`, `rewards`.
+    """
+
+    # What a run that goes on must not change: what is saved belongs to it.
+    fixed_on_resume: ClassVar[tuple[str, ...]] = ("optim",)
+
+    max_skipped_steps: int = field(default=10, metadata={"help": "Updates in a row that may not be finite."})
+    allow_partial_resume: list[str] = field(
+        default_factory=list, metadata={"help": "Parts that a checkpoint may lack: optimizer, rng_state, ..."}
+    )
+    # With several forward passes per step, DDP's search for unused parameters marks some of them ready twice.
+    ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Must stay off."})
+    ignore_data_skip: bool = field(default=True, metadata={"help": "Must stay on: the sampler starts where it was."})
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "A loss that is not finite must be seen."})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "The collator reads the columns it needs."})
+
+    def __post_init__(self):
+        super().__post_init__()
+        least = {
+            "per_device_train_batch_size": 1,
+            "per_device_eval_batch_size": 1,
+            "gradient_accumulation_steps": 1,
+            "learning_rate": 0.0,
+            "weight_decay": 0.0,
+            "max_skipped_steps": 0,
+        }
+        check_numbers(self, least)
+        check_numbers(self, {"adam_beta1": 0.0, "adam_beta2": 0.0}, below=1.0)
+        if self.max_steps <= 0:
+            raise ValueError(f"`max_steps` must be at least 1: the data are endless, got {self.max_steps}")
+        if not self.ignore_data_skip:
+            raise ValueError("`ignore_data_skip` must be on: the sampler itself starts where the run was")
+        if self.enable_jit_checkpoint:
+            raise ValueError("`enable_jit_checkpoint` must be off: SIGTERM and Ctrl-C end with a checkpoint anyway")
+        unknown = sorted(set(self.allow_partial_resume) - set(CHECKPOINT_PARTS))
+        if unknown:
+            raise ValueError(f"`allow_partial_resume` must name some of {CHECKPOINT_PARTS}, got {unknown}")
+        warn_of_bfloat16(self)
+
+    def changed_since(self, saved: Mapping) -> dict[str, tuple]:
+        """What of the optimizer and its schedule is not as it was when a checkpoint was written.
+
+        Args:
+            saved (`Mapping`): The settings that lie in the checkpoint.
+
+        Returns:
+            `dict[str, tuple]`: By name, the value then and the value now, which holds from there on.
+
+        Raises:
+            ValueError: If one differs that must stay as it was, such as `optim`.
+        """
+        now = json.loads(self.to_json_string())
+        for name in self.fixed_on_resume:
+            then = saved.get(name, now[name])
+            same = sorted(then) == sorted(now[name]) if isinstance(then, list) else then == now[name]
+            if not same:
+                self._refuse_to_resume(name, then)
+        then = saved.get("muon_learning_rate")
+        if "muon_learning_rate" in now and (then is None) != (now["muon_learning_rate"] is None):
+            self._refuse_to_resume("muon_learning_rate", then)
+        names = [name for name in _CHANGEABLE if name in saved and name in now]
+        return {name: (saved[name], now[name]) for name in names if saved[name] != now[name]}
+
+    def _refuse_to_resume(self, name: str, then):
+        raise ValueError(
+            f"`{name}` must be what the checkpoint was trained with, {then}, got {getattr(self, name)}: resume with "
+            "that, or start a new run from its weights, such as with `--model_name_or_path` of "
+            "examples/train_itit.py"
+        )
+
+
+@dataclass
+class ITITTrainingArguments(SafeTrainingArguments):
+    r"""[`SafeTrainingArguments`] and what ITIT needs besides. Defaults of optimizer, schedule and losses are
     the paper's (Table 3), made for 10^8 samples; `examples/recipes/` holds settings for small runs.
 
     `per_device_train_batch_size` counts pairs; training ends on `max_steps`. `adam_beta1` and `adam_beta2` hold for
@@ -62,10 +196,6 @@ class ITITTrainingArguments(TrainingArguments):
             rate, and all else by `optim` at `learning_rate`; the same schedule scales both. The paper does not.
         bad_images (`str`): What to do about a picture that cannot be read or exceeds the limits: `"raise"`, or
             `"skip"`, which trains on the next row instead and counts why; above 5% the training ends.
-        max_skipped_steps (`int`): An update whose loss or gradient is not finite is left out; more than so many in a
-            row end the training.
-        allow_partial_resume (`list[str]`): Parts of a checkpoint that may be missing or damaged when resuming, and
-            then start anew: `optimizer`, `scheduler`, `rng_state`, `ema`, `replay`, `scaler`, `rewards`.
         ema_decay (`float`): Decay of a moving average of the weights, which is what is drawn with, evaluated and
             exported; 0.0 keeps none. The paper has none.
         monitoring (`bool`): Log what is synthesised and predicted, and warn when it collapses, see [`~monitoring`].
@@ -81,6 +211,7 @@ class ITITTrainingArguments(TrainingArguments):
     """
 
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "loss_weights"]
+    fixed_on_resume: ClassVar[tuple[str, ...]] = ("optim", "objectives")
 
     objectives: list[str] = field(default_factory=lambda: ["i2t", "t2i", "i2i"], metadata={"help": "Losses by name."})
     t2i_mask_ratio: list[float] = field(
@@ -117,10 +248,6 @@ class ITITTrainingArguments(TrainingArguments):
     per_device_text_batch_size: int | None = field(default=None, metadata={"help": "As many as pairs by default."})
     muon_learning_rate: float | None = field(default=None, metadata={"help": "Muon for the blocks' matrices."})
     bad_images: str = field(default="raise", metadata={"help": "Pictures that cannot be read: raise or skip."})
-    max_skipped_steps: int = field(default=10, metadata={"help": "Updates in a row that may not be finite."})
-    allow_partial_resume: list[str] = field(
-        default_factory=list, metadata={"help": "Parts that a checkpoint may lack: optimizer, rng_state, ..."}
-    )
     ema_decay: float = field(default=0.0, metadata={"help": "Moving average of the weights; 0 keeps none."})
     monitoring: bool = field(default=True, metadata={"help": "Log what is synthesised and predicted, and warn."})
     gradient_norm_steps: int = field(default=0, metadata={"help": "Log each loss's gradient every so many steps."})
@@ -140,41 +267,47 @@ class ITITTrainingArguments(TrainingArguments):
     max_grad_norm: float = field(default=3.0, metadata={"help": "Table 3."})
     max_steps: int = field(default=1_500_000, metadata={"help": "Table 3."})
     use_cache: bool = field(default=True, metadata={"help": "Of the saved model; training keeps no keys and values."})
-    remove_unused_columns: bool = field(default=False, metadata={"help": "The collator reads the columns it needs."})
-    # With several forward passes per step, DDP's search for unused parameters marks some of them ready twice.
-    ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Must stay off."})
-    ignore_data_skip: bool = field(default=True, metadata={"help": "Must stay on: the sampler starts where it was."})
-    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "A loss that is not finite must be seen."})
 
     def __post_init__(self):
         super().__post_init__()
-        if self.max_steps <= 0:
-            raise ValueError(f"`max_steps` must be at least 1: streams are endless, got {self.max_steps}")
-        if self.gradient_norm_steps < 0:
-            raise ValueError(f"`gradient_norm_steps` must be 0 or more, got {self.gradient_norm_steps}")
-        if not 0.0 <= self.ema_decay < 1.0:
-            raise ValueError(f"`ema_decay` must be in [0, 1), got {self.ema_decay}")
-        for name in _MASK_RATIOS:
-            value = getattr(self, name)
-            if value is not None and len(value) != 4:
-                raise ValueError(f"`{name}` must be four numbers: mean, std, low and high, got {value}")
+        self._check_objectives()
+        if self.bad_images not in BAD_IMAGE_POLICIES:
+            raise ValueError(f"`bad_images` must be one of {BAD_IMAGE_POLICIES}, got {self.bad_images!r}")
+        least = {
+            "per_device_image_batch_size": 1,
+            "per_device_text_batch_size": 1,
+            "synthesis_steps": 1,
+            "synthesis_max_new_tokens": 1,
+            "sample_inference_steps": 1,
+            "sample_steps": 0,
+            "gradient_norm_steps": 0,
+            "muon_learning_rate": 0.0,
+            "text_gradient_scale": 0.0,
+            "gumbel_strength": 0.0,
+        }
+        check_numbers(self, least)
+        check_numbers(self, {"ema_decay": 0.0, "label_smoothing": 0.0}, below=1.0)
+        for name in ("t2i_share", "i2t_share", "i2i_share"):
+            if not 0.0 < getattr(self, name) <= 1.0:
+                raise ValueError(f"`{name}` must be above 0 and at most 1, got {getattr(self, name)}")
+        self.objective_settings()
+
+    def _check_objectives(self):
+        names = self.objectives
+        if not names or len(set(names)) < len(names) or not set(names) <= set(OBJECTIVES):
+            hint = "; put spaces between them" if any("," in name for name in names) else ""
+            raise ValueError(
+                f"`objectives` must be one or more of {list(OBJECTIVES)}, each once, got {list(names)}{hint}"
+            )
         self.loss_weights = self.loss_weights or {}
+        if not isinstance(self.loss_weights, Mapping):
+            raise ValueError(f"`loss_weights` must be a mapping such as {{'t2i2t': 0.5}}, got {self.loss_weights!r}")
         unknown = sorted(set(self.loss_weights) - set(OBJECTIVES))
         if unknown:
             raise ValueError(f"`loss_weights` must name some of {list(OBJECTIVES)}, got {unknown}")
-
-        self._check_safety()
-
-    def _check_safety(self):
-        if not self.ignore_data_skip:
-            raise ValueError("`ignore_data_skip` must be on: the sampler itself starts where the run was")
-        if self.enable_jit_checkpoint:
-            raise ValueError("`enable_jit_checkpoint` must be off: SIGTERM and Ctrl-C end with a checkpoint anyway")
-        if self.max_skipped_steps < 0:
-            raise ValueError(f"`max_skipped_steps` must be 0 or more, got {self.max_skipped_steps}")
-        unknown = sorted(set(self.allow_partial_resume) - set(CHECKPOINT_PARTS))
-        if unknown:
-            raise ValueError(f"`allow_partial_resume` must name some of {CHECKPOINT_PARTS}, got {unknown}")
+        for name, weight in self.loss_weights.items():
+            if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight):
+                raise ValueError(f"`loss_weights` must be numbers, got {weight!r} for {name}")
 
     @property
     def seed_of_data(self) -> int:
@@ -186,33 +319,46 @@ class ITITTrainingArguments(TrainingArguments):
         names = [field.name for field in fields(ObjectiveSettings)]
         values = {name: getattr(self, name) for name in names}
         for name in _MASK_RATIOS:
-            values[name] = values[name] and MaskRatio(*values[name])
+            values[name] = self._mask_ratio(name)
         return ObjectiveSettings(**values)
 
+    def _mask_ratio(self, name: str) -> MaskRatio | None:
+        value = getattr(self, name)
+        if value is None:
+            return None
+        if len(value) != 4:
+            raise ValueError(f"`{name}` must be four numbers: mean, std, low and high, got {value}")
+        try:
+            return MaskRatio(*value)
+        except ValueError as error:
+            raise ValueError(f"`{name}` is mean, std, low and high, got {value}: {error}") from error
 
-def _read_recipe(path: str, known: set[str], above: tuple[str, ...] = ()) -> dict:
-    """The values of a recipe over those of its base; `above` are the recipes that build upon it."""
-    path = os.path.realpath(path)
-    if path in above:
-        raise ValueError(f"a recipe must not build upon itself, got {' -> '.join([*above, path])}")
-    with open(path, encoding="utf-8") as file:
-        recipe = yaml.safe_load(file) or {}
-    if not isinstance(recipe, dict):
-        raise ValueError(f"`{path}` must hold lines `name: value`, got a {type(recipe).__name__}")
-    base = recipe.pop("base", None)
-    unknown = sorted(set(recipe) - known)
-    if unknown:
-        raise ValueError(f"`{path}` names arguments that do not exist: {unknown}")
-    if base is None:
-        return recipe
-    return _read_recipe(os.path.join(os.path.dirname(path), str(base)), known, (*above, path)) | recipe
+
+def newest_checkpoint(args: TrainingArguments) -> str | None:
+    """The checkpoint that a plain `Trainer` of transformers goes on from, by `resume_from_checkpoint`.
+
+    Args:
+        args (`TrainingArguments`): `resume_from_checkpoint` is a folder, or `"last"`, the newest one in `output_dir`.
+
+    Returns:
+        `str`, a folder; `None` to start from step 0, also where there is no checkpoint yet.
+    """
+    wanted = requested_checkpoint(args.resume_from_checkpoint)
+    if wanted != "last":
+        return wanted
+    found = get_last_checkpoint(args.output_dir) if os.path.isdir(args.output_dir) else None
+    logger.warning(f"resuming from {found}" if found else "no checkpoint yet: starting from step 0")
+    return found
 
 
 def parse_arguments(
     dataclass_types: Sequence[type], arguments: Sequence[str] | None = None, default_config: str | None = None
 ) -> tuple:
-    """Command line -> dataclasses. `--config recipe.yaml` gives defaults that other flags override, and
-    `--resume_from_checkpoint` without a value means the last checkpoint of `output_dir`.
+    """Command line -> dataclasses. `--config recipe.yaml` gives defaults that other flags override, checked by the
+    types of their arguments; see [`~recipes.read_recipe`].
+
+    `--resume_from_checkpoint` without a value, or with `last`, `latest` or `True`, means the newest checkpoint of
+    `output_dir`; a folder of such a name is `./last`.
 
     A recipe may build upon another one, `base: other.yaml`, named as seen from its own folder: it gives what differs.
 
@@ -225,17 +371,24 @@ def parse_arguments(
         One object per type.
 
     Raises:
-        ValueError: If a recipe names an argument that does not exist, holds no names and values, or builds upon
-            itself.
+        ValueError: If a recipe names an argument that does not exist, gives one a value of another type, holds no
+            names and values, or builds upon itself; or a value is out of range.
     """
     recipe_parser = ArgumentParser(add_help=False, allow_abbrev=False)
     recipe_parser.add_argument("--config", default=default_config, help="YAML recipe; flags override its values.")
     chosen, arguments = recipe_parser.parse_known_args(arguments)
     parser = HfArgumentParser(dataclass_types, parents=[recipe_parser])
-    recipe = _read_recipe(chosen.config, {action.dest for action in parser._actions}) if chosen.config else {}
+    types = argument_types(dataclass_types)
+    if "resume_from_checkpoint" in types:
+        types["resume_from_checkpoint"] |= bool
+    recipe = read_recipe(chosen.config, types) if chosen.config else {}
     parser.set_defaults(**recipe)
     for action in parser._actions:
         action.required = action.required and action.dest not in recipe
         if action.dest == "resume_from_checkpoint":
             action.nargs, action.const = "?", "last"
-    return parser.parse_args_into_dataclasses(arguments)[: len(dataclass_types)]
+    parsed = parser.parse_args_into_dataclasses(arguments)[: len(dataclass_types)]
+    for each in parsed:
+        if hasattr(each, "resume_from_checkpoint"):
+            each.resume_from_checkpoint = requested_checkpoint(each.resume_from_checkpoint)
+    return parsed

@@ -1,6 +1,7 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
 import json
+import shutil
 
 import PIL.Image
 import pytest
@@ -72,6 +73,19 @@ def test_the_adapter_is_pushed_with_a_card_and_opened_from_there(arguments, fold
         pipe = ITITPipeline.from_pretrained(folders / "pipe")
         pipe.load_lora_weights("user/my-fish", adapter_name="fish")
         assert pipe.get_list_adapters() == ["fish"]
+
+
+def test_an_interrupted_run_goes_on_and_ends_in_the_same_adapter(arguments, tmp_path):
+    often = ["--max_steps", "4", "--save_strategy", "steps", "--save_steps", "2"]
+    script("train_lora").main([*arguments, *often])
+    weights = tmp_path / "out" / "adapter" / "adapter_model.safetensors"
+    whole = weights.read_bytes()
+    shutil.rmtree(tmp_path / "out" / "checkpoint-4")
+    shutil.rmtree(tmp_path / "out" / "adapter")
+    script("train_lora").main([*arguments, *often, "--resume_from_checkpoint", "latest"])
+    assert weights.read_bytes() == whole
+    with open(tmp_path / "out" / "checkpoint-4" / "trainer_state.json") as file:
+        assert json.load(file)["global_step"] == 4
 
 
 def test_too_few_pictures_to_hold_some_back_are_refused(arguments):

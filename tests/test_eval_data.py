@@ -6,19 +6,20 @@ import io
 import json
 import tarfile
 
+import datasets
 import PIL.Image
 import pytest
 
 from itit_hf.eval_data import (
     PRESETS,
     EvaluationData,
-    FirstRows,
+    EvaluationRows,
     Preset,
-    WebdatasetRows,
     choose_prompts,
     karpathy_rows,
     open_evaluation,
 )
+from itit_hf.image_processing_itit import load_image
 
 SPLITS = ["train", "test", "val", "restval", "test", "train"]
 
@@ -73,7 +74,7 @@ def test_karpathy_refuses_an_unknown_split_and_another_file(coco, tmp_path):
 def test_umt_draws_the_first_captions_of_test_val_and_restval_in_order(coco):
     data = open_evaluation(PRESETS["umt"], coco)
     assert data.prompts == [f"Caption 0 of picture {i}." for i in (1, 4, 2, 3)]
-    assert [row["text"][0] for row in data.references] == data.prompts
+    assert [texts[0] for texts in data.references.captions()] == data.prompts
 
 
 def test_itit_draws_pairs_of_the_training_set_and_looks_at_their_pictures(coco):
@@ -105,47 +106,63 @@ def test_a_preset_of_coco_refuses_other_data(tmp_path):
         open_evaluation(PRESETS["umt"], str(tmp_path), num_samples=0)
 
 
-def test_webdataset_gives_pictures_with_captions_of_txt_or_json_in_order(tmp_path, caplog):
+def test_archives_are_read_as_training_reads_them_and_no_further_than_they_must(tmp_path):
     for shard in range(2):
-        txt = [
-            (f"{shard}{i}.{ext}", data) for i in range(2) for ext, data in (("jpg", jpeg("red")), ("txt", b"a bus\n"))
-        ]
-        write_archive(tmp_path / f"{shard:05}.tar", txt)
-    rows = list(WebdatasetRows(str(tmp_path / "*.tar")))
-    assert [row["text"] for row in rows] == [["a bus"]] * 4 and rows[0]["image"].size == (16, 16)
-    record = json.dumps({"caption": "a fish", "key": "0"}).encode()
-    write_archive(tmp_path / "json.tar", [("0.jpg", jpeg("blue")), ("0.json", record)])
-    assert [row["text"] for row in WebdatasetRows(str(tmp_path / "json.tar"))] == [["a fish"]]
+        record = json.dumps({"caption": [f"bus {shard}", "a\u2028bus"]}).encode()
+        write_archive(tmp_path / f"{shard:05}.tar", [("0.JPG", jpeg("red")), ("0.json", record)])
+    data = open_evaluation(PRESETS["dataset"], str(tmp_path / "*.tar"))
+    assert [row["text"] for row in data.to_describe] == [["bus 0", "a bus"], ["bus 1", "a bus"]]
+    assert data.prompts == ["bus 0", "bus 1"] and len(data.references) == 2
+    assert load_image(next(iter(data.references))["image"]).size == (16, 16)
+    (tmp_path / "00001.tar").write_bytes(b"broken")
+    assert open_evaluation(PRESETS["dataset"], str(tmp_path / "*.tar"), num_samples=1).prompts == ["bus 0"]
 
 
-def test_webdataset_leaves_out_what_lacks_a_caption_and_says_how_many(tmp_path, caplog):
-    whole = [(f"{i}.{ext}", data) for i in range(6) for ext, data in (("jpg", jpeg("red")), ("txt", b"a bus"))]
-    write_archive(tmp_path / "0.tar", [*whole, ("6.jpg", jpeg("red"))])
-    assert len(list(WebdatasetRows(str(tmp_path / "0.tar")))) == 6
-    assert "1 samples have no picture or no caption" in caplog.text
+def table_with(tmp_path, captions, **names):
+    image = {"bytes": b"nothing that can be decoded", "path": None}
+    features = datasets.Features({names.get("image", "image"): datasets.Image(), "text": datasets.Value("string")})
+    rows = [{names.get("image", "image"): image, "text": caption} for caption in captions]
+    datasets.Dataset.from_list(rows, features=features).to_parquet(tmp_path / "rows.parquet")
+    return str(tmp_path / "rows.parquet")
 
 
-def test_webdataset_without_archives_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="there is none"):
-        WebdatasetRows(str(tmp_path / "*.tar"))
+def test_captions_are_read_without_decoding_an_image(tmp_path):
+    data = open_evaluation(PRESETS["dataset"], table_with(tmp_path, ["a bus", "a\x0bfish"]), num_samples=2)
+    assert data.prompts == ["a bus", "a fish"] and list(data.to_describe.captions()) == [["a bus"], ["a fish"]]
+    assert next(iter(data.to_describe))["image"]["bytes"] == b"nothing that can be decoded"
 
 
-def test_first_rows_reads_no_further_than_it_must_and_again_if_asked():
-    class Counted:
-        read = 0
+def test_columns_and_captions_that_are_none_are_as_in_training(tmp_path):
+    file = table_with(tmp_path, ["a bus", "NA", "a fish"], image="photo")
+    columns = {"image": "photo"}
+    with pytest.raises(ValueError, match="has no column 'image'"):
+        open_evaluation(PRESETS["dataset"], file)
+    with pytest.raises(ValueError, match="row 1"):
+        open_evaluation(PRESETS["dataset"], file, columns=columns)
+    assert open_evaluation(PRESETS["dataset"], file, columns=columns, bad_captions="skip").prompts == [
+        "a bus",
+        "a fish",
+    ]
 
-        def __iter__(self):
-            for _ in range(100):
-                self.read += 1
-                yield {"image": None, "text": "a bus"}
 
-    counted = Counted()
-    rows = FirstRows(counted, 3)
-    assert [row["text"] for row in rows] == [["a bus"]] * 3 == [row["text"] for row in rows]
-    assert counted.read == 6
+def test_captions_of_coco_that_are_none_are_named_or_left_out(coco, tmp_path):
+    content = json.loads((tmp_path / "dataset_coco.json").read_text())
+    content["images"][1]["sentences"][0]["raw"] = " \n"
+    (tmp_path / "dataset_coco.json").write_text("\ufeff" + json.dumps(content), encoding="utf-8")
+    with pytest.raises(ValueError, match="`dataset_coco.json`: 1 of 2 rows .*row 0"):
+        open_evaluation(PRESETS["itit"], coco)
+    data = open_evaluation(PRESETS["dataset"], coco, bad_captions="skip")
+    assert data.prompts == ["Caption 1 of picture 1.", "Caption 0 of picture 4."]
+
+
+def test_the_first_rows_are_read_as_often_as_asked():
+    rows = EvaluationRows([{"image": None, "text": "a bus"}, {"image": None, "text": ["a fish", "the fish"]}], 5)
+    assert len(rows) == 2 and list(rows) == list(rows)
+    assert list(rows.captions()) == [["a bus"], ["a fish", "the fish"]]
+    assert [row["text"] for row in EvaluationRows([{"image": None, "text": "a bus"}] * 3, 1)] == [["a bus"]]
 
 
 def test_each_preset_says_its_protocol():
     assert all(isinstance(preset, Preset) and preset.protocol for preset in PRESETS.values())
     assert {name for name, preset in PRESETS.items() if preset.num_samples == 30_000} == {"itit", "umt", "coco30k"}
-    assert EvaluationData([], [], []).prompts == []
+    assert EvaluationData(EvaluationRows([]), [], EvaluationRows([])).prompts == []

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import io
 import json
-import logging
 import tarfile
 
 import datasets
@@ -209,11 +208,12 @@ def test_only_the_first_rows_of_a_stream_are_read(tmp_path):
         load_rows(str(tmp_path / "*.tar"), stream_rows=0)
 
 
-def test_what_lacks_a_caption_is_left_out_and_named(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
-    whole = [(f"{i}.{end}", content) for i in range(5) for end, content in (("png", png("red")), ("txt", b"a bus"))]
-    rows = load_rows(archive(tmp_path / "0.tar", [*whole, ("5.png", png("blue")), ("5.txt", b"  ")]))
-    assert len(rows) == 5 and "1 samples lack picture or caption and are left out: ['0.tar: 5']" in caplog.text
+def test_samples_without_a_caption_are_rows_whose_caption_is_none(tmp_path):
+    whole = [(f"{i}.{end}", content) for i in range(3) for end, content in (("png", png("red")), ("txt", b"a bus"))]
+    file = archive(tmp_path / "0.tar", [("8.png", png("blue")), *whole, ("9.png", png("blue")), ("9.txt", b"  ")])
+    with pytest.raises(ValueError, match=r"2 of 5 rows .*row 0 \(0.tar/8.png: \[\]\), row 4 \(0.tar/9.png"):
+        load_rows(file)
+    assert len(load_rows(file, bad_captions="skip")) == 3 and len(load_rows(file, needed=["image"])) == 5
 
 
 def broken_metadata(folder, line):
@@ -248,12 +248,12 @@ def broken_csv(folder):
         (lambda at: broken_metadata(at, "{no json\n"), r"metadata.jsonl`, line 4: is no JSON"),
         (lambda at: broken_metadata(at, '["red.png"]\n'), r"metadata.jsonl`, line 4: wanted an object"),
         (lambda at: broken_metadata(at, '{"text": "a"}\n'), r"metadata.jsonl`, line 4: wanted `file_name`"),
-        (lambda at: broken_metadata(at, '{"file_name": "gone.png"}\n'), r"line 4: there is no picture .*gone.png"),
+        (lambda at: broken_metadata(at, '{"file_name": "gone.png"}\n'), r"line 4: there is no image .*gone.png"),
         (broken_csv, r"metadata.csv`, line 5: has another number of cells"),
         (cut_parquet, r"a.parquet` is no parquet file, or is cut"),
         (broken_archive, r"0.tar` is no archive"),
-        (lambda at: str(at / "*.tar"), r"there is no file at `.*\*.tar`"),
-        (lambda at: archive(at / "0.tar", [("0.cls", b"1")]), "no sample has a picture"),
+        (lambda at: str(at / "*.tar"), r"there is no file or folder at `.*\*.tar`"),
+        (lambda at: archive(at / "0.tar", [("0.cls", b"1")]), "no sample has an image"),
     ],
 )
 def test_a_broken_file_is_named_with_its_line(make, message, tmp_path):

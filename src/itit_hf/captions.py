@@ -23,6 +23,7 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
+LIST_OF_TEXTS = datasets.List(datasets.Value("string"))
 BAD_CAPTION_POLICIES = ("raise", "skip")
 # What pandas' `read_csv` reads as null, empty cells apart.
 NULL_WORDS = (
@@ -225,7 +226,7 @@ def _feature(feature, name: str, column: str):
     """The type of a cleaned column."""
     kind = datasets.Features({column: feature}).arrow_schema.field(column).type
     if _is_list(kind):
-        return datasets.List(datasets.Value("string"))
+        return LIST_OF_TEXTS
     if pa.types.is_nested(kind):
         raise ValueError(f"`{name}`: the column `{column}` must hold text, or lists of texts, got {kind}")
     return datasets.Value("string")

@@ -8,7 +8,6 @@ streams of uneven sizes wrap on their own and nothing but the number of steps do
 """
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 
 import datasets
@@ -19,7 +18,7 @@ from transformers.utils import logging
 from .captions import captions_of, clean_captions
 from .image_processing_itit import load_image
 from .masking import keyed_integer
-from .sources import first_rows, open_source, with_columns
+from .sources import open_source, source_name, with_columns
 
 logger = logging.get_logger(__name__)
 
@@ -280,46 +279,34 @@ def load_rows(
         ValueError: If there is no such split, or several and none was named, or the part holds no row; a column is
             missing; captions are none; or a file is broken, by its name and line.
     """
-    if stream_rows is not None:
-        rows = first_rows(source, split, stream_rows)
-    else:
-        cache_dir = _cache_of_folder(source) if os.path.isdir(source) else None
-        rows = _part(open_source(source, cache_dir), source, split)
-    name = os.path.basename(os.path.normpath(source))
+    name = source_name(source)
+    found = open_source(source, columns, stream_rows)
+    if stream_rows is not None and split is not None and split not in found:
+        raise ValueError(f"`{name}`: with `stream_rows`, `split` must be one of {sorted(found)}, got {split!r}")
+    rows = _part(found, name, split)
     rows = with_columns(rows, columns or {}, name, needed or ())
     if "text" in (rows.column_names if needed is None else needed):
         rows = clean_captions(rows, bad_captions, name)
     return rows
 
 
-def _part(found: datasets.DatasetDict, source: str, split: str | None) -> datasets.Dataset:
+def _part(found: Mapping[str, datasets.Dataset], name: str, split: str | None) -> datasets.Dataset:
+    """A split of these, or a part of it; the others are not read."""
     if split is None and len(found) == 1:
         return next(iter(found.values()))
-    sizes = {name: len(rows) for name, rows in found.items()}
-    source = os.path.basename(source)
     if split is None:
-        raise ValueError(f"`{source}`: name one of its splits, of {sorted(sizes)}")
-    if split in sizes:
+        raise ValueError(f"`{name}`: name one of its splits, of {sorted(found)}")
+    if split in found:
         return found[split]
+    sizes = {each: len(found[each]) for each in found if each in split}
     try:
         parts = datasets.ReadInstruction.from_spec(split).to_absolute(sizes)
     except ValueError as error:
         wanted = "wanted one of these, or a part such as `train[:500]` or `train[:2%]`"
-        raise ValueError(f"`{source}`: it has no split {split!r}, of {sorted(sizes)}; {wanted}: {error}") from error
+        raise ValueError(f"`{name}`: it has no split {split!r}, of {sorted(found)}; {wanted}: {error}") from error
     if any(part.from_ >= part.to for part in parts):
-        raise ValueError(f"`{source}`: {split!r} holds no row; rows of each split: {sizes}")
+        raise ValueError(f"`{name}`: {split!r} holds no row; rows of each split: {sizes}")
     return datasets.concatenate_datasets([found[p.splitname].select(range(p.from_, p.to)) for p in parts])
-
-
-def _cache_of_folder(folder: str) -> str:
-    """A cache folder of its own for each state of a local folder: the library's key for folders with a card leaves out
-    where they are and what they hold, so that the cached rows of one would be given for another of the same name."""
-    digest = hashlib.sha256(os.path.abspath(folder).encode())
-    for root, _, names in sorted(os.walk(folder)):
-        for name in sorted(names):
-            state = os.stat(os.path.join(root, name))
-            digest.update(f"{root}/{name}/{state.st_size}/{state.st_mtime_ns}".encode())
-    return os.path.join(datasets.config.HF_DATASETS_CACHE, "itit_hf", digest.hexdigest()[:16])
 
 
 def image_tokens_fingerprint(rows: datasets.Dataset, processor) -> str:

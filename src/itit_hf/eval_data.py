@@ -1,27 +1,25 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What an evaluation reads: datasets, COCO in Karpathy's split, webdataset archives, and which samples FID is of.
+"""What an evaluation reads: whatever training reads, COCO in Karpathy's split, and which samples FID is of.
 
 Rows are dictionaries with `image` and `text`, a list of captions. They are read one by one, as often as asked.
 """
 
-import glob
-import itertools
 import json
-import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
 import torch
 
-from .data import load_rows
+from .captions import captions_of, clean_captions
+from .data import load_rows, undecoded
+from .folders import kind_of
 from .masking import keyed_integer
-from .sources import PICTURE_FIELDS
-
-logger = logging.getLogger(__name__)
+from .sources import COLUMNS
+from .text_files import text_lines
 
 KARPATHY_SPLITS = ("train", "restval", "val", "test")
 
@@ -77,87 +75,67 @@ PRESETS = {
 }
 
 
-def karpathy_rows(file: str, images: str, splits: Sequence[str]) -> list[dict]:
-    """Rows of COCO in Karpathy's split, in the order of the named splits and of the file; no picture is opened.
+def karpathy_rows(file: str, images: str, splits: Sequence[str], bad_captions: str = "raise") -> list[dict]:
+    """Rows of COCO in Karpathy's split, in the order of the named splits and of the file; no image is opened.
 
     Args:
         file (`str`): `dataset_coco.json`.
         images (`str`): Folder that holds `train2014` and `val2014`.
         splits (`Sequence[str]`): Of `train`, `restval`, `val` and `test`.
+        bad_captions (`str`, *optional*, defaults to `"raise"`): What to do about captions that are none: `"raise"` or
+            `"skip"`, as [`~captions.clean_captions`] does.
 
     Returns:
         `list[dict]`: With `image`, a path, and `text`, the captions.
 
     Raises:
-        ValueError: If a split is unknown or empty, or the file is not of this form.
+        ValueError: If a split is unknown or empty, captions are none, or the file is not of this form.
     """
     unknown = [name for name in splits if name not in KARPATHY_SPLITS]
     if unknown or not splits:
         raise ValueError(f"`splits` must be of {KARPATHY_SPLITS}, got {list(splits)}")
-    found = {name: [] for name in splits}
+    found: dict[str, list[dict]] = {name: [] for name in splits}
     try:
-        with open(file, encoding="utf-8") as text:
-            entries = json.load(text)["images"]
-        for entry in entries:
+        for entry in json.loads("".join(text_lines(file)))["images"]:
             if entry["split"] in found:
                 path = os.path.join(images, entry.get("filepath", ""), entry["filename"])
-                captions = [sentence["raw"].strip() for sentence in entry["sentences"]]
+                captions = [sentence["raw"] for sentence in entry["sentences"]]
                 found[entry["split"]].append({"image": path, "text": captions})
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"`file` must have the form of dataset_coco.json, got {file}: {error!r}") from error
     empty = [name for name, rows in found.items() if not rows]
     if empty:
-        raise ValueError(f"`{file}` has no picture in the splits {empty}")
-    return [row for name in splits for row in found[name]]
+        raise ValueError(f"`{file}` has no image in the splits {empty}")
+    rows = [row for name in splits for row in found[name]]
+    return list(clean_captions(datasets.Dataset.from_list(rows), bad_captions, os.path.basename(file)))
 
 
-class WebdatasetRows:
-    """Rows of webdataset archives such as those of CC3M, streamed one by one.
-
-    A picture is a `.jpg`, `.jpeg`, `.png` or `.webp`; its caption a `.txt`, or `caption` of its `.json`. What lacks
-    one of both is left out, and counted in a warning.
+class EvaluationRows:
+    """Rows with an image and a list of captions, of which captions can be read without images.
 
     Args:
-        pattern (`str`): An archive, or a pattern of archives such as `"cc3m/*.tar"`, read in order of their names.
-
-    Raises:
-        ValueError: If there is none.
+        rows (`Sequence[Mapping]` or `datasets.Dataset`): With `image` and `text`, a caption or several. Images of a
+            dataset are left as they are stored, for [`load_image`].
+        number (`int`, *optional*): How many, the first ones; all by default.
     """
 
-    def __init__(self, pattern: str):
-        files = sorted(glob.glob(pattern))
-        if not files:
-            raise ValueError(f"`pattern` must name archives, and there is none at {pattern}")
-        self._rows = datasets.load_dataset("webdataset", data_files={"all": files}, split="all", streaming=True)
+    def __init__(self, rows: Sequence[Mapping] | datasets.Dataset, number: int | None = None):
+        number = len(rows) if number is None else min(number, len(rows))
+        is_table = isinstance(rows, datasets.Dataset)
+        self._rows = undecoded(rows).select(range(number)) if is_table else rows[:number]
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
     def __iter__(self) -> Iterator[dict]:
-        left_out = 0
         for row in self._rows:
-            image = next((row[field] for field in PICTURE_FIELDS if row.get(field) is not None), None)
-            caption = row["txt"] if row.get("txt") is not None else (row.get("json") or {}).get("caption")
-            if image is None or not caption:
-                left_out += 1
-                continue
-            yield {"image": image, "text": [caption.strip()]}
-        if left_out:
-            logger.warning(f"{left_out} samples have no picture or no caption and are left out")
+            yield {"image": row["image"], "text": captions_of(row["text"])}
 
-
-class FirstRows:
-    """The first rows of something that can be read more than once.
-
-    Args:
-        rows (`Iterable[Mapping]`): With `image` and `text`, a caption or several.
-        number (`int`, *optional*): How many; all by default.
-    """
-
-    def __init__(self, rows: Iterable[Mapping], number: int | None = None):
-        self.rows, self.number = rows, number
-
-    def __iter__(self) -> Iterator[dict]:
-        for row in itertools.islice(self.rows, self.number):
-            text = row["text"]
-            yield {"image": row["image"], "text": [text] if isinstance(text, str) else list(text)}
+    def captions(self) -> Iterator[list[str]]:
+        """The captions of each row; no image is read."""
+        is_table = isinstance(self._rows, datasets.Dataset)
+        for row in self._rows.select_columns("text") if is_table else self._rows:
+            yield captions_of(row["text"])
 
 
 @dataclass
@@ -165,14 +143,14 @@ class EvaluationData:
     """What an evaluation goes through.
 
     Args:
-        to_describe (`Iterable[dict]`): Rows whose pictures are described.
-        prompts (`list[str]`): What is drawn.
-        references (`Iterable[dict]`): Rows whose pictures the drawn ones are held against.
+        to_describe ([`EvaluationRows`]): Rows whose images are captioned.
+        prompts (`list[str]`): What images are generated of.
+        references ([`EvaluationRows`]): Rows whose images the generated ones are held against.
     """
 
-    to_describe: Iterable[dict]
+    to_describe: EvaluationRows
     prompts: list[str]
-    references: Iterable[dict]
+    references: EvaluationRows
 
 
 def choose_prompts(rows: Sequence[dict], choice: str, number: int, seed: int) -> tuple[list[str], list[dict]]:
@@ -203,33 +181,41 @@ def open_evaluation(
     images: str | None = None,
     num_samples: int | None = None,
     seed: int = 0,
+    columns: Mapping[str, str] | None = None,
+    bad_captions: str = "raise",
 ) -> EvaluationData:
     """Open what a preset asks for.
 
     Args:
         preset ([`Preset`]): One of `PRESETS`.
-        dataset (`str`): Folder or Hub id, `dataset_coco.json`, or a pattern of `.tar` archives.
-        split (`str`, *optional*): Split of a folder or Hub id; of Karpathy's file, those described (`"test"`).
-        images (`str`, *optional*): Folder of COCO's pictures; the folder of the file by default.
+        dataset (`str`): What [`~data.load_rows`] takes, or `dataset_coco.json`.
+        split (`str`, *optional*): Split of the dataset; of Karpathy's file, those captioned (`"test"`).
+        images (`str`, *optional*): Folder of COCO's images; the folder of the file by default.
         num_samples (`int`, *optional*): Fewer than the preset says: figures are then no longer of its protocol.
         seed (`int`, *optional*, defaults to 0): Of random choices.
+        columns (`Mapping[str, str]`, *optional*): Which columns `image` and `text` are.
+        bad_captions (`str`, *optional*, defaults to `"raise"`): What to do about captions that are none: `"raise"` or
+            `"skip"`.
 
     Raises:
-        ValueError: If the preset needs COCO and the dataset is not, or a number is not positive.
+        ValueError: If the preset needs COCO and the dataset is not, a number is not positive, or the rows cannot be
+            read.
     """
     if num_samples is not None and num_samples < 1:
         raise ValueError(f"`num_samples` must be at least 1, got {num_samples}")
-    if dataset.endswith(".json"):
-        folder = str(Path(dataset).parent) if images is None else images
-        to_describe = FirstRows(karpathy_rows(dataset, folder, (split or "test",)), num_samples)
-        if preset.splits:
-            rows = karpathy_rows(dataset, folder, preset.splits)
-            number = min(num_samples or preset.num_samples, preset.num_samples)
-            prompts, chosen = choose_prompts(rows, preset.choice, number, seed)
-            return EvaluationData(to_describe, prompts, rows if preset.all_references else chosen)
-    elif preset.splits:
+    if preset.splits and not dataset.endswith(".json"):
         raise ValueError(f"`dataset` must be COCO's dataset_coco.json for this preset, got {dataset}")
-    else:
-        rows = WebdatasetRows(dataset) if dataset.endswith(".tar") else load_rows(dataset, split)
-        to_describe = FirstRows(rows, num_samples)
-    return EvaluationData(to_describe, [row["text"][0] for row in to_describe], to_describe)
+    if not dataset.endswith(".json"):
+        # Of archives no more is read than is asked for.
+        stream_rows = num_samples if kind_of(dataset) == "tar" else None
+        rows = load_rows(dataset, split, columns, stream_rows, COLUMNS, bad_captions)
+        to_describe = EvaluationRows(rows, num_samples)
+        return EvaluationData(to_describe, [texts[0] for texts in to_describe.captions()], to_describe)
+    folder = str(Path(dataset).parent) if images is None else images
+    to_describe = EvaluationRows(karpathy_rows(dataset, folder, (split or "test",), bad_captions), num_samples)
+    if not preset.splits:
+        return EvaluationData(to_describe, [texts[0] for texts in to_describe.captions()], to_describe)
+    rows = karpathy_rows(dataset, folder, preset.splits, bad_captions)
+    number = min(num_samples or preset.num_samples, preset.num_samples)
+    prompts, chosen = choose_prompts(rows, preset.choice, number, seed)
+    return EvaluationData(to_describe, prompts, EvaluationRows(rows if preset.all_references else chosen))

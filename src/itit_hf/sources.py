@@ -1,174 +1,155 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Where rows come from: folders of pictures, parquet, JSON lines, CSV, text files, webdataset archives, and the Hub.
+"""Where rows come from: folders of images, parquet, arrow, JSON lines, CSV, text, webdataset archives, and the Hub.
 
-Everything ends as a `datasets.Dataset` with random access, with the columns `image` and `text`. What is wrong with a
-file is said with its name and the line or sample in it.
+Everything ends as a `datasets.Dataset` with random access, with the columns `image` and `text`. What is there under a
+name is read by [`~folders`] and [`~readers`]; only what is not is looked for on the Hub.
 """
 
-import csv
 import glob
-import json
 import os
-import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from pathlib import Path
 
 import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from datasets.exceptions import DatasetNotFoundError
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from transformers.utils import logging
 
-from .captions import replace_column
+from .captions import LIST_OF_TEXTS, replace_column
+from .folders import SplitFiles, file_state, find_splits, kind_of
+from .readers import read_split
 
 logger = logging.get_logger(__name__)
 
-PICTURE_FIELDS = ("jpg", "jpeg", "png", "webp")
 COLUMNS = ("image", "text")
-LIST_OF_TEXTS = datasets.List(datasets.Value("string"))
-METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
-# Builder of the datasets library by the end of a file's name.
-_BUILDERS = {
-    ".tar": "webdataset",
-    ".parquet": "parquet",
-    ".jsonl": "json",
-    ".json": "json",
-    ".csv": "csv",
-    ".txt": "text",
-}
-_NUM_NAMED = 3  # samples that a message names
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_NUM_NAMED = 3  # files that a message names
 
 
-def files_of(source: str) -> list[str]:
-    """The files that a pattern such as `"cc3m/*.tar"` means, sorted; none for a folder or a Hub id.
+def source_name(source: str) -> str:
+    """What messages call a source.
 
     Args:
-        source (`str`): File, pattern of files, folder or Hub id.
+        source (`str`): Folder, file, pattern or Hub id.
+    """
+    return os.path.basename(os.path.normpath(source))
+
+
+class Splits(Mapping):
+    """Splits by name, of which each is read when it is asked for.
+
+    Args:
+        names (`Iterable[str]`): Their names.
+        read (`Callable`): From a name to its rows.
+    """
+
+    def __init__(self, names: Iterable[str], read: Callable[[str], datasets.Dataset]):
+        self._found: dict[str, datasets.Dataset | None] = dict.fromkeys(names)
+        self._read = read
+
+    def __getitem__(self, name: str) -> datasets.Dataset:
+        """The rows of a split; only the first time they are read."""
+        if self._found[name] is None:
+            self._found[name] = self._read(name)
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+
+def open_source(
+    source: str, columns: Mapping[str, str] | None = None, stream_rows: int | None = None
+) -> Mapping[str, datasets.Dataset]:
+    """Find the splits of a source; files without a folder are one split, `"train"`. Columns keep their names.
+
+    Args:
+        source (`str`): Folder; file, or pattern of files of one kind; or Hub id. What is there under this name is
+            taken as it stands: `"[v1]"` in the name of a folder is no pattern.
+        columns (`Mapping[str, str]`, *optional*): Which columns `image` and `text` are.
+        stream_rows (`int`, *optional*): Read only so many rows of a split, the first ones.
 
     Returns:
-        `list[str]`.
+        `Mapping[str, datasets.Dataset]`: By the names of the splits, each read when it is asked for.
 
     Raises:
-        ValueError: If a pattern with a known ending means no file, or files have different endings.
+        ValueError: If there is nothing under this name, or, later, a file cannot be read, by name and line.
     """
-    if os.path.isdir(source) or Path(source).suffix not in _BUILDERS:
-        return []
-    files = sorted(name for name in glob.glob(source, recursive=True) if os.path.isfile(name))
+    if stream_rows is not None and stream_rows < 1:
+        raise ValueError(f"`stream_rows` must be at least 1, got {stream_rows}")
+    local = local_splits(source)
+    if local is None:
+        return _from_hub(source, stream_rows)
+    return Splits(local, lambda name: read_split(local[name], columns or {}, stream_rows, source_name(source)))
+
+
+def local_splits(source: str) -> dict[str, SplitFiles] | None:
+    """What there is on this machine under a name, by split; `None` if it can only be a Hub id.
+
+    Args:
+        source (`str`): Folder, file, pattern or Hub id.
+
+    Raises:
+        ValueError: If there is nothing, and it is no Hub id.
+    """
+    path = os.path.abspath(os.path.expanduser(source))
+    if os.path.isdir(path):
+        return find_splits(path)
+    files = [path] if os.path.isfile(path) else []
+    if not files and glob.has_magic(path):
+        files = sorted(file for file in glob.glob(path, recursive=True) if os.path.isfile(file))
+        files = [file for file in files if not os.path.basename(file).startswith(".")]
     if not files:
-        raise ValueError(f"there is no file at `{source}`")
-    if len({Path(name).suffix for name in files}) > 1:
+        if kind_of(source) is not None or not _HUB_ID.fullmatch(source):
+            raise ValueError(f"there is no file or folder at `{source}`")
+        return None
+    kinds = {kind_of(file) for file in files}
+    if len(kinds) > 1:
         raise ValueError(f"`{source}` means files of several kinds: {files[:_NUM_NAMED]}")
-    return files
+    (kind,) = kinds
+    if kind is None:
+        raise ValueError(f"`{source}`: a file must hold rows, as .jsonl, .csv, .txt, .parquet, .arrow or .tar does")
+    return {"train": SplitFiles(kind, files, file_state(files), source_name(source))}
 
 
-def open_source(source: str, cache_dir: str | None = None) -> datasets.DatasetDict:
-    """Open everything there is, by split; files without a folder are one split, `"train"`.
+def _from_hub(source: str, stream_rows: int | None) -> Mapping[str, datasets.Dataset]:
+    repo_id = _hub_id(source)
+    try:
+        found = datasets.load_dataset(repo_id, streaming=stream_rows is not None)
+    except (DatasetNotFoundError, OfflineModeIsEnabled, ConnectionError, FileNotFoundError, HfHubHTTPError) as error:
+        raise ValueError(f"`{source}` is no file or folder here, and no dataset of the Hub: {error}") from error
+    if stream_rows is None:
+        return found
 
-    Args:
-        source (`str`): Folder of pictures with `metadata.jsonl` or `metadata.csv`, or of parquet files; a file or a
-            pattern of files that end in `.tar`, `.parquet`, `.jsonl`, `.json`, `.csv` or `.txt`; or a Hub id.
-        cache_dir (`str`, *optional*): Of the datasets library.
+    def first_rows(name: str) -> datasets.Dataset:
+        rows = list(islice(found[name], stream_rows))
+        if not rows:
+            raise ValueError(f"`{source}`: the split {name!r} holds no row")
+        return datasets.Dataset.from_list(rows, features=found[name].features)
 
-    Raises:
-        ValueError: If a file is not what its name says, naming file and line.
-    """
-    files = files_of(source)
-    for check in (_check_metadata, _check_parquet, _check_archives):
-        check(source, files)
-    if not files:
-        return datasets.load_dataset(source, cache_dir=cache_dir)
-    builder = _BUILDERS[Path(files[0]).suffix]
-    found = datasets.load_dataset(builder, data_files={"train": files}, cache_dir=cache_dir)
-    if builder == "webdataset":
-        found["train"] = webdataset_rows(found["train"])
-    return found
+    return Splits(found, first_rows)
 
 
-def first_rows(source: str, split: str | None, number: int, cache_dir: str | None = None) -> datasets.Dataset:
-    """The first rows of something that is too large to fetch, read one by one and kept.
-
-    Training asks for rows in any order; a stream has only one. So the part that is used is stored.
-
-    Args:
-        source (`str`): As for [`open_source`].
-        split (`str`, *optional*): Its split; may be left out if there is one only.
-        number (`int`): How many.
-        cache_dir (`str`, *optional*): Of the datasets library.
-
-    Raises:
-        ValueError: If the number is not positive, there is no such split, or it holds no row.
-    """
-    if number < 1:
-        raise ValueError(f"`stream_rows` must be at least 1, got {number}")
-    files = files_of(source)
-    options = {"path": _BUILDERS[Path(files[0]).suffix], "data_files": {"train": files}} if files else {"path": source}
-    found = datasets.load_dataset(**options, streaming=True, cache_dir=cache_dir)
-    name = split or (next(iter(found)) if len(found) == 1 else None)
-    if name not in found:
-        raise ValueError(f"`{source}`: name one of its splits, of {sorted(found)}, got {split!r}")
-    stream = found[name]
-    rows = list(islice(stream, number))
-    if not rows:
-        raise ValueError(f"`{source}`: the split {name!r} holds no row")
-    rows = datasets.Dataset.from_list(rows, features=stream.features)
-    return webdataset_rows(rows) if files and options["path"] == "webdataset" else rows
-
-
-def webdataset_rows(rows: datasets.Dataset) -> datasets.Dataset:
-    """Samples of archives as rows with `image` and `text`, where they have them.
-
-    A picture is a `.jpg`, `.jpeg`, `.png` or `.webp`; its caption a `.txt`, or `caption` of its `.json`, a string or a
-    list. If some samples have both, those that lack one are left out, and named in a warning.
-
-    Args:
-        rows (`datasets.Dataset`): With the fields of the samples as columns.
-
-    Raises:
-        ValueError: If no sample has a picture or a caption.
-    """
-    bare = rows.cast(_undecoded_features(rows.features))
-    with_pictures = [name for name in PICTURE_FIELDS if name in rows.column_names]
-    with_captions = [name for name in ("txt", "json") if name in rows.column_names]
-
-    def normalise(row: dict) -> dict:
-        image = next((row[name] for name in with_pictures if row[name] is not None), None)
-        text = row["txt"] if row.get("txt") is not None else (row.get("json") or {}).get("caption")
-        texts = [text] if isinstance(text, str) else list(text or [])
-        return {"image": image, "text": [each.strip() for each in texts if each.strip()]}
-
-    features = datasets.Features(
-        {"image": datasets.Image(decode=False), "text": datasets.List(datasets.Value("string"))}
-    )
-    names = [f"{Path(url).name}: {key}" for url, key in zip(bare["__url__"], bare["__key__"], strict=True)]
-    made = bare.map(normalise, remove_columns=bare.column_names, features=features, desc="samples")
-    pictures = [image is not None for image in made["image"]] if with_pictures else [False] * len(made)
-    captions = [bool(text) for text in made["text"]] if with_captions else [False] * len(made)
-    if not any(pictures) and not any(captions):
+def _hub_id(source: str) -> str:
+    """The id of a dataset of the Hub. A bare name is one only if the Hub says so: the library would take whatever
+    folder of that name it ever read, wherever that was."""
+    if "/" in source:
+        return source
+    if datasets.config.HF_HUB_OFFLINE:
+        raise ValueError(f"there is no file or folder at `{source}`; a dataset of the Hub is named owner/name")
+    try:
+        return HfApi(endpoint=datasets.config.HF_ENDPOINT).dataset_info(source).id
+    except (OfflineModeIsEnabled, OSError) as error:  # those of the network are of OSError
         raise ValueError(
-            f"no sample has a picture ({', '.join(PICTURE_FIELDS)}) or a caption (txt, json), as {names[0]}"
-        )
-    wanted = [True] * len(made)
-    for has in (pictures, captions):
-        if any(has):
-            wanted = [a and b for a, b in zip(wanted, has, strict=True)]
-    left_out = [name for name, keep in zip(names, wanted, strict=True) if not keep]
-    if left_out:
-        logger.warning(f"{len(left_out)} samples lack picture or caption and are left out: {left_out[:_NUM_NAMED]}")
-        made = made.select([i for i, keep in enumerate(wanted) if keep])
-    if not any(pictures):
-        return made.remove_columns("image")
-    made = made.cast_column("image", datasets.Image())
-    return made if any(captions) else made.remove_columns("text")
-
-
-def _undecoded_features(features: datasets.Features) -> datasets.Features:
-    bare = {
-        name: datasets.Image(decode=False) if isinstance(feature, datasets.Image) else feature
-        for name, feature in features.items()
-    }
-    return datasets.Features(bare)
+            f"there is no file or folder at `{source}`, and no such dataset of the Hub: {error}"
+        ) from error
 
 
 def parse_columns(items: Sequence[str], name: str = "columns") -> dict[str, str]:
@@ -260,59 +241,3 @@ def label_captions(
         return {"text": [template.format(names[row[column]]) for template in templates] if known else []}
 
     return caption
-
-
-def _check_metadata(source: str, files: Sequence[str]):
-    """A line of metadata that cannot be used, before the library fails without a word about where."""
-    if not os.path.isdir(source):
-        return
-    for name in METADATA_NAMES:
-        for path in sorted(Path(source).rglob(name)):
-            for number, row in _json_lines(path) if path.suffix == ".jsonl" else _csv_lines(path):
-                place = f"`{path}`, line {number}"
-                file_name = row.get("file_name") or row.get("image_file_name")
-                if not isinstance(file_name, str):
-                    raise ValueError(f"{place}: wanted `file_name`, the picture as seen from there, got {row!r:.100}")
-                if not (path.parent / file_name).is_file():
-                    raise ValueError(f"{place}: there is no picture {path.parent / file_name}")
-
-
-def _json_lines(path: Path) -> Iterator[tuple[int, dict]]:
-    with open(path, encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"`{path}`, line {number}: is no JSON: {error}") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"`{path}`, line {number}: wanted an object with `file_name`, got {line.strip():.80}")
-            yield number, row
-
-
-def _csv_lines(path: Path) -> Iterator[tuple[int, dict]]:
-    with open(path, encoding="utf-8", newline="") as lines:
-        for number, row in enumerate(csv.DictReader(lines), 2):  # the first line names the columns
-            if None in row or None in row.values():
-                raise ValueError(f"`{path}`, line {number}: has another number of cells than the first line")
-            yield number, row
-
-
-def _check_parquet(source: str, files: Sequence[str]):
-    inside = Path(source).rglob("*.parquet") if os.path.isdir(source) else ()
-    for name in sorted(map(str, inside)) or [name for name in files if name.endswith(".parquet")]:
-        try:
-            pq.read_metadata(name)
-        except (OSError, ValueError) as error:  # pyarrow's own errors are of these
-            raise ValueError(f"`{name}` is no parquet file, or is cut: {error}") from error
-
-
-def _check_archives(source: str, files: Sequence[str]):
-    for name in files:
-        if name.endswith(".tar"):
-            try:
-                with tarfile.open(name) as archive:
-                    archive.next()
-            except tarfile.TarError as error:
-                raise ValueError(f"`{name}` is no archive: {error}") from error

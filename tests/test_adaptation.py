@@ -3,9 +3,9 @@
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import T5Config, T5EncoderModel, T5Tokenizer
+from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer, T5Config, T5EncoderModel, T5Tokenizer
 
-from itit_hf.adaptation import replace_text_encoder, resize_image_grid
+from itit_hf.adaptation import replace_text_decoder, replace_text_encoder, resize_image_grid
 from itit_hf.layers_itit import sine_cosine_positions
 from itit_hf.modeling_itit import ITITForCaptioning, ITITForImageGeneration, ITITForPreTraining, ITITModel
 
@@ -150,3 +150,137 @@ def test_tokenizers_without_a_common_piece_are_refused():
 
     with pytest.raises(ValueError, match="in common"):
         replace_text_encoder(speaker(), tiny_tokenizer(), Other(), text_encoder())
+
+
+END = 2  # of a text, in the vocabulary of bytes
+
+
+def byte_tokenizer() -> GPT2Tokenizer:
+    """Bytes, " red", " fish" and " fox", of which the tiny T5 has no "fox", and both bytes of an accented letter."""
+    pieces = ["a", "\u0120", "<|endoftext|>", "r", "e", "d", "f", "i", "s", "h", "o", "x", "\u00c3", "\u00a9"]
+    pieces += [
+        "\u0120r",
+        "\u0120re",
+        "\u0120red",
+        "\u0120f",
+        "\u0120fi",
+        "\u0120fis",
+        "\u0120fish",
+        "\u0120fo",
+        "\u0120fox",
+    ]
+    merges = [
+        "\u0120 r",
+        "\u0120r e",
+        "\u0120re d",
+        "\u0120 f",
+        "\u0120f i",
+        "\u0120fi s",
+        "\u0120fis h",
+        "\u0120f o",
+        "\u0120fo x",
+    ]
+    return GPT2Tokenizer(vocab={piece: i for i, piece in enumerate(pieces)}, merges=[tuple(m.split()) for m in merges])
+
+
+def gpt2(**changes) -> GPT2LMHeadModel:
+    """Three blocks as wide as the tiny decoders, none of its numbers those of a new one."""
+    torch.manual_seed(1)
+    sizes = {"vocab_size": 24, "n_positions": 40, "n_embd": 16, "n_layer": 3, "n_head": 4, "n_inner": 24}
+    model = GPT2LMHeadModel(GPT2Config(**sizes | {"bos_token_id": END, "eos_token_id": END} | changes)).eval()
+    for weight in model.parameters():
+        weight.data.add_(0.2 * torch.randn_like(weight))
+    return model
+
+
+def taught(model=None, language_model=None):
+    arguments = speaker() if model is None else model, tiny_tokenizer(), language_model or gpt2(), byte_tokenizer()
+    return replace_text_decoder(*arguments)
+
+
+@torch.no_grad()
+def test_blocks_and_head_of_the_text_decoder_compute_what_gpt2_computes():
+    model, theirs, new, old = taught(), gpt2(), tiny_tokenizer(), byte_tokenizer()
+    ids = torch.tensor(
+        [[model.config.bos_token_id, *new.convert_tokens_to_ids(["\u2581red", "\u2581fish", "i", "o"])]]
+    )
+    seen = []
+    model.text_decoder.layers[0].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    hidden = model.text_decoder(ids)
+    embeds = seen[0] - theirs.transformer.wpe.weight[:5]  # GPT-2 adds its positions itself
+    output = theirs(inputs_embeds=embeds, output_hidden_states=True)
+    torch.testing.assert_close(hidden, output.hidden_states[-1], atol=1e-5, rtol=1e-5)
+    shared = {"\u2581red": "\u0120red", "\u2581fish": "\u0120fish", "r": "r", "\u2581": "\u0120"}
+    said = model.text_decoder.logits(hidden)[..., new.convert_tokens_to_ids(list(shared))]
+    wanted = output.logits[..., old.convert_tokens_to_ids(list(shared.values()))]
+    torch.testing.assert_close(said, wanted, atol=1e-4, rtol=1e-5)
+    ends = model.text_decoder.logits(hidden)[..., new.eos_token_id], output.logits[..., END]
+    torch.testing.assert_close(*ends, atol=1e-4, rtol=1e-5)
+
+
+def test_a_text_begins_and_ends_with_gpt2s_end_of_text():
+    table, theirs = taught().get_parameter(SPEAKS), gpt2().transformer.wte.weight
+    for index in (len(tiny_tokenizer()), tiny_tokenizer().eos_token_id):  # [BOS] is the first spare row
+        assert torch.equal(table[index], theirs[END])
+
+
+def test_pieces_that_gpt2_lacks_start_at_the_mean_of_those_that_it_has():
+    new, old, theirs = tiny_tokenizer(), byte_tokenizer(), gpt2().transformer.wte.weight
+    shared = ["a", "r", "e", "d", "f", "i", "s", "h", "o", "\u0120", "\u0120red", "\u0120fish", *["<|endoftext|>"] * 2]
+    mean = theirs[old.convert_tokens_to_ids(shared)].mean(dim=0)
+    table = taught().get_parameter(SPEAKS)
+    for piece in ("\u2581bus", "u", "<unk>"):
+        torch.testing.assert_close(table[new.convert_tokens_to_ids(piece)], mean)
+
+
+@torch.no_grad()
+def test_embeddings_are_as_large_behind_the_norm_as_those_of_gpt2():
+    decoder = taught().text_decoder
+    theirs = gpt2().transformer
+    words = theirs.wte.weight[byte_tokenizer().convert_tokens_to_ids(["\u0120red", "\u0120fish", "i", "o", "d"])]
+    wanted = (words + theirs.wpe.weight[:5]).std(dim=1).mean()
+    ids = torch.tensor(tiny_tokenizer().convert_tokens_to_ids(["\u2581red", "\u2581fish", "i", "o", "d"]))
+    got = decoder.norm_embeddings(decoder.embed_tokens(ids) + decoder.embed_positions.weight[:5])
+    torch.testing.assert_close(got.std(dim=1).mean(), wanted, atol=0.1, rtol=0)
+    assert torch.equal(decoder.embed_positions.weight, theirs.wpe.weight[:33])
+
+
+@torch.no_grad()
+def test_the_image_decoder_and_the_encoder_stay_what_they_are_whatever_gpt2_has():
+    model = speaker()
+    masked = torch.arange(16)[None] > 3
+    inputs = {"image_token_ids": torch.arange(16)[None], "bool_masked_pos": masked}
+    inputs["logit_positions"] = torch.arange(16)[None]
+    for language_model in (gpt2(), gpt2(n_layer=1, n_head=8)):
+        replaced = taught(model, language_model)
+        assert torch.equal(replaced(**inputs).image_logits, model(**inputs).image_logits)
+        config = replaced.config
+        assert config.text_decoder_num_hidden_layers == language_model.config.n_layer
+        assert (config.decoder_num_attention_heads, config.image_decoder_heads) == (language_model.config.n_head, 2)
+        assert (config.text_decoder_hidden_act, config.text_decoder_layer_norm_eps) == ("gelu_new", 1e-5)
+    assert model.config.text_decoder_num_hidden_layers == 2
+
+
+@pytest.mark.parametrize(("changes", "named"), [
+    ({"n_embd": 32}, "`n_embd` 16, as the text decoder, got 32"),
+    ({"n_inner": None}, "`n_inner` 24, as the text decoder, got 64"),
+    ({"n_positions": 32}, "more than `max_text_length` 32 positions, got 32"),
+    ({"scale_attn_by_inverse_layer_idx": True}, "`scale_attn_by_inverse_layer_idx` False"),
+    ({"tie_word_embeddings": False}, "`tie_word_embeddings` True"),
+])  # fmt: skip
+def test_a_gpt2_that_the_blocks_cannot_be_is_refused(changes, named):
+    with pytest.raises(ValueError, match=named):
+        taught(language_model=gpt2(**changes))
+
+
+def test_what_is_no_gpt2_and_a_model_that_says_nothing_are_refused():
+    with pytest.raises(ValueError, match="`language_model` must be a GPT2LMHeadModel, got T5EncoderModel"):
+        taught(language_model=text_encoder())
+    with pytest.raises(ValueError, match="`model` must have a text decoder, got ITITForImageGeneration"):
+        taught(ITITForImageGeneration(tiny_config()))
+
+
+def test_vocabularies_without_a_common_piece_are_refused():
+    tokenizer = GPT2Tokenizer(vocab={"@": 0, "<|endoftext|>": 1}, merges=[])
+    with pytest.raises(ValueError, match="in common"):
+        replace_text_decoder(speaker(), tiny_tokenizer(), gpt2(), tokenizer)

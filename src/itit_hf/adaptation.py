@@ -1,13 +1,15 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Trained weights for pictures of another size, or for another text encoder, so that training need not start anew."""
+"""Trained weights for pictures of another size, for another text encoder, or with the blocks of a language model, so
+that training need not start anew."""
 
 import torch
 from torch import nn
+from transformers import GPT2LMHeadModel
 
 from .configuration_itit import text_fields
 from .layers_itit import ITITImageDecoder
-from .modeling_itit import ITITModel, ITITPreTrainedModel
+from .modeling_itit import ITITForCaptioning, ITITModel, ITITPreTrainedModel
 
 
 @torch.no_grad()
@@ -72,10 +74,97 @@ def replace_text_encoder(
     old_ids, new_ids = _shared_ids(tokenizer, new_tokenizer, model.config, replaced.config)
     for name, weight in replaced.named_parameters():
         if name.endswith("text_decoder.embed_tokens.weight"):
-            kept = model.get_parameter(name)[old_ids]
-            weight.copy_(kept.mean(dim=0).expand_as(weight))
-            weight[new_ids] = kept
+            _carry_over(weight, new_ids, model.get_parameter(name)[old_ids])
     return replaced
+
+
+@torch.no_grad()
+def replace_text_decoder(
+    model: ITITForCaptioning, tokenizer, language_model: GPT2LMHeadModel, language_tokenizer
+) -> ITITForCaptioning:
+    """The same network with a GPT-2, such as DistilGPT2, as its text decoder.
+
+    Its blocks, its last norm and its positions are GPT-2's, and so are activation, epsilon, depth and heads; the image
+    decoder keeps the number of heads that it has. Pieces that both vocabularies have bring their embedding, and with
+    it what GPT-2 says of them; a text begins and ends with GPT-2's end of text; other pieces start at the mean of
+    those. GPT-2 has no norm of its embeddings: ours is set to give numbers as large as its embeddings are.
+
+    Args:
+        model ([`ITITForCaptioning`]): Or [`ITITForPreTraining`]. It is left as it is.
+        tokenizer (`PreTrainedTokenizerBase`): The model's.
+        language_model (`GPT2LMHeadModel`): As wide as the decoders.
+        language_tokenizer (`PreTrainedTokenizerBase`): GPT-2's.
+
+    Returns:
+        The model's class, with its weights otherwise. The image prefix is new to the blocks: it needs training.
+
+    Raises:
+        ValueError: If the model has no text decoder, the language model is not a GPT-2 of its widths, or the
+            vocabularies have no piece in common.
+    """
+    if not isinstance(model, ITITForCaptioning):
+        raise ValueError(f"`model` must have a text decoder, got {type(model).__name__}")
+    changes = _fields_of_gpt2(model.config, language_model)
+    replaced = _rebuilt(model, changes)
+    decoder, source = replaced.text_decoder, language_model.transformer
+    for layer, block in zip(decoder.layers, source.h, strict=True):
+        _copy_block(layer, block)
+    decoder.norm.load_state_dict(source.ln_f.state_dict())
+    decoder.embed_positions.weight.copy_(source.wpe.weight[: len(decoder.embed_positions.weight)])
+    old_ids, new_ids = _shared_texts(language_tokenizer, tokenizer, replaced.config)
+    words = source.wte.weight[old_ids].to(decoder.embed_tokens.weight)
+    _carry_over(decoder.embed_tokens.weight, new_ids, words)
+    positions = decoder.embed_positions.weight
+    embedded = words + positions[torch.arange(len(words), device=positions.device) % len(positions)]
+    nn.init.constant_(decoder.norm_embeddings.weight, float(embedded.std(dim=1).mean()))
+    nn.init.zeros_(decoder.norm_embeddings.bias)
+    return replaced
+
+
+def _fields_of_gpt2(config, language_model) -> dict:
+    """What a configuration takes over of a GPT-2's, which is refused if our blocks cannot be its."""
+    if not isinstance(language_model, GPT2LMHeadModel):
+        raise ValueError(f"`language_model` must be a GPT2LMHeadModel, got {type(language_model).__name__}")
+    theirs = language_model.config
+    mlp = 4 * theirs.n_embd if theirs.n_inner is None else theirs.n_inner
+    wanted = [
+        ("n_embd", theirs.n_embd, config.decoder_hidden_size),
+        ("n_inner", mlp, config.decoder_intermediate_size),
+        ("scale_attn_weights", theirs.scale_attn_weights, True),
+        ("scale_attn_by_inverse_layer_idx", theirs.scale_attn_by_inverse_layer_idx, False),
+        ("add_cross_attention", theirs.add_cross_attention, False),
+        ("tie_word_embeddings", theirs.tie_word_embeddings, True),
+    ]
+    for name, got, want in wanted:
+        if got != want:
+            raise ValueError(f"`language_model` must have `{name}` {want}, as the text decoder, got {got}")
+    if theirs.n_positions <= config.max_text_length:
+        raise ValueError(
+            f"`language_model` must have more than `max_text_length` {config.max_text_length} positions, "
+            f"got {theirs.n_positions}"
+        )
+    return {
+        "text_decoder_num_hidden_layers": theirs.n_layer,
+        "text_decoder_hidden_act": theirs.activation_function,
+        "text_decoder_layer_norm_eps": theirs.layer_norm_epsilon,
+        "decoder_num_attention_heads": theirs.n_head,
+        "image_decoder_num_attention_heads": config.image_decoder_heads,
+    }
+
+
+def _copy_block(layer, block):
+    """A block of GPT-2, whose matrices are transposed, and of whose attention three are one."""
+    layer.norm1.load_state_dict(block.ln_1.state_dict())
+    layer.norm2.load_state_dict(block.ln_2.state_dict())
+    attention = layer.self_attn
+    parts = block.attn.c_attn.weight.chunk(3, dim=1), block.attn.c_attn.bias.chunk(3)
+    targets = [(attention.out_proj, block.attn.c_proj.weight, block.attn.c_proj.bias)]
+    targets += zip((attention.q_proj, attention.k_proj, attention.v_proj), *parts, strict=True)
+    targets += [(layer.fc1, block.mlp.c_fc.weight, block.mlp.c_fc.bias)]
+    targets += [(layer.fc2, block.mlp.c_proj.weight, block.mlp.c_proj.bias)]
+    for linear, weight, bias in targets:
+        linear.weight.copy_(weight.T)
+        linear.bias.copy_(bias)
 
 
 def _rebuilt(model: ITITPreTrainedModel, changes: dict) -> ITITPreTrainedModel:
@@ -83,13 +172,9 @@ def _rebuilt(model: ITITPreTrainedModel, changes: dict) -> ITITPreTrainedModel:
     config = type(model.config)(**model.config.to_dict() | changes)
     config._attn_implementation = model.config._attn_implementation
     new = type(model)(config).to(device=model.device, dtype=model.dtype).train(model.training)
-    state = new.state_dict()
-    new.load_state_dict(
-        {
-            name: weight if weight.shape == state[name].shape else state[name]
-            for name, weight in model.state_dict().items()
-        }
-    )
+    old, state = model.state_dict(), new.state_dict()
+    kept = {name: old[name] for name, weight in state.items() if name in old and old[name].shape == weight.shape}
+    new.load_state_dict(state | kept)
     return new
 
 
@@ -123,3 +208,28 @@ def _shared_ids(tokenizer, new_tokenizer, config, new_config) -> tuple[list[int]
     spare = [(config.bos_token_id, new_config.bos_token_id), (config.image_token_id, new_config.image_token_id)]
     pairs = [(old[piece], new[piece]) for piece in shared] + spare
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+
+def _shared_texts(language_tokenizer, tokenizer, config) -> tuple[list[int], list[int]]:
+    """Ids in a language model of bytes and in a vocabulary of SentencePiece of what stands for the same text, and of
+    the beginning and the end of a text."""
+    specials = {*language_tokenizer.all_special_tokens, *tokenizer.all_special_tokens}
+    old = {}
+    for piece, index in language_tokenizer.get_vocab().items():
+        # A space is part of a piece in both, as a mark that each writes in its own way; half a letter has no text.
+        text = language_tokenizer.convert_tokens_to_string([piece]).replace(" ", "\u2581")
+        if piece not in specials and "\ufffd" not in text:
+            old[text] = index
+    new = {piece: index for piece, index in tokenizer.get_vocab().items() if piece not in specials}
+    shared = sorted(set(old) & set(new))
+    if not shared:
+        raise ValueError("`language_tokenizer` must have a piece in common with `tokenizer`, got none")
+    end = language_tokenizer.eos_token_id
+    pairs = [(old[text], new[text]) for text in shared] + [(end, config.bos_token_id), (end, tokenizer.eos_token_id)]
+    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+
+def _carry_over(weight: torch.Tensor, ids: list[int], rows: torch.Tensor):
+    """Rows of a vocabulary into another one's embedding; what it has besides starts at their mean."""
+    weight.copy_(rows.mean(dim=0).expand_as(weight))
+    weight[ids] = rows

@@ -319,6 +319,30 @@ class ITITForCaptioning(ITITPreTrainedModel, ITITGenerationMixin):
         """Replace the text embedding; shape `(vocab_size, decoder_hidden_size)`."""
         self.text_decoder.embed_tokens = value
 
+    @torch.no_grad()
+    def initialize_text_embeddings(self, table: torch.Tensor, generator: torch.Generator | None = None):
+        """Start the text decoder's embedding (and the head tied to it) from the frozen text encoder's.
+
+        Words that the text encoder reads alike start out alike. Rows are taken about their mean and scaled to
+        `initializer_range`. Of the decoder's width they are taken as they are; of another one by a random projection,
+        which keeps their geometry. The rows of [BOS] and of the placeholder stay as they were.
+
+        Args:
+            table (`torch.FloatTensor` of shape `(num_rows, text_hidden_size)`): The text encoder's embedding, at least
+                `num_text_tokens` rows of it.
+            generator (`torch.Generator`, *optional*): Draws the projection.
+
+        Raises:
+            ValueError: If the table has fewer rows.
+        """
+        num_words, width = self.config.num_text_tokens, self.config.decoder_hidden_size
+        if len(table) < num_words:
+            raise ValueError(f"`table` must have a row for each of {num_words} words, got {len(table)}")
+        same = table.size(1) == width
+        projection = torch.eye(width) if same else torch.randn(table.size(1), width, generator=generator)
+        weight = self.text_decoder.embed_tokens.weight
+        weight[:num_words] = _projected(table[:num_words], projection, self.config.initializer_range)[0].to(weight)
+
     @can_return_tuple
     @capture_outputs
     def forward(
@@ -431,6 +455,12 @@ class ITITForCaptioning(ITITPreTrainedModel, ITITGenerationMixin):
         return self.text_decoder(input_ids, features, attention_mask, position_ids, cache, num_queries), cache
 
 
+def _projected(table: torch.Tensor, projection: torch.Tensor, std: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows about their mean, projected to a deviation of `std`; and the projection that gives it."""
+    embeds = (table - table.mean(dim=0)).float().cpu() @ projection
+    return embeds / embeds.std() * std, projection / embeds.std() * std
+
+
 class ITITForPreTraining(ITITForCaptioning):
     """Encoder and both decoders: what the trainer trains and the pipeline draws and describes with.
 
@@ -460,13 +490,11 @@ class ITITForPreTraining(ITITForCaptioning):
         """
         if len(codebook) != self.config.codebook_size:
             raise ValueError(f"`codebook` has {len(codebook)} codes, the model {self.config.codebook_size}")
-        centred = (codebook - codebook.mean(dim=0)).float().cpu()
         projection = torch.randn(codebook.size(1), self.config.hidden_size, generator=generator)
-        embeds = centred @ projection
+        embeds, scaled = _projected(codebook, projection, self.config.initializer_range)
         table = self.model.embed_image_tokens.weight
-        table[:-1] = (embeds / embeds.std() * self.config.initializer_range).to(table)
+        table[:-1] = embeds.to(table)
         if self.model.embed_image_latents is not None:
-            scaled = projection / embeds.std() * self.config.initializer_range
             self.model.embed_image_latents.projection.weight.copy_(scaled.T)
             self.model.embed_image_latents.projection.bias.copy_(-codebook.mean(dim=0).float().cpu() @ scaled)
             self.model.embed_image_latents.set_codebook(codebook)

@@ -32,7 +32,7 @@ from dataclasses import dataclass, field
 import torch
 from datasets import Dataset
 from diffusers import VQModel
-from transformers import AutoModelForTextEncoding, AutoTokenizer, set_seed
+from transformers import AutoModelForCausalLM, AutoModelForTextEncoding, AutoTokenizer, set_seed
 from transformers.utils import is_protobuf_available, is_sentencepiece_available
 
 from itit_hf import (
@@ -45,6 +45,7 @@ from itit_hf import (
     ITITTrainingArguments,
     PatchVQModel,
 )
+from itit_hf.adaptation import replace_text_decoder
 from itit_hf.configuration_itit import text_fields
 from itit_hf.data import STREAM_COLUMNS, add_image_token_ids, load_rows
 from itit_hf.emoji_scenes.build import ensure_emoji_scenes
@@ -53,6 +54,8 @@ from itit_hf.sources import parse_columns
 from itit_hf.training_args import parse_arguments
 
 logger = logging.getLogger(__name__)
+
+TEXT_EMBEDDINGS = ("model", "text_encoder")
 
 
 @dataclass
@@ -83,6 +86,10 @@ class ScriptArguments:
         resolution (`int`, *optional*): Side of a picture in pixels, for another image tokenizer than the one there.
         model_name_or_path (`str`, *optional*): Checkpoint to start from; new weights by default.
         model_preset (`str`): Size of new weights: tiny, base, large or huge.
+        text_embeddings (`str`): What the text decoder's embedding starts as: model, as the model has it; or
+            text_encoder, the text encoder's own table.
+        text_decoder (`str`, *optional*): GPT-2 whose blocks and embeddings the text decoder starts with, such as
+            distilgpt2; it must be as wide as the decoders.
         image_features (`str`): What a picture that is described is seen by: codes, or latents; the model's if it has
             weights already.
         dropout (`float`): Dropout of new weights, on embeddings, residual branches and attention.
@@ -110,12 +117,20 @@ class ScriptArguments:
     resolution: int | None = None
     model_name_or_path: str | None = None
     model_preset: str = "tiny"
+    text_embeddings: str = "model"
+    text_decoder: str | None = None
     image_features: str = "codes"
     dropout: float = 0.1
     attn_implementation: str = "sdpa"
     scenes_folder: str | None = None
     scenes_styles: list[str] = field(default_factory=lambda: ["openmoji"])
     scenes_num_kinds: int = 24
+
+    def __post_init__(self):
+        if self.text_embeddings not in TEXT_EMBEDDINGS:
+            raise ValueError(f"`text_embeddings` must be one of {TEXT_EMBEDDINGS}, got {self.text_embeddings!r}")
+        if self.text_decoder is not None and self.text_embeddings != "model":
+            raise ValueError("give `text_embeddings` or `text_decoder`: a GPT-2 brings embeddings of its own")
 
 
 def load_tokenizer(source: str, **options):
@@ -153,7 +168,20 @@ def load_frozen_parts(args: ScriptArguments):
 
 
 def create_model(args: ScriptArguments, text_encoder, processor, num_image_tokens: int) -> ITITForPreTraining:
-    """Trained weights, or new ones that fit the frozen parts."""
+    """Trained weights, or new ones that fit the frozen parts; the text decoder's as the arguments want them."""
+    model = load_model(args, text_encoder, processor, num_image_tokens)
+    if args.text_embeddings == "text_encoder":
+        table = text_encoder.get_input_embeddings().weight
+        model.initialize_text_embeddings(table, torch.Generator().manual_seed(0))
+    if args.text_decoder is not None:
+        language_model = AutoModelForCausalLM.from_pretrained(args.text_decoder)
+        language_tokenizer = AutoTokenizer.from_pretrained(args.text_decoder)
+        model = replace_text_decoder(model, processor.tokenizer, language_model, language_tokenizer)
+    return model
+
+
+def load_model(args: ScriptArguments, text_encoder, processor, num_image_tokens: int) -> ITITForPreTraining:
+    """The checkpoint to start from, or new weights."""
     if args.model_name_or_path is not None:
         return ITITForPreTraining.from_pretrained(
             args.model_name_or_path, attn_implementation=args.attn_implementation

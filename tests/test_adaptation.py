@@ -284,3 +284,13 @@ def test_vocabularies_without_a_common_piece_are_refused():
     tokenizer = GPT2Tokenizer(vocab={"@": 0, "<|endoftext|>": 1}, merges=[])
     with pytest.raises(ValueError, match="in common"):
         replace_text_decoder(speaker(), tiny_tokenizer(), gpt2(), tokenizer)
+
+
+def test_half_a_letter_is_no_text_that_two_vocabularies_share():
+    """GPT-2's bytes of an accented letter print as the mark of what cannot be read, which may be a piece of its own."""
+    pieces = [(piece, -2.0) for piece in ("<pad>", "</s>", "<unk>", "\ufffd", "r", "u")]
+    tokenizer = T5Tokenizer(vocab=pieces, extra_ids=0)
+    ids = tokenizer.convert_tokens_to_ids(["\ufffd", "u"])
+    model = model_of(num_text_tokens=len(tokenizer))
+    table = replace_text_decoder(model, tokenizer, gpt2(), byte_tokenizer()).get_parameter(SPEAKS)
+    assert torch.equal(table[ids[0]], table[ids[1]])  # both are unknown to GPT-2

@@ -289,6 +289,32 @@ def test_code_embeddings_keep_the_codebooks_neighbourhoods(model):
         model.initialize_code_embeddings(codebook[:5])
 
 
+def cosines(table):
+    centred = torch.nn.functional.normalize(table - table.mean(dim=0), dim=1)
+    return centred @ centred.T
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("width", "tolerance"), [(16, 1e-5), (400, 0.8)])
+def test_words_that_the_text_encoder_reads_alike_start_alike(width, tolerance):
+    """As they are of the decoder's width; of another, their geometry as far as a projection to 16 numbers keeps it."""
+    torch.manual_seed(0)
+    model, table = ITITForPreTraining(tiny_config()), 5 * torch.randn(48, width) + 3
+    table[7] = table[6] + 0.01 * torch.randn(width)
+    before = model.text_decoder.embed_tokens.weight.clone()
+    model.initialize_text_embeddings(table, torch.Generator().manual_seed(0))
+    started = model.text_decoder.embed_tokens.weight
+    assert (cosines(started[:40]) - cosines(table[:40])).abs().max() < tolerance
+    assert cosines(started[:40])[6, 7] > 0.999
+    assert started[:40].std().item() == pytest.approx(0.3)  # `initializer_range`
+    assert torch.equal(started[40:], before[40:])
+
+
+def test_a_table_with_too_few_words_is_refused(model):
+    with pytest.raises(ValueError, match="`table` must have a row for each of 40 words, got 39"):
+        model.initialize_text_embeddings(torch.zeros(39, 10))
+
+
 def test_hidden_states_can_be_recorded(model):
     output = model.model(pictures(1), output_hidden_states=True)
     assert len(output.hidden_states) == model.config.num_hidden_layers + 1

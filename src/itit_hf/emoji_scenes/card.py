@@ -64,13 +64,16 @@ def dataset_card(
     splits = "\n".join(f"| {split} | {count} | {_SPLIT_NOTES[split]} |" for split, count in counts.items())
     wording = LANGUAGES[config.language]
     source = f" ({wording.source})" if wording.source else ""
+    free = (
+        f", then {config.free_captions} in free forms, which the grammar cannot read" if config.free_captions else ""
+    )
     objects = "one object" if config.max_objects == 1 else "one or two objects"
     return f"""{_front_matter(name, config, counts, styles)}
 
 # {name}
 
 Scenes of {objects} on a plain ground, {config.resolution} x {config.resolution} pixels, with captions whose meaning is
-exact: each caption can be read back by the grammar that wrote it, and everything it says is true of the picture.
+exact: each caption of the grammar can be read back by it, and everything a caption says is true of the picture.
 The captions are in {wording.name}{source}; kinds and colours go by the English names of `scene` below.
 
 Built by `itit_hf.emoji_scenes` from seed {seed}: scene n of a seed is a pure function.
@@ -90,7 +93,7 @@ The drawings were scaled, and recoloured in HSL (the dominant hue moved, 75% of 
 | column | content |
 |---|---|
 | `image` | PNG |
-| `text` | list of five different captions, the plain one first |
+| `text` | list of five different captions, the plain one first{free} |
 | `scene` | JSON: background, and kind, colour, style and box (left, top, width, height in pixels) of each object |
 | `scene_hash` | first 128 bits of the SHA-256 of the pixels and their shape |
 

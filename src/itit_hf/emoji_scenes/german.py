@@ -16,7 +16,7 @@ from .wording import Wording
 # that is a phrase or narrower than the kind, of which the keyword of the same emoji is taken that names the kind:
 # Baum (Laubbaum), Stern (weißer mittelgroßer Stern), Pilz (Fliegenpilz), Apfel (roter Apfel), Herz (rotes Herz),
 # Stiefel (Damenstiefel), Blume (Tulpe), Lastwagen (Lieferwagen), Dinosaurier (Sauropode), Mütze (Baseballmütze),
-# Tasche (Handtasche), Buch (geschlossenes Buch), Wal (blasender Wal).
+# Tasche (Handtasche), Buch (geschlossenes Buch), Wal (blasender Wal), Lokomotive (Dampflokomotive).
 NOUNS = {
     "bus": ("m", "bus"),
     "tree": ("m", "baum"),
@@ -76,6 +76,21 @@ NOUNS = {
     "pig": ("n", "schwein"),
     "camel": ("n", "dromedar"),
     "kangaroo": ("n", "känguru"),
+    "duck": ("f", "ente"),
+    "strawberry": ("f", "erdbeere"),
+    "drum": ("f", "trommel"),
+    "tent": ("n", "zelt"),
+    "snail": ("f", "schnecke"),
+    "banana": ("f", "banane"),
+    "rocket": ("f", "rakete"),
+    "shark": ("m", "hai"),
+    "penguin": ("m", "pinguin"),
+    "cupcake": ("m", "cupcake"),
+    "trumpet": ("f", "trompete"),
+    "lobster": ("m", "hummer"),
+    "train": ("f", "lokomotive"),
+    "ladybug": ("m", "marienkäfer"),
+    "hedgehog": ("m", "igel"),
 }
 COLOURS = {
     "red": "rot",

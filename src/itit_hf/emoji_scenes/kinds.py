@@ -63,6 +63,21 @@ KINDS = {
     "pig": "1f416",
     "camel": "1f42a",
     "kangaroo": "1f998",
+    "duck": "1f986",
+    "strawberry": "1f353",
+    "drum": "1f941",
+    "tent": "26fa",
+    "snail": "1f40c",
+    "banana": "1f34c",
+    "rocket": "1f680",
+    "shark": "1f988",
+    "penguin": "1f427",
+    "cupcake": "1f9c1",
+    "trumpet": "1f3ba",
+    "lobster": "1f99e",
+    "train": "1f682",
+    "ladybug": "1f41e",
+    "hedgehog": "1f994",
 }
 
 # Hue in degrees that keeps its colour while all else changes, where the widest hue is not the thing's own: this bus is

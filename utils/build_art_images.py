@@ -20,7 +20,7 @@ Image n of a source is a pure function of (seed, source, n). About two minutes o
 
 import argparse
 import gzip
-import importlib.resources
+import importlib.util
 import io
 import re
 from collections.abc import Iterator
@@ -43,6 +43,7 @@ PHOTOS = (
     *("astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "grass.png", "gravel.png"),
     *("hubble_deep_field.jpg", "moon.png", "retina.jpg", "rocket.jpg"),
 )
+PHOTO_PACKAGES = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
 CROPS_PER_PHOTO = 300
 VALIDATION_SHARE = 0.02
 
@@ -116,40 +117,48 @@ def photo_images(photo: Image.Image, generator: torch.Generator, number: int) ->
         yield square.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if uniform(generator, 0.0, 1.0) < 0.5 else square
 
 
-def package_photos(package: str, names: tuple[str, ...]) -> Iterator[Image.Image]:
-    """Photographs that a package ships, in RGB."""
-    for name in names:
-        with importlib.resources.files(package).joinpath(name).open("rb") as file:
-            yield Image.open(io.BytesIO(file.read())).convert("RGB")
+def package_photos(package: str, folder: str, names: tuple[str, ...]) -> list[Image.Image]:
+    """Photographs that a package ships, in RGB; the package need not be importable.
+
+    Raises:
+        `ImportError`: If it is not installed.
+    """
+    found = importlib.util.find_spec(package)
+    if found is None:
+        raise ImportError(
+            f"its photographs are wanted, but {package} is missing: `pip install {PHOTO_PACKAGES[package]}`"
+        )
+    root = Path(found.submodule_search_locations[0]) / folder
+    return [Image.open(root / name).convert("RGB") for name in names]
 
 
 def row(image: Image.Image, source: str) -> dict:
     """A row of the dataset: the image as PNG, and where it is from."""
     content = io.BytesIO()
-    image.save(content, "PNG")
+    image.save(content, "PNG", compress_level=1)
     return {"image": {"bytes": content.getvalue(), "path": None}, "source": source}
 
 
 def rows_of(options: argparse.Namespace) -> dict[str, list[dict]]:
     """Rows by split."""
+    # First what may be missing: drawings take minutes.
+    photos = package_photos("skimage", "data", PHOTOS)
+    unseen_photos = package_photos("sklearn", "datasets/images", ("china.jpg", "flower.jpg"))
     drawings = {style: list(icon_svgs(style)) for style in EMOJI_STYLES}
     drawings["openclipart"] = list(clip_art_svgs(Path(options.clip_art)))
     splits: dict[str, list[dict]] = {"train": [], "validation": [], "unseen_drawings": [], "unseen_photos": []}
+    for split, source, images in (("train", "skimage", photos), ("unseen_photos", "sklearn", unseen_photos)):
+        for number, photo in enumerate(images):
+            generator = generator_of(options.seed, source, number)
+            splits[split] += [row(image, source) for image in photo_images(photo, generator, CROPS_PER_PHOTO)]
     for source, svgs in drawings.items():
         for number, svg in enumerate(tqdm(svgs, desc=source)):
             generator = generator_of(options.seed, source, number)
             split = "validation" if uniform(generator, 0.0, 1.0) < VALIDATION_SHARE else "train"
             splits[split] += [row(image, source) for image in drawing_images(svg, generator)]
-    for number, photo in enumerate(tqdm(package_photos("skimage.data", PHOTOS), desc="photos", total=len(PHOTOS))):
-        generator = generator_of(options.seed, "photos", number)
-        for image in photo_images(photo, generator, CROPS_PER_PHOTO):
-            splits["train"].append(row(image, "scikit-image"))
     for number, svg in enumerate(tqdm(list(openmoji_svgs())[:: options.openmoji_step], desc="openmoji")):
         images = drawing_images(svg, generator_of(options.seed, "openmoji", number))
         splits["unseen_drawings"] += [row(image, "openmoji") for image in images]
-    for number, photo in enumerate(package_photos("sklearn.datasets.images", ("china.jpg", "flower.jpg"))):
-        images = photo_images(photo, generator_of(options.seed, "sklearn", number), CROPS_PER_PHOTO)
-        splits["unseen_photos"] += [row(image, "scikit-learn") for image in images]
     return splits
 
 

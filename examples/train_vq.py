@@ -17,11 +17,11 @@ Sharpen the decoder afterwards; the codes, and with them every model trained on 
         --gan_weight 0.2 --l2_weight 0.5 --adam_beta1 0.5 --learning_rate 6e-4 --ema_decay 0.995 --max_steps 1400 \
         --output_dir out/image_tokenizer_sharp
 
-A VQGAN on your own pictures (a folder, parquet files or a Hub id with a column `image`; `pip install lpips` first):
+A VQGAN on your own pictures (a folder, parquet files or a Hub id with a column `image`; utils/convert_lpips.py first):
 
     accelerate launch examples/train_vq.py --tokenizer vqgan --dataset path/to/pictures --splits train \
-        --eval_split test --resolution 256 --perceptual_weight 1 --gan_weight 0.8 --gan_start_step 10000 \
-        --max_steps 100000
+        --eval_split test --resolution 256 --perceptual_weight 1 --perceptual_loss lpips-vgg16.safetensors \
+        --gan_weight 0.8 --gan_start_step 10000 --max_steps 100000
 """
 
 import json
@@ -45,6 +45,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from itit_hf import PatchVQModel
 from itit_hf.data import load_rows
 from itit_hf.masking import keyed_integer
+from itit_hf.perceptual_loss import load_perceptual_loss
 from itit_hf.training_args import parse_arguments
 from itit_hf.vq_evaluation import (
     CodeCounter,
@@ -63,7 +64,6 @@ from itit_hf.vq_training import (
     discriminator_hinge_loss,
     distinct_points,
     kmeans,
-    load_perceptual_loss,
     reseed_dead_codes,
     to_pixel_values,
     vq_losses,
@@ -98,6 +98,7 @@ class VQTrainingArguments:
         splits (`list[str]`): Its splits for training.
         eval_split (`str`, *optional*): Its split for pictures and the report; the first training pictures by default.
         resolution (`int`): Side of a picture in pixels.
+        perceptual_loss (`str`, *optional*): File with the weights of LPIPS, from utils/convert_lpips.py.
         max_cache_gb (`float`): Pictures are decoded once and kept if they fit into so much memory.
     """
 
@@ -116,7 +117,8 @@ class VQTrainingArguments:
     l2_weight: float = field(default=1.0, metadata={"help": "Weight of the squared error."})
     edge_weight: float = field(default=1.0, metadata={"help": "Weight of the error of image gradients."})
     codebook_weight: float = field(default=1.0, metadata={"help": "Weight of codebook and commitment loss."})
-    perceptual_weight: float = field(default=0.0, metadata={"help": "Weight of LPIPS, which needs `lpips`."})
+    perceptual_weight: float = field(default=0.0, metadata={"help": "Weight of LPIPS."})
+    perceptual_loss: str | None = field(default=None, metadata={"help": "LPIPS, from utils/convert_lpips.py."})
     gan_weight: float = field(default=0.0, metadata={"help": "Weight of the adversarial loss."})
     gan_start_step: int = field(default=0, metadata={"help": "First step with a discriminator."})
     gan_ramp_steps: int = field(default=150, metadata={"help": "Steps in which its weight then grows to full."})
@@ -152,6 +154,8 @@ class VQTrainingArguments:
             raise ValueError(f"`tokenizer` must be one of {sorted(KINDS)}, got {self.tokenizer!r}")
         if self.train_decoder_only and self.model_name_or_path is None:
             raise ValueError("`train_decoder_only` needs `model_name_or_path`: new codes are not worth keeping")
+        if self.perceptual_weight and self.perceptual_loss is None:
+            raise ValueError("`perceptual_weight` needs `perceptual_loss`, a file that utils/convert_lpips.py writes")
 
     @property
     def loss_weights(self) -> VQLossWeights:
@@ -223,7 +227,7 @@ class VQTrainer:
         if args.gan_weight:
             self.add_discriminator(image_tokenizer.config.in_channels, betas)
         if args.perceptual_weight:
-            self.perceptual = load_perceptual_loss().to(accelerator.device)
+            self.perceptual = load_perceptual_loss(args.perceptual_loss).to(accelerator.device)
         if args.ema_decay:
             self.ema = EMAModel(self.bare.parameters(), decay=args.ema_decay)
             accelerator.register_for_checkpointing(self.ema)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from itit_hf.image_tokenization_itit import encode_images
+from itit_hf.perceptual_loss import PerceptualLoss
 from itit_hf.vq_training import (
     PatchDiscriminator,
     PictureDataset,
@@ -28,7 +29,6 @@ from itit_hf.vq_training import (
     distinct_points,
     edge_loss,
     kmeans,
-    load_perceptual_loss,
     reseed_dead_codes,
     to_pixel_values,
     vq_losses,
@@ -196,12 +196,6 @@ def test_losses_of_weight_zero_are_left_out():
     assert set(losses) == {"l1", "l2", "codebook"}
 
 
-def test_the_perceptual_loss_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "lpips", None)
-    with pytest.raises(ImportError, match="`pip install lpips`"):
-        load_perceptual_loss()
-
-
 @pytest.mark.parametrize(("halvings", "width"), [(1, 12), (2, 26), (3, 54)])
 def test_a_patch_of_the_discriminator_is_as_wide_as_its_docstring_says(halvings, width):
     discriminator = PatchDiscriminator(channels=8, num_halvings=halvings)
@@ -324,6 +318,19 @@ def run(train_vq, tmp_path, monkeypatch):
         return tmp_path / name
 
     return run
+
+
+def test_a_perceptual_weight_without_its_weights_is_refused(train_vq):
+    with pytest.raises(ValueError, match="`perceptual_weight` needs `perceptual_loss`"):
+        train_vq.VQTrainingArguments(perceptual_weight=1.0)
+
+
+def test_the_perceptual_loss_of_a_file_is_logged(run, tmp_path):
+    file = tmp_path / "lpips.safetensors"
+    PerceptualLoss("alexnet").save(str(file))
+    folder = run("perceptual", "--perceptual_weight", "0.5", "--perceptual_loss", str(file), "--resolution", "64")
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    assert all(json.loads(line)["perceptual"] > 0.0 for line in lines)
 
 
 def weights_in(folder: Path) -> bytes:

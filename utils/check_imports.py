@@ -61,6 +61,7 @@ LAYERS = (
         "layers_itit",
         "losses",
         "optimization",
+        "perceptual_loss",
         "processing_itit",
         "safe_trainer",
         "scheduling_itit",

@@ -294,25 +294,6 @@ def edge_loss(sample: torch.Tensor, pixel_values: torch.Tensor) -> torch.Tensor:
     return error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
 
 
-def load_perceptual_loss(net: str = "vgg") -> nn.Module:
-    """LPIPS (Zhang et al. 2018) of the package `lpips`, frozen. Its weights are downloaded when first used.
-
-    Args:
-        net (`str`, *optional*, defaults to `"vgg"`): Its features: vgg, alex or squeeze.
-
-    Raises:
-        ImportError: If the package is not installed.
-    """
-    try:
-        import lpips
-    except ImportError as error:
-        raise ImportError(
-            "the perceptual loss needs the package `lpips`: `pip install lpips`, or set `perceptual_weight` to 0 and "
-            "use `edge_weight`, which needs no weights"
-        ) from error
-    return lpips.LPIPS(net=net, verbose=False).eval().requires_grad_(False)
-
-
 @dataclass
 class VQLossWeights:
     """Weights of the losses of [`vq_losses`]; 0 leaves one out.
@@ -321,7 +302,7 @@ class VQLossWeights:
         l1 (`float`): Absolute error of the pixels.
         l2 (`float`): Squared error of the pixels.
         edge (`float`): See [`edge_loss`].
-        perceptual (`float`): See [`load_perceptual_loss`].
+        perceptual (`float`): See [`~perceptual_loss.PerceptualLoss`].
         codebook (`float`): Codebook and commitment loss.
         gan (`float`): Adversarial loss, on top of [`adaptive_weight`].
     """

@@ -13,7 +13,19 @@ import pytest
 import torch
 
 import benchmark
-from benchmark_cases import AMUSED, DROPS, SYNTHESES, TEXT_LENGTHS, TRAINED_TEXTS, Case, EndAfter, growth_cases
+from benchmark_cases import (
+    AMUSED,
+    DROPS,
+    OPTIMIZERS,
+    SYNTHESES,
+    TEXT_LENGTHS,
+    TRAINED_TEXTS,
+    Case,
+    EndAfter,
+    growth_cases,
+    update_cases,
+)
+from itit_hf.optimization import Muon
 
 from .reliability.harness import run_in_child
 
@@ -143,6 +155,7 @@ def test_every_goal_speaks_of_cases_that_exist():
     known |= {f"train {name}{text}" for name in (*AMUSED, "GIT", "pairs") for text in TRAINED_TEXTS}
     known |= {"caption", "GIT", "GIT, vision of all beams", "patch tokenizer", "aMUSEd's tokenizer"}
     known |= {"train pairs, no dropout", "train GIT, no dropout"}
+    known |= {"tiny losses"} | {f"tiny update, {name}" for name in OPTIMIZERS}
     known |= {"train i2t", "train i2t2i"} | {"t2i", "i2t + i2i", "t2i2t", "i2t2i"}
     assert {name for goal in GOALS for name in (*goal["of"], *goal.get("to", {}))} <= known
 
@@ -175,6 +188,20 @@ def test_a_larger_picture_is_a_longer_pass():
     cases = growth_cases(benchmark.parse(["--preset", "tiny"]), batch_size=1)
     assert [case.name for case in cases] == [f"pass of {side} x {side} tokens" for side in (8, 16, 32)]
     assert [case.run().image_logits.size(1) for case in cases] == [64, 256, 1024]
+
+
+def test_an_update_is_its_losses_and_a_step(monkeypatch):
+    steps = []
+    for optimizer in (torch.optim.AdamW, Muon):
+        monkeypatch.setattr(optimizer, "step", lambda self, name=optimizer.__name__: steps.append(name))
+    losses, adamw, muon = update_cases(benchmark.parse([]), batch_size=1)
+    taken = []
+    for case in (losses, adamw, muon):
+        steps.clear()
+        case.run()
+        taken.append(list(steps))
+    assert [case.name for case in (losses, adamw, muon)] == ["tiny losses", "tiny update, AdamW", "tiny update, Muon"]
+    assert taken == [[], ["AdamW"], ["Muon", "AdamW"]]
 
 
 def test_a_caption_is_ended_after_so_many_words():

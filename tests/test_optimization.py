@@ -114,6 +114,19 @@ def test_muon_multiplies_in_what_the_processor_multiplies(monkeypatch, in_hardwa
     assert dtypes == [dtype] * 3
 
 
+@pytest.mark.parametrize("smallest", [1.0, 1e-3, 0.0])
+@pytest.mark.parametrize("shape", [(12, 40), (40, 12), (12, 17), (12, 12)])
+def test_float32_orthogonalizes_as_the_plain_iteration_in_float64_does(shape, smallest):
+    left, values, right = torch.linalg.svd(
+        torch.randn(shape, generator=torch.Generator().manual_seed(0)).double(), full_matrices=False
+    )
+    values[-3:] *= smallest  # three directions that are weak, or gone
+    matrix, coefficients = left * values @ right, (3.4445, -4.7750, 2.0315)
+    plain = orthogonalize(matrix, coefficients, 5, 1e-7, torch.float64)
+    ours = orthogonalize(matrix.float(), coefficients, 5, 1e-7, torch.float32)
+    torch.testing.assert_close(ours.double(), plain, rtol=0.0, atol=1e-4)
+
+
 @pytest.mark.parametrize("shape", [(8, 20), (20, 8), (12, 12)])
 def test_orthogonalized_matrices_keep_their_directions(shape):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))

@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 import torch
 from diffusers import AmusedPipeline, AmusedScheduler, UVit2DModel, VQModel
+from diffusers.training_utils import EMAModel
 from torch.nn import functional as F
 from transformers import BlipConfig, BlipForConditionalGeneration, GitConfig, GitForCausalLM
 from transformers.generation import LogitsProcessor, LogitsProcessorList
@@ -27,6 +28,7 @@ from itit_hf.image_tokenization_itit import PatchVQModel, decode_image_token_ids
 from itit_hf.masking import MaskRatio, gumbel
 from itit_hf.modeling_itit import ITITForPreTraining
 from itit_hf.objectives import ITITObjectives, ObjectiveSettings
+from itit_hf.optimization import create_muon
 from itit_hf.sampling import TextCondition, classifier_free_guidance, decode_image_tokens
 from itit_hf.scheduling_itit import ITITScheduler
 
@@ -57,6 +59,10 @@ AMUSED_VQ = {
 }
 # Steps and guidance of the synthesis inside the cycle.
 SYNTHESES = {"24 steps, guided": (24, 3.0), "12 steps": (12, 1.0), "8 steps": (8, 1.0)}
+
+# An update of examples/recipes/emoji_scenes_tiny.yaml: rows, text tokens, masks; and the optimizers of small runs.
+OPTIMIZERS = ("AdamW", "Muon")
+UPDATE = {"batch_size": 16, "text_length": 8, "i2t_mask_ratio": 0.0}
 
 GRID_SIDES = (8, 16, 32)  # of pictures that grow
 
@@ -329,14 +335,19 @@ def batch_of(work: Workload, device: str = "cpu") -> dict[str, torch.Tensor]:
     return part | {"position": torch.arange(work.batch_size, device=device)}
 
 
-def build_objectives(work: Workload, names: tuple[str, ...], device: str = "cpu") -> ITITObjectives:
-    """Some objectives, with masks of a known size and a table in the place of the text encoder."""
+def build_objectives(
+    work: Workload, names: tuple[str, ...], device: str = "cpu", i2t_share: float = 1.0, i2i_share: float = 1.0
+) -> ITITObjectives:
+    """Some objectives, with masks of a known size and a table in the place of the text encoder; shares as in
+    [`ObjectiveSettings`]."""
     settings = ObjectiveSettings(
         t2i_mask_ratio=MaskRatio(work.t2i_mask_ratio, 0.0),
         i2t_mask_ratio=MaskRatio(work.i2t_mask_ratio, 0.0, high=0.75),
         synthesis_steps=work.num_inference_steps,
         synthesis_guidance_scale=work.guidance_scale,
         synthesis_max_new_tokens=work.num_new_tokens,
+        i2t_share=i2t_share,
+        i2i_share=i2i_share,
     )
     scheduler = ITITScheduler(mask_token_id=work.config.mask_token_id)
     encoder = TableTextEncoder(work.config).to(device)
@@ -412,6 +423,52 @@ def _amused_loss(
     return model, loss
 
 
+# Updates
+
+
+def update_cases(options: Namespace, batch_size: int) -> list[Case]:
+    """Losses and gradients of the tiny preset on pairs, alone and in whole updates: clipping, a step of the optimizer
+    and of the average.
+
+    Args:
+        options (`Namespace`): Of the command line; in float32, whatever type it names.
+        batch_size (`int`): Times the rows of `UPDATE`.
+
+    Returns:
+        `list[Case]`: `"tiny losses"`, and one case for each of `OPTIMIZERS`.
+    """
+    tiny = Namespace(**vars(options) | {"preset": "tiny", "dtype": torch.float32})
+    update = UPDATE | {"batch_size": UPDATE["batch_size"] * batch_size}
+    cases = []
+    for optimizer_name in (None, *OPTIMIZERS):
+        model = build_model(tiny, options.compile, dropout=0.0).train()
+        work = Workload(model.config, **update)
+        # The shares of the recipe: losses on fewer rows are the cheaper side of the ratio.
+        losses = build_objectives(work, PAIRED, options.device, i2t_share=0.5, i2i_share=0.125)
+        loss = loss_function(model, losses, work, options.device)
+        if optimizer_name is None:
+            cases.append(Case("tiny losses", _backward(model, loss, tiny)))
+        else:
+            cases.append(Case(f"tiny update, {optimizer_name}", _updating(model, loss, optimizer_name)))
+    return cases
+
+
+def _updating(model: torch.nn.Module, loss: Callable[[], torch.Tensor], optimizer_name: str) -> Callable[[], None]:
+    adamw = torch.optim.AdamW, {"lr": 1e-3}
+    muon = optimizer_name == "Muon"
+    optimizer = create_muon(model, 1e-2, 0.03, adamw) if muon else torch.optim.AdamW(model.parameters(), lr=1e-3)
+    average = EMAModel(model.parameters(), decay=0.995, use_ema_warmup=True, power=0.75)
+
+    def run():
+        loss().backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        average.step(model.parameters())
+        model.zero_grad(set_to_none=True)
+
+    return run
+
+
 # Growth
 
 
@@ -432,4 +489,10 @@ def growth_cases(options: Namespace, batch_size: int) -> list[Case]:
     return cases
 
 
-GROUPS = {"draw": generate_cases, "caption": caption_cases, "train": train_cases, "growth": growth_cases}
+GROUPS = {
+    "draw": generate_cases,
+    "caption": caption_cases,
+    "train": train_cases,
+    "update": update_cases,
+    "growth": growth_cases,
+}

@@ -10,6 +10,10 @@ from transformers.optimization import Adafactor
 
 from .cpu_kernels_itit import cpu_multiplies_bfloat16
 
+# Longer than so many times its short side, a matrix is orthogonalised with fewer products by way of its Gram matrix:
+# n steps cost 4 short^2 long + (8 n - 6) short^3 in place of n (4 short^2 long + 2 short^3).
+_LONG = 1.5
+
 
 class CappedAdafactor(Adafactor):
     """Adafactor with momentum and a cap on the decay of the second moment: `min(beta2, 1 - step**-0.8)`.
@@ -110,10 +114,28 @@ def orthogonalize(
     wide = matrix.size(0) <= matrix.size(1)
     x = matrix.to(dtype) if wide else matrix.to(dtype).T  # (short, long)
     x = x / x.norm().clamp(min=eps)  # no singular value above 1
+    if dtype == torch.float32 and num_steps > 1 and x.size(1) > _LONG * x.size(0):
+        x = _orthogonalizer(x @ x.T, coefficients, num_steps) @ x  # (short, long)
+        return x if wide else x.T
     for _ in range(num_steps):
         gram = x @ x.T  # (short, short)
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)  # (short, long)
     return x if wide else x.T
+
+
+def _orthogonalizer(gram: torch.Tensor, coefficients: tuple[float, float, float], num_steps: int) -> torch.Tensor:
+    """The same iteration on `gram`, which is `X X^T`: the matrix, of its shape `(short, short)`, that X is multiplied
+    by. Each factor is a polynomial of `gram`, so they commute. In bfloat16 small eigenvalues would drown in rounding.
+    """
+    a, b, c = coefficients
+    product = None
+    for step in range(num_steps):
+        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal().add_(a)
+        product = factor if product is None else factor @ product
+        if step < num_steps - 1:
+            gram = factor @ (factor @ gram)
+    return product
 
 
 class Muon(torch.optim.Muon):

@@ -5,7 +5,14 @@ from functools import partial
 import pytest
 import torch
 
-from itit_hf.cycle import gumbel_noise, i2t2i_half_loss, i2t2i_loss, t2i2t_half_loss, t2i2t_loss
+from itit_hf.cycle import (
+    TextCycleSettings,
+    gumbel_noise,
+    i2t2i_half_loss,
+    i2t2i_loss,
+    t2i2t_half_loss,
+    t2i2t_loss,
+)
 from itit_hf.masking import MaskRatio, draw_mask
 from itit_hf.modeling_itit import ITITForPreTraining
 from itit_hf.straight_through import straight_through
@@ -187,7 +194,8 @@ def test_the_first_leg_says_what_the_second_is_shown_and_nothing_else(
     model, text, image_token_ids, masks, reconstruction
 ):
     text_embeds, first = torch.randn(BATCH, 5, 10), masks[0]["bool_masked_pos"]
-    cycle = t2i2t_loss(model, model.config, text, text_embeds, image_token_ids, masks, reconstruction=reconstruction)
+    settings = TextCycleSettings(reconstruction=reconstruction)
+    cycle = t2i2t_loss(model, model.config, text, text_embeds, image_token_ids, masks, settings=settings)
     said = torch.zeros_like(first).scatter(1, cycle.first_leg.positions, cycle.first_leg.valid)
     from_logits = first if reconstruction == "hidden" else torch.ones_like(first)
     assert torch.equal(said, from_logits & ~masks[1]["bool_masked_pos"])
@@ -208,9 +216,20 @@ def test_frozen_codes_learn_from_what_was_copied_and_from_the_first_leg_alone(mo
     reached = []
     for code_gradient in ("trained", "frozen"):
         model.zero_grad()
-        half((everything, nothing), code_gradient=code_gradient).loss.backward()
+        half((everything, nothing), settings=TextCycleSettings(code_gradient=code_gradient)).loss.backward()
         reached.append(table.grad is not None and bool(table.grad.any()))
     assert reached == [True, False]  # all tokens are said by the first leg, which a half cycle does not train
+
+
+def test_tokens_that_fill_a_row_up_train_their_embeddings_as_other_copied_ones_do(model, text, image_token_ids):
+    nothing = draw_mask(16, MaskRatio(0.0, 0.0, 0.0, 0.0), "none", generators(4, 5, 6))
+    # Nothing of the first sample is said, all of the others': its places in the batch are filling.
+    first = nothing | {"bool_masked_pos": torch.tensor([[False], [True], [True]]).expand(-1, 16)}
+    embeds, settings = torch.randn(BATCH, 5, 10), TextCycleSettings(code_gradient="frozen")
+    masks = (first, nothing)
+    loss = t2i2t_half_loss(model, model.config, text, embeds, image_token_ids, masks, settings=settings).loss
+    (gradient,) = torch.autograd.grad(loss, model.model.embed_image_tokens.weight)
+    assert set(gradient.any(dim=1).nonzero().flatten().tolist()) == set(image_token_ids[0].tolist())
 
 
 def test_t2i2t_stops_gradients_at_the_first_encoder_pass(model, text, image_token_ids, masks, noise):

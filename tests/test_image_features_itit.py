@@ -7,7 +7,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 
 from itit_hf.configuration_itit import ITITConfig
-from itit_hf.cycle import gumbel_noise, t2i2t_loss
+from itit_hf.cycle import TextCycleSettings, gumbel_noise, t2i2t_loss
 from itit_hf.data import add_image_token_ids
 from itit_hf.likelihood import caption_log_likelihoods
 from itit_hf.masking import MaskRatio, draw_mask
@@ -102,7 +102,8 @@ def test_the_cycle_reaches_the_drawing_half_through_code_vectors(model, ids, cod
     wide, narrow = MaskRatio(), MaskRatio(high=0.75)
     masks = draw_mask(16, wide, "half", generators(1, 2)), draw_mask(16, narrow, "half", generators(3, 4))
     noise = gumbel_noise(16, 23, generators(5, 6))
-    cycle = t2i2t_loss(model, model.config, text_batch(), embeds, ids, masks, noise, code_gradient=code_gradient)
+    settings = TextCycleSettings(code_gradient=code_gradient)
+    cycle = t2i2t_loss(model, model.config, text_batch(), embeds, ids, masks, noise, settings)
     cycle.loss.backward()
     gradients = {name: p.grad for name, p in model.named_parameters()}
     for name in ("image_decoder.head_dense.weight", "image_decoder.layers.0.fc1.weight"):
@@ -232,7 +233,7 @@ def test_a_drawn_picture_is_seen_by_its_code_vectors(pipe, ids):
     assert torch.equal(image["image_latents"], pipe.image_tokenizer.quantize.embedding.weight[ids])
 
 
-NAMES = ("t2i", "i2t", "i2i", "t2t", "t2i2t", "t2i2t_half", "i2i_unpaired", "i2t2i", "i2t2i_half")
+NAMES = ("t2i", "i2t", "i2i", "t2t", "t2t_copy", "t2i2t", "t2i2t_half", "i2i_unpaired", "i2t2i", "i2t2i_half")
 
 
 def losses(model, *names):

@@ -68,9 +68,84 @@ def test_mask_ratio_without_spread_is_constant():
     assert MaskRatio(0.0, 0.0, 0.0, 0.0).sample(3).tolist() == [0.0] * 3
 
 
-@pytest.mark.parametrize("bad", [{"low": 0.8, "high": 0.5}, {"high": 1.5}, {"low": -0.1}, {"std": -1.0}])
+@pytest.mark.parametrize(
+    ("law", "quantiles"),  # at 1e-6, 0.1, 0.5, 0.9 and 1 - 6e-8, by bisection with 400 digits
+    [
+        (
+            MaskRatio(0.75, 0.25, 0.5, 1.0),
+            [0.50000070534207231, 0.56274635025760748, 0.75, 0.93725364974239253, 0.99999995767941957],
+        ),
+        (
+            MaskRatio(0.49, 0.25, 0.5, 1.0),
+            [0.50000029060736307, 0.52919480630322297, 0.65676972932231734, 0.86460457399938231, 0.99999986043062656],
+        ),
+        (
+            MaskRatio(1.0, 0.2, 0.0, 0.999),
+            [0.039559868778871094, 0.67064234807315998, 0.86447376783651807, 0.97396035320375273, 0.99899998502005148],
+        ),
+        (
+            MaskRatio(0.0, 0.01, 0.5, 1.0),
+            [0.5000000001999202, 0.50002106324107884, 0.50013855486862127, 0.50046012148959353, 0.50331348509767329],
+        ),
+        (
+            MaskRatio(2.0, 0.02, 0.0, 0.5),
+            [0.49632102846885737, 0.49938621194394588, 0.49981520497367522, 0.49997190911763767, 0.49999999998400284],
+        ),
+        (
+            MaskRatio(1000.0, 100.0, 0.0, 1.0),
+            [
+                1.0516911576396632e-6,
+                0.10461996022258834,
+                0.51248847495879144,
+                0.90437901046820502,
+                0.99999994290057127,
+            ],
+        ),
+    ],
+)
+def test_mask_ratio_has_the_quantiles_of_the_truncated_normal_however_far_in_a_tail(law, quantiles):
+    probability = torch.tensor([1e-6, 0.1, 0.5, 0.9, 1 - 6e-8], dtype=torch.float64)
+    want = torch.tensor(quantiles, dtype=torch.float64)
+    torch.testing.assert_close(law.quantile(probability), want, atol=1e-10 * max(law.std, 1.0), rtol=0)
+
+
+@pytest.mark.parametrize("std", [1e-7, 1e-300])
+@pytest.mark.parametrize(("mean", "end"), [(-1e300, 0.2), (0.19, 0.2), (0.41, 0.4), (1e300, 0.4)])
+def test_a_mask_ratio_without_room_to_spread_is_the_end_that_is_nearer_to_its_mean(mean, end, std):
+    drawn = MaskRatio(mean, std, 0.2, 0.4).sample(1000, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(drawn, torch.full_like(drawn, end), atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("std", [1e6, 1e12, 1e300])
+@pytest.mark.parametrize("mean", [-0.1, 0.3, 1.2])
+def test_a_mask_ratio_that_spreads_far_beyond_its_range_is_uniform(mean, std):
+    probability = torch.linspace(0, 1, 11, dtype=torch.float64)
+    got = MaskRatio(mean, std, 0.2, 0.4).quantile(probability)
+    torch.testing.assert_close(got, 0.2 + 0.2 * probability, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("std", [0.2, 0.002, 1e-300])
+@pytest.mark.parametrize("mean", [0.1, 0.5, 0.95])
+def test_the_extreme_quantiles_are_the_ends_of_the_range(mean, std):
+    ends = MaskRatio(mean, std, 0.3, 0.9).quantile(torch.tensor([0.0, 1.0], dtype=torch.float64))
+    torch.testing.assert_close(ends, torch.tensor([0.3, 0.9], dtype=torch.float64), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"low": 0.8, "high": 0.5},
+        {"high": 1.5},
+        {"low": -0.1},
+        {"std": -1.0},
+        {"std": float("inf")},
+        {"std": float("nan")},
+        {"mean": float("nan")},
+        {"mean": float("-inf")},
+    ],
+)
 def test_mask_ratio_rejects_impossible_ranges(bad):
-    with pytest.raises(ValueError, match="`low` and `high`|`std`"):
+    with pytest.raises(ValueError, match=f"`{next(iter(bad))}`"):
         MaskRatio(**bad)
 
 

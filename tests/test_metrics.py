@@ -6,6 +6,7 @@ import importlib.util
 import random
 import shutil
 import subprocess
+import unicodedata
 
 import pytest
 import torch
@@ -56,6 +57,29 @@ PTB = {
     "they're we've he'd she'll I'm": "they 're we 've he 'd she 'll i 'm",
     ".": "",
 }
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("A cafe\u0301's roof", ["a", "caf\u00e9", "'s", "roof"]),  # the same as with one character
+        ("A caf\u00e9's roof", ["a", "caf\u00e9", "'s", "roof"]),
+        ("re\u0301sume\u0301-like, A\u030angstro\u0308m.", ["r\u00e9sum\u00e9-like", "\u00e5ngstr\u00f6m"]),
+        ("\u0130stanbul", ["i\u0307stanbul"]),  # lower case has a mark that the capital has not
+        ("an m\u0302 n\u0308 chart", ["an", "m\u0302", "n\u0308", "chart"]),  # no one character for these
+        ("\u0932\u093e\u0932 \u092c\u0938\u0947\u0902", ["\u0932\u093e\u0932", "\u092c\u0938\u0947\u0902"]),
+    ],
+)
+def test_a_combining_mark_belongs_to_the_word_of_its_letter(text, words):
+    assert tokenize_caption(text) == words
+
+
+def test_how_an_accent_is_written_does_not_matter_to_a_score():
+    composed = ["ein gr\u00fcner apfel", "zwei b\u00e4ume am fluss"]
+    apart = [unicodedata.normalize("NFD", text) for text in composed]
+    assert apart != composed
+    assert caption_scores(apart, [[text] for text in composed]) == caption_scores(composed, [[text] for text in apart])
+    assert caption_scores(apart, [[text] for text in composed])["bleu_1"] == pytest.approx(100)
 
 
 @pytest.mark.parametrize("text", PTB)

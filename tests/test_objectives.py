@@ -162,15 +162,6 @@ def test_the_text_encoder_stays_frozen(model, batch):
     assert all(p.grad is None for p in loss_of.text_encoder.parameters())
 
 
-def test_a_samples_mask_does_not_depend_on_its_neighbours(model, batch):
-    loss_of = objectives(model, "t2i", "i2t", "i2i")
-    together = loss_of(model, batch)
-    rows = [{"paired": {name: value[b : b + 1] for name, value in batch["paired"].items()}} for b in range(4)]
-    singles = [loss_of(model, row) for row in rows]
-    for name, value in together.items():
-        torch.testing.assert_close(value, sum(s[name] for s in singles) / 4, atol=1e-5, rtol=1e-5)
-
-
 def test_dropping_all_hidden_positions_gives_finite_losses_that_ignore_neighbours(batch):
     model = ITITForPreTraining(tiny_config(encoder_drop="all"))
     loss_of = objectives(model, "t2i", "i2t", "i2i")
@@ -212,7 +203,7 @@ def test_a_share_that_cuts_a_pair_is_named(model, batch):
         objectives(model, "i2t", i2t_share=0.3)(model, batch)
 
 
-STREAM_NAMES = ["t2t", "t2i2t", "t2i2t_half", "i2i_unpaired", "i2t2i", "i2t2i_half"]
+STREAM_NAMES = ["t2t", "t2t_copy", "t2i2t", "t2i2t_half", "i2i_unpaired", "i2t2i", "i2t2i_half"]
 
 
 def all_objectives(model, *names, **settings):
@@ -231,13 +222,36 @@ def mixed(batch):
     return batch | {"image": image, "text": text}
 
 
-@pytest.mark.parametrize("name", STREAM_NAMES)
-def test_unpaired_losses_do_not_depend_on_neighbours(model, mixed, name):
-    loss_of = all_objectives(model, name)
+def losses_and_gradients(loss_of, model, batch):
+    """Losses by name, and the gradients of a sum in which each loss has a weight of its own."""
+    losses, parameters = loss_of(model, batch), dict(model.named_parameters())
+    total = sum((1 + number) * loss for number, loss in enumerate(losses.values()))
+    found = torch.autograd.grad(total, parameters.values(), allow_unused=True, materialize_grads=True)
+    return losses, dict(zip(parameters, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("names", "settings"),
+    [
+        (("t2i", "i2t", "i2i"), {}),
+        (("t2t", "t2t_copy"), {}),
+        (("i2i_unpaired", "i2t2i", "i2t2i_half"), {}),
+        (("t2i2t", "t2i2t_half"), {}),
+        (("t2i2t", "t2i2t_half"), {"code_gradient": "frozen"}),
+        (("t2i2t", "t2i2t_half"), {"code_gradient": "frozen", "reconstruction": "all"}),
+    ],
+)
+def test_a_samples_losses_and_gradients_do_not_depend_on_its_neighbours(model, mixed, names, settings):
+    loss_of = all_objectives(model, *names, **settings)
     (stream,) = loss_of.streams
     rows = [{stream: {key: value[b : b + 1] for key, value in mixed[stream].items()}} for b in range(4)]
-    alone = sum(loss_of(model, row)[name] for row in rows) / 4
-    torch.testing.assert_close(loss_of(model, mixed)[name], alone, atol=1e-5, rtol=1e-5)
+    together = losses_and_gradients(loss_of, model, mixed)
+    alone = [losses_and_gradients(loss_of, model, row) for row in rows]
+    for name, loss in together[0].items():
+        torch.testing.assert_close(loss, sum(losses[name] for losses, _ in alone) / 4, atol=1e-5, rtol=1e-5)
+    for parameter, gradient in together[1].items():
+        mean = sum(gradients[parameter] for _, gradients in alone) / 4
+        torch.testing.assert_close(gradient, mean, atol=1e-6, rtol=1e-3, msg=lambda m, n=parameter: f"{n}: {m}")
 
 
 @pytest.mark.parametrize("name", STREAM_NAMES)
@@ -247,7 +261,7 @@ def test_unpaired_losses_read_their_stream_alone(model, mixed, name):
 
 
 @pytest.mark.parametrize(("name", "decoders"), [
-    ("t2t", {"text"}), ("t2i2t", {"text", "image"}), ("t2i2t_half", {"text"}),
+    ("t2t", {"text"}), ("t2t_copy", {"text"}), ("t2i2t", {"text", "image"}), ("t2i2t_half", {"text"}),
     ("i2i_unpaired", {"image"}), ("i2t2i", {"text", "image"}), ("i2t2i_half", {"image"}),
 ])  # fmt: skip
 def test_each_objective_trains_the_decoders_it_should(model, mixed, name, decoders):
@@ -321,6 +335,24 @@ def test_unknown_choices_are_named():
         ObjectiveSettings(code_gradient="detached")
     with pytest.raises(ValueError, match="`synthesis_replay` must be at least 1"):
         ObjectiveSettings(synthesis_replay=0)
+
+
+def test_text_to_text_is_image_to_text_of_an_image_that_is_all_hidden(mixed):
+    model = ITITForPreTraining(tiny_config(encoder_drop="none"))
+    all_of_it = MaskRatio(1.0, 0.0, 1.0, 1.0)
+    pairs = mixed["text"] | {"image_token_ids": mixed["image"]["image_token_ids"]}
+    described = all_objectives(model, "i2t", i2t_mask_ratio=all_of_it)(model, {"paired": pairs})["i2t"]
+    torch.testing.assert_close(all_objectives(model, "t2t")(model, mixed)["t2t"], described)
+
+
+def test_text_to_text_reads_no_text_but_the_words_before(model, mixed):
+    loss_of = all_objectives(model, "t2t")
+    loss_of.text_features = None  # the text encoder is not asked
+    seen = []
+    model.model.register_forward_hook(lambda module, args, output: seen.append(output.last_hidden_state))
+    loss_of(model, mixed)
+    loss_of(model, {"text": mixed["text"] | {"input_ids": mixed["text"]["input_ids"].flip(0)}})
+    assert torch.equal(*seen)
 
 
 class Witness:

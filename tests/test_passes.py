@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import torch
 
-from itit_hf.passes import describe_pass, draw_pass
+from itit_hf.passes import GradientScales, describe_pass, draw_pass
 
 from .testing_utils import tiny_config
 
@@ -37,11 +37,13 @@ def test_drawing_asks_for_logits_at_hidden_positions_only():
 
 def test_describing_puts_a_placeholder_for_each_kept_position_and_the_null_text():
     model, config = Recorder(), tiny_config()
-    described = describe_pass(model, config, {"image_token_ids": IMAGE}, KEPT, TEXT, text_gradient_scale=0.1)
+    image = {"image_token_ids": IMAGE}
+    described = describe_pass(model, config, image, KEPT, TEXT, GradientScales(text=0.1, encoder=0.5))
     assert model.inputs["input_ids"].tolist() == [[47] * 9 + [40, 5, 6], [47] * 9 + [40, 7, 1]]
     assert described.text_labels.tolist() == [[5, 6, 1], [7, 1, -100]]
     assert described.text_logits.shape == (2, 3, 40) and described.image_logits is None
-    assert model.inputs["text_gradient_scale"] == 0.1 and model.inputs["attention_mask"] is None
+    assert model.inputs["text_gradient_scale"] == 0.1 and model.inputs["encoder_gradient_scale"] == 0.5
+    assert model.inputs["attention_mask"] is None
 
 
 def test_describing_hides_the_filling_of_the_prefix():

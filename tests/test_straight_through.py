@@ -90,6 +90,20 @@ def test_a_frozen_table_gets_no_gradient_but_lets_it_through():
     assert table.grad is None and logits.grad.abs().sum() > 0
 
 
+def test_embeddings_that_do_not_train_the_table_train_the_logits_all_the_same():
+    torch.manual_seed(0)
+    logits, table = torch.randn(2, 3, 7, requires_grad=True), torch.randn(7, 4, requires_grad=True)
+    trained = torch.tensor([[True, False, False], [False, True, True]])
+    upstream = torch.randn(2, 3, 4)
+    got = torch.autograd.grad(
+        (straight_through_embedding(logits, table, trained=trained) * upstream).sum(), (logits, table)
+    )
+    all_of_it = torch.autograd.grad((straight_through_embedding(logits, table) * upstream).sum(), (logits, table))
+    assert torch.equal(got[0], all_of_it[0])
+    want = torch.zeros(7, 4).index_add(0, logits.argmax(-1)[trained], upstream[trained])
+    torch.testing.assert_close(got[1], want)
+
+
 def test_one_hot_rows_are_never_made():
     logits = torch.randn(8, 16, 1000, requires_grad=True)
     saved = []

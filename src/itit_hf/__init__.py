@@ -26,7 +26,7 @@ _import_structure = {
     "cycle_generation": ["ITITCycleDrift", "ITITCycleOutput", "cycle_drift", "word_f1"],
     "pipeline_itit": ["ITITPipeline", "ITITPipelineOutput"],
     "straight_through": ["straight_through_embedding"],
-    "cycle": ["i2t2i_loss", "t2i2t_loss"],
+    "cycle": ["TextCycleSettings", "i2t2i_loss", "t2i2t_loss"],
     "objectives": ["ITITObjectives", "ObjectiveSettings"],
     "training_args": ["ITITTrainingArguments"],
     "trainer": ["ITITTrainer"],

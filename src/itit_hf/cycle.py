@@ -1,14 +1,10 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Cycle consistency, equations (3) and (4): the heart of the paper (section 3.3), line by line.
+r"""Cycle consistency, equations (3) and (4): the heart of the paper (section 3.2), line by line.
 
 Everything random is an argument: the synthetic sample, the masks and the Gumbel noise. What the paper leaves open is
-an argument too, and `docs/experiments.md` compares the candidates:
-
-- Which tokens of the reconstruction $\tilde I$ come from the logits (`RECONSTRUCTIONS`): those that the first mask
-  hid, the others copied from I'; or all.
-- Whether the second leg trains the embeddings of the codes that the first leg said (`CODE_GRADIENTS`).
-- How much each leg hides: by default what text to image, or image to text, does.
+an argument too ([`TextCycleSettings`]), and `docs/experiments.md` compares the candidates. How much each leg hides is
+the masks' own matter: by default what text to image, or image to text, does.
 """
 
 from dataclasses import dataclass
@@ -18,12 +14,39 @@ from torch.nn import functional as F
 
 from .losses import caption_loss, masked_image_loss
 from .masking import gumbel, rand
-from .passes import PassOutput, describe_pass, draw_pass
+from .passes import GradientScales, PassOutput, describe_pass, draw_pass
 
 RECONSTRUCTIONS = ("hidden", "all")
 CODE_GRADIENTS = ("trained", "frozen")
 
 Masks = tuple[dict[str, torch.Tensor | None], dict[str, torch.Tensor | None]]
+
+
+@dataclass(frozen=True)
+class TextCycleSettings:
+    r"""What text -> image -> text can be told.
+
+    Args:
+        text_gradient_scale (`float`): See [`ITITForPreTraining`].
+        label_smoothing (`float`): See [`~losses.caption_loss`].
+        reconstruction (`str`): Which tokens of the reconstruction $\tilde I$ come from the logits: `"hidden"`, those
+            that the first mask hid, the others copied from I'; or `"all"`.
+        code_gradient (`str`): Whether the second leg trains the embeddings of the codes that the first leg said:
+            `"trained"` or `"frozen"`. Those of copied tokens are trained always.
+
+    Raises:
+        ValueError: If a choice is unknown.
+    """
+
+    text_gradient_scale: float = 0.1
+    label_smoothing: float = 0.1
+    reconstruction: str = "hidden"
+    code_gradient: str = "trained"
+
+    def __post_init__(self):
+        for name, known in (("reconstruction", RECONSTRUCTIONS), ("code_gradient", CODE_GRADIENTS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"`{name}` must be one of {known}, got {getattr(self, name)!r}")
 
 
 def gumbel_noise(num_tokens: int, num_classes: int, generator, device=None) -> torch.Tensor:
@@ -109,10 +132,7 @@ def t2i2t_loss(
     synthetic_image_token_ids: torch.Tensor,
     masks: Masks,
     noise: torch.Tensor | None = None,
-    text_gradient_scale: float = 0.1,
-    label_smoothing: float = 0.1,
-    reconstruction: str = "hidden",
-    code_gradient: str = "trained",
+    settings: TextCycleSettings | None = None,
 ) -> CycleOutput:
     r"""Text -> image -> text, equation (3): $-\log p(t_l | \tilde I_M, t_0 ... t_{l-1})$.
 
@@ -128,25 +148,23 @@ def t2i2t_loss(
         masks (`tuple[dict, dict]`): M of each leg, from [`~masking.draw_mask`].
         noise (`torch.FloatTensor` of shape `(batch_size, num_image_tokens, codebook_size)`, *optional*):
             [`gumbel_noise`], for the straight-through Gumbel softmax; none is the plain one.
-        text_gradient_scale (`float`, *optional*, defaults to 0.1): See [`ITITForPreTraining`].
-        label_smoothing (`float`, *optional*, defaults to 0.1): See [`~losses.caption_loss`].
-        reconstruction (`str`, *optional*, defaults to `"hidden"`): Of `RECONSTRUCTIONS`, see the module.
-        code_gradient (`str`, *optional*, defaults to `"trained"`): Of `CODE_GRADIENTS`, see the module.
+        settings ([`TextCycleSettings`], *optional*): The paper's by default.
 
     Returns:
         [`CycleOutput`].
     """
+    settings = settings or TextCycleSettings()
     condition = {"text_embeds": text_embeds, "text_attention_mask": text["attention_mask"]}
-    wanted = _read_by_the_second_leg(masks, reconstruction)
     image, drawn = resample_image_tokens(
-        model, synthetic_image_token_ids, masks[0], condition, noise, wanted, 0.0
+        model,
+        synthetic_image_token_ids,
+        masks[0],
+        condition,
+        noise=noise,
+        wanted=_read_by_the_second_leg(masks, settings.reconstruction),
+        encoder_gradient_scale=0.0,
     )  # I~; no gradient into this encoder pass
-    image["soft_code_gradient"] = code_gradient == "trained"
-    described = describe_pass(
-        model, config, image, masks[1], text, text_gradient_scale
-    )  # p(t_l | I~_M, t_0 ... t_l-1)
-    loss = caption_loss(described.text_logits, described.text_labels, label_smoothing)
-    return CycleOutput(loss, drawn, described)
+    return _described_again(model, config, image, drawn, masks[1], text, settings)
 
 
 def t2i2t_half_loss(
@@ -157,20 +175,26 @@ def t2i2t_half_loss(
     synthetic_image_token_ids: torch.Tensor,
     masks: Masks,
     noise: torch.Tensor | None = None,
-    text_gradient_scale: float = 0.1,
-    label_smoothing: float = 0.1,
-    reconstruction: str = "hidden",
-    code_gradient: str = "trained",
+    settings: TextCycleSettings | None = None,
 ) -> CycleOutput:
     """The half cycle of Table 2: as [`t2i2t_loss`], but the gradient stops at the argmax, so that the reconstruction
     is a synthetic picture for a given text. Arguments, shapes and result are those of [`t2i2t_loss`]."""
+    settings = settings or TextCycleSettings()
     condition = {"text_embeds": text_embeds, "text_attention_mask": text["attention_mask"]}
-    wanted = _read_by_the_second_leg(masks, reconstruction)
+    wanted = _read_by_the_second_leg(masks, settings.reconstruction)
     with torch.no_grad():
         image, drawn = resample_image_tokens(model, synthetic_image_token_ids, masks[0], condition, noise, wanted)
-    image["soft_code_gradient"] = code_gradient == "trained"
-    described = describe_pass(model, config, image, masks[1], text, text_gradient_scale)
-    loss = caption_loss(described.text_logits, described.text_labels, label_smoothing)
+    return _described_again(model, config, image, drawn, masks[1], text, settings)
+
+
+def _described_again(model, config, image, drawn: PassOutput, masked, text, settings) -> CycleOutput:
+    """The second leg of text -> image -> text."""
+    if settings.code_gradient == "frozen":
+        image["soft_code_gradient"] = ~drawn.valid  # filling is copied: it is trained as the other copied tokens are
+    described = describe_pass(
+        model, config, image, masked, text, GradientScales(text=settings.text_gradient_scale)
+    )  # p(t_l | I~_M, t_0 ... t_l-1)
+    loss = caption_loss(described.text_logits, described.text_labels, settings.label_smoothing)
     return CycleOutput(loss, drawn, described)
 
 
@@ -205,9 +229,10 @@ def i2t2i_loss(
     Returns:
         [`CycleOutput`].
     """
-    image, table = _picture(image_token_ids, image_latents), text_encoder.get_input_embeddings().weight
+    image = _picture(image_token_ids, image_latents)
+    table = text_encoder.get_input_embeddings().weight
     described = describe_pass(
-        model, config, image, masks[0], synthetic_text, encoder_gradient_scale=0.0, said_table=table
+        model, config, image, masks[0], synthetic_text, GradientScales(encoder=0.0), said_table=table
     )  # p(t_l | I_M, t'_0 ... t'_{l-1}); no gradient into this encoder pass
     condition = _reconstructed_text(text_encoder, described, synthetic_text)  # T~
     drawn = draw_pass(model, image_token_ids, masks[1], condition)  # p(i_k | I_M, T~)
@@ -227,7 +252,8 @@ def i2t2i_half_loss(
 ) -> CycleOutput:
     """The half cycle of Table 2: as [`i2t2i_loss`], but the gradient stops at the argmax, so that the reconstruction
     is a synthetic text for a given picture. Arguments, shapes and result are those of [`i2t2i_loss`]."""
-    image, table = _picture(image_token_ids, image_latents), text_encoder.get_input_embeddings().weight
+    image = _picture(image_token_ids, image_latents)
+    table = text_encoder.get_input_embeddings().weight
     with torch.no_grad():
         described = describe_pass(model, config, image, masks[0], synthetic_text, said_table=table)
     condition = _reconstructed_text(text_encoder, described, synthetic_text)

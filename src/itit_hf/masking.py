@@ -7,6 +7,7 @@ neither on its batch neighbours nor on the batch size.
 """
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -16,6 +17,7 @@ import torch
 Generators: TypeAlias = torch.Generator | Sequence[torch.Generator] | None
 
 ENCODER_DROPS = ("half", "all", "none")
+NEWTON_STEPS = 12  # of a quantile; at the worst, from the mean on, 8 reach the last bit
 
 
 def keyed_integer(seed: int, purpose: str, key: int) -> int:
@@ -82,7 +84,7 @@ def gumbel(uniform: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class MaskRatio:
-    """Law of the share of hidden tokens: a normal distribution truncated to `[low, high]` (section 3.2, Table 3).
+    """Law of the share of hidden tokens: a normal distribution truncated to `[low, high]` (section 3.1, Table 3).
 
     Args:
         mean (`float`): Mean of the normal before truncation; 0.75 in the paper.
@@ -99,8 +101,10 @@ class MaskRatio:
     def __post_init__(self):
         if not 0.0 <= self.low <= self.high <= 1.0:
             raise ValueError(f"`low` and `high` must satisfy 0 <= low <= high <= 1, got {self.low} and {self.high}")
-        if not self.std >= 0.0:
-            raise ValueError(f"`std` must be at least 0, got {self.std}")
+        if not (self.std >= 0.0 and math.isfinite(self.std)):
+            raise ValueError(f"`std` must be finite and at least 0, got {self.std}")
+        if not math.isfinite(self.mean):
+            raise ValueError(f"`mean` must be finite, got {self.mean}")
 
     def sample(self, batch_size: int, generator: Generators = None) -> torch.Tensor:
         """Draw one ratio per sample by the inverse of the distribution function.
@@ -112,13 +116,57 @@ class MaskRatio:
         Returns:
             `torch.DoubleTensor` of shape `(batch_size,)`, on the CPU: the counts that follow from it shape tensors.
         """
-        uniform = rand(batch_size, generator=generator, device="cpu").double()
+        return self.quantile(rand(batch_size, generator=generator, device="cpu").double())
+
+    def quantile(self, probability: torch.Tensor) -> torch.Tensor:
+        """The inverse of the distribution function.
+
+        Args:
+            probability (`torch.DoubleTensor` of any shape): In [0, 1].
+
+        Returns:
+            `torch.DoubleTensor` of the same shape, in `[low, high]`.
+        """
         if self.std == 0.0 or self.low == self.high:
-            return torch.full_like(uniform, min(max(self.mean, self.low), self.high))
+            return torch.full_like(probability, min(max(self.mean, self.low), self.high))
         bounds = torch.tensor([self.low, self.high], dtype=torch.float64)
-        lower, upper = torch.special.ndtr((bounds - self.mean) / self.std)
-        draw = self.mean + self.std * torch.special.ndtri(lower + uniform * (upper - lower))
-        return draw.clamp(self.low, self.high)
+        first, last = ((bounds - self.mean) / self.std).tolist()  # in standard deviations from the mean
+        width = (self.high - self.low) / self.std
+        if width * max(1.0, abs(first), abs(last)) < 1e-9:  # so narrow a part of the normal is flat
+            ratio = torch.lerp(bounds[0], bounds[1], probability)
+        elif first > 0.0:
+            ratio = self.low + self.std * _tail_quantile(probability, first, width)
+        elif last < 0.0:
+            ratio = self.high - self.std * _tail_quantile(1.0 - probability, -last, width)
+        else:
+            lower, upper = torch.special.ndtr((bounds - self.mean) / self.std)
+            ratio = self.mean + self.std * torch.special.ndtri(lower + probability * (upper - lower))
+        return ratio.clamp(self.low, self.high)
+
+
+def _tail_quantile(probability: torch.Tensor, start: float, width: float) -> torch.Tensor:
+    """How far behind `start` >= 0 a standard normal, truncated to `[start, start + width]`, lies: its quantiles.
+
+    The distribution function is 1 there to the last bit, and its complement 0. The logarithm of the complement, from
+    that at the start on, keeps its digits: it is `-t (start + t / 2)` and that of a ratio of scaled complements.
+    """
+    start = min(start, 1e300)  # from far below on nothing is left but the end itself; twice as far is a number still
+
+    def scaled(distance: torch.Tensor) -> torch.Tensor:
+        return torch.special.erfcx((start + distance) / math.sqrt(2.0))
+
+    def decrease(distance: torch.Tensor) -> torch.Tensor:
+        at_start = scaled(torch.zeros((), dtype=torch.float64))
+        return distance * (start + distance / 2.0) - (scaled(distance) / at_start).log()
+
+    share = -torch.expm1(-decrease(torch.tensor(width, dtype=torch.float64)))  # of the tail, within the range
+    wanted = -torch.log1p(-probability * share)
+    # Newton's steps. The decrease is convex: from 0 the first step is too far, and all others come down to the root.
+    distance = torch.zeros_like(probability)
+    for _ in range(NEWTON_STEPS):
+        slope = math.sqrt(2.0 / math.pi) / scaled(distance)  # the hazard of the normal
+        distance = (distance - (decrease(distance) - wanted) / slope).clamp(0.0, width)
+    return torch.where(probability < 1.0, distance, width)
 
 
 def random_mask(mask_ratio: torch.Tensor, num_tokens: int, generator: Generators = None) -> torch.Tensor:

@@ -521,7 +521,7 @@ class ITITForPreTraining(ITITForCaptioning):
         logit_positions: torch.LongTensor | None = None,
         soft_logits: torch.FloatTensor | None = None,
         soft_positions: torch.LongTensor | None = None,
-        soft_code_gradient: bool = True,
+        soft_code_gradient: torch.BoolTensor | None = None,
         said_table: torch.FloatTensor | None = None,
         encoder_gradient_scale: float = 1.0,
         text_gradient_scale: float = 1.0,
@@ -557,7 +557,8 @@ class ITITForPreTraining(ITITForCaptioning):
                 Put the argmax of these in place of the ids at `soft_positions`, with straight-through gradient: the
                 reconstruction of a cycle.
             soft_positions (`torch.LongTensor` of shape `(batch_size, num_soft)`, *optional*): Where.
-            soft_code_gradient (`bool`, *optional*, defaults to `True`): Whether they train the codes' embeddings.
+            soft_code_gradient (`torch.BoolTensor` of shape `(batch_size, num_soft)`, *optional*):
+                Which of them train the codes' embeddings; all by default.
             said_table (`torch.FloatTensor` of shape `(num_text_tokens, embedding_size)`, *optional*):
                 Return the most likely words' embeddings in this table, with straight-through gradient, in place of
                 text logits: the reconstruction of a cycle for the text encoder.
@@ -612,9 +613,9 @@ class ITITForPreTraining(ITITForCaptioning):
         head = self.text_decoder.embed_tokens.weight[: self.config.num_text_tokens]
         return straight_through_projection(hidden, head, table[: len(head)])
 
-    def _soft_embeds(self, image_token_ids, soft_logits, soft_positions, code_gradient: bool) -> torch.Tensor:
+    def _soft_embeds(self, image_token_ids, soft_logits, soft_positions, code_gradient) -> torch.Tensor:
         """Embeddings of the ids, with those of the reconstruction at `soft_positions`."""
         table = self.model.described_code_embeddings  # (V, H)
-        soft = straight_through_embedding(soft_logits, table if code_gradient else table.detach())  # (B, S, H)
+        soft = straight_through_embedding(soft_logits, table, trained=code_gradient)  # (B, S, H)
         embeds = self.model.embed_described(**self.drawn_image(image_token_ids))  # (B, K, H)
         return embeds.scatter(1, soft_positions[..., None].expand_as(soft), soft)

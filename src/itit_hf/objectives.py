@@ -10,8 +10,7 @@ from typing import Any
 import torch
 
 from .cycle import (
-    CODE_GRADIENTS,
-    RECONSTRUCTIONS,
+    TextCycleSettings,
     gumbel_noise,
     i2t2i_half_loss,
     i2t2i_loss,
@@ -21,7 +20,7 @@ from .cycle import (
 from .image_tokenization_itit import image_inputs
 from .losses import caption_loss, masked_image_loss
 from .masking import MaskRatio, draw_mask, keyed_generators
-from .passes import PassOutput, describe_pass, draw_pass
+from .passes import GradientScales, PassOutput, describe_pass, draw_pass
 from .replay import SynthesisReplay
 from .sampling import TextCondition, decode_image_tokens
 from .text_features import TextFeatureCache
@@ -31,7 +30,8 @@ OBJECTIVES = {
     "t2i": "paired",  # equation (2)
     "i2t": "paired",  # equation (1)
     "i2i": "paired",  # equation (2) with the empty text, for guidance
-    "t2t": "text",  # autoencoding of Table 2
+    "t2t": "text",  # Table 2: equation (1) without the image
+    "t2t_copy": "text",  # another reading of it: the encoder is given the text
     "t2i2t": "text",  # equation (3)
     "t2i2t_half": "text",
     "i2i_unpaired": "image",  # autoencoding of Table 2
@@ -46,6 +46,7 @@ TRAINED_PARTS = {
     "i2t": {"text_decoder", _LATENTS},
     "i2i": {"image_decoder"},
     "t2t": {"text_decoder", _LATENTS},
+    "t2t_copy": {"text_decoder", _LATENTS},
     "t2i2t": {"image_decoder", "text_decoder", _LATENTS},
     "t2i2t_half": {"text_decoder", _LATENTS},
     "i2i_unpaired": {"image_decoder"},
@@ -65,12 +66,12 @@ class ObjectiveSettings:
         i2t_mask_ratio ([`MaskRatio`]): The same in image to text; `high=0.0` describes whole pictures.
         i2i_mask_ratio ([`MaskRatio`], *optional*):
             The same in image to image. By default it is done in the encoder pass of image to text, with its mask
-            (section 3.2); a ratio of its own costs a pass of its own, and so do latents as image features.
+            (section 3.1); a ratio of its own costs a pass of its own, and so do latents as image features.
         t2i_share (`float`): Share of the pairs of a batch that text to image takes, from the front.
         i2t_share (`float`): Share that image to text takes, from the back. The paper splits 1024 pairs in halves
             (Table 3): 0.5 and 0.5. With 1.0, the default, each pair serves both.
         i2i_share (`float`): Share that image to image takes, from the back, when it has a pass of its own.
-        text_gradient_scale (`float`): Scale of the text decoder's gradient into the encoder (section 3.4).
+        text_gradient_scale (`float`): Scale of the text decoder's gradient into the encoder (appendix B).
         label_smoothing (`float`): Of every cross entropy (Table 3).
         gumbel_strength (`float`): Scale of the Gumbel noise in T2I2T's straight-through softmax; 0.0 is the plain one.
         synthesis_steps (`int`): Decoding steps of the pictures drawn for T2I2T.
@@ -81,7 +82,8 @@ class ObjectiveSettings:
         cached_texts (`int`): Texts whose features are kept, see [`~text_features.TextFeatureCache`].
         t2i2t_second_mask_ratio ([`MaskRatio`], *optional*): Of the second leg; that of image to text by default.
         i2t2i_second_mask_ratio ([`MaskRatio`], *optional*): Of the second leg; that of text to image by default.
-        reconstruction (`str`): Which tokens of T2I2T's reconstruction come from the logits: `"hidden"` or `"all"`.
+        reconstruction (`str`): Which tokens of T2I2T's reconstruction come from the logits: `"hidden"` or `"all"`, see
+            [`~cycle.TextCycleSettings`].
         code_gradient (`str`): Whether T2I2T's second leg trains the embeddings of the codes that the first leg said:
             `"trained"` or `"frozen"`.
         seed (`int`): Seed of all noise.
@@ -112,13 +114,20 @@ class ObjectiveSettings:
     seed: int = 0
 
     def __post_init__(self):
-        for name, known in (("reconstruction", RECONSTRUCTIONS), ("code_gradient", CODE_GRADIENTS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"`{name}` must be one of {known}, got {getattr(self, name)!r}")
+        self.text_cycle_settings()  # refuses choices that it does not know
         if self.synthesis_replay < 1:
             raise ValueError(f"`synthesis_replay` must be at least 1 update, got {self.synthesis_replay}")
         if self.cached_texts < 0:
             raise ValueError(f"`cached_texts` must be 0 or more texts, got {self.cached_texts}")
+
+    def text_cycle_settings(self) -> TextCycleSettings:
+        """T2I2T's share of them."""
+        return TextCycleSettings(
+            text_gradient_scale=self.text_gradient_scale,
+            label_smoothing=self.label_smoothing,
+            reconstruction=self.reconstruction,
+            code_gradient=self.code_gradient,
+        )
 
 
 class ITITObjectives:
@@ -134,8 +143,8 @@ class ITITObjectives:
     `monitor`, if set, is shown what the objectives synthesise and predict, see [`~monitoring.Monitor`].
 
     Args:
-        names (`Sequence[str]`): Of `OBJECTIVES`: `"t2i"`, `"i2t"`, `"i2i"` read pairs; `"t2t"`, `"t2i2t"` and
-            `"t2i2t_half"` sentences; `"i2i_unpaired"`, `"i2t2i"` and `"i2t2i_half"` pictures.
+        names (`Sequence[str]`): Of `OBJECTIVES`: `"t2i"`, `"i2t"`, `"i2i"` read pairs; `"t2t"`, `"t2t_copy"`,
+            `"t2i2t"` and `"t2i2t_half"` sentences; `"i2i_unpaired"`, `"i2t2i"` and `"i2t2i_half"` pictures.
         config ([`ITITConfig`]): The model's.
         text_encoder (`torch.nn.Module`): Frozen text encoder, called as transformers' `T5EncoderModel`.
         image_tokenizer (`torch.nn.Module`, *optional*): Frozen image tokenizer; needed for `pixel_values` only.
@@ -204,7 +213,8 @@ class ITITObjectives:
         if missing:
             raise ValueError(f"objectives {self.names} need the streams {missing}, the batch has {sorted(batch)}")
         parts = {stream: self.with_ids(batch[stream]) for stream in self.streams}
-        settings, losses = self.settings, {}
+        settings = self.settings
+        losses = {}
         for name in self.names:
             part = parts[OBJECTIVES[name]]
             if name == "t2i":
@@ -215,8 +225,8 @@ class ITITObjectives:
                 losses[name] = self.image_to_image(model, _share(part, settings.i2i_share, "i2i_share", True), name)
             elif name == "i2i_unpaired":
                 losses[name] = self.image_to_image(model, part, name)
-            elif name == "t2t":
-                losses[name] = self.text_to_text(model, part)
+            elif name in ("t2t", "t2t_copy"):
+                losses[name] = self.text_to_text(model, part, name)
             elif name in _T2I2T:
                 losses[name] = self.text_cycle(model, part, name)
             elif name in _I2T2I:
@@ -247,39 +257,36 @@ class ITITObjectives:
             self.monitor.predicted(name, drawn, masked["bool_masked_pos"])
         return masked_image_loss(drawn.image_logits, drawn.image_labels, self.settings.label_smoothing, sample_weights)
 
-    def text_to_text(self, model, part: dict) -> torch.Tensor:
-        """Text autoencoding (Table 2): say T given T and a picture that is all hidden. A scalar of shape `()`."""
+    def text_to_text(self, model, part: dict, name: str) -> torch.Tensor:
+        r"""What Table 2 trains on unpaired sentences in place of a cycle: a scalar of shape `()`.
+
+        `"t2t"` is equation (1) without the image, $-\log p(t_l | t_0 ... t_{l-1})$: all of I is hidden and the text is
+        the empty one, so that nothing but the words before tells of the next word. That is SimVLM's prefix language
+        model (Wang et al. 2022, https://huggingface.co/papers/2108.10904), whose prefix is the image in image to text,
+        with an empty prefix. With `"t2t_copy"` the encoder is given T itself: an autoencoder, which learns to copy.
+        """
         masked = self._mask(part, "t2t", MaskRatio(1.0, 0.0, 1.0, 1.0))
         ids = torch.zeros_like(masked["bool_masked_pos"], dtype=torch.long)  # what is hidden does not matter
-        hidden = {"image_token_ids": ids}
+        given = {"image_token_ids": ids}
         if self.config.image_features == "latents":
-            hidden["image_latents"] = torch.zeros(*ids.shape, self.config.image_latent_size, device=ids.device)
-        condition = {"text_embeds": self._encode(part), "text_attention_mask": part["attention_mask"]}
-        described = describe_pass(
-            model,
-            self.config,
-            hidden | condition,
-            masked,
-            part,
-            self.settings.text_gradient_scale,
-        )
+            given["image_latents"] = torch.zeros(*ids.shape, self.config.image_latent_size, device=ids.device)
+        if name == "t2t_copy":
+            given |= {"text_embeds": self._encode(part), "text_attention_mask": part["attention_mask"]}
+        scales = GradientScales(text=self.settings.text_gradient_scale)
+        described = describe_pass(model, self.config, given, masked, part, scales)
         return caption_loss(described.text_logits, described.text_labels, self.settings.label_smoothing)
 
     def text_cycle(self, model, part: dict, name: str) -> torch.Tensor:
         """Equation (3), or its half: draw what the sentences say, then say it again. A scalar of shape `()`."""
-        settings, config = self.settings, self.config
+        settings = self.settings
         embeds = self._encode(part)
         drawn = self.replay(name, part, lambda: {"ids": self._draw(model, part, embeds, name)})["ids"]  # I'
-        noise = self._gumbel(part, name)
         masks = (
             self._mask(part, f"{name}/first", settings.t2i_mask_ratio),
             self._mask(part, f"{name}/second", settings.t2i2t_second_mask_ratio or settings.i2t_mask_ratio),
         )
-        scales, choices = (
-            (settings.text_gradient_scale, settings.label_smoothing),
-            (settings.reconstruction, settings.code_gradient),
-        )
-        cycle = _T2I2T[name](model, config, part, embeds, drawn, masks, noise, *scales, *choices)
+        noise = self._gumbel(part, name)
+        cycle = _T2I2T[name](model, self.config, part, embeds, drawn, masks, noise, settings.text_cycle_settings())
         if self.monitor is not None:
             self.monitor.drawn(name, drawn)
             again = {"input_ids": cycle.second_leg.text_logits.argmax(dim=-1)}  # (B, L)
@@ -288,11 +295,12 @@ class ITITObjectives:
 
     def _gumbel(self, part: dict, name: str) -> torch.Tensor | None:
         """Noise of a straight-through sample, `(batch_size, num_image_tokens, codebook_size)`, if there is any."""
-        strength, config = self.settings.gumbel_strength, self.config
+        strength = self.settings.gumbel_strength
         if strength == 0.0:
             return None
-        generators, device = self._generators(part, f"gumbel/{name}"), part["position"].device
-        return gumbel_noise(config.num_image_tokens, config.codebook_size, generators, device) * strength
+        generators = self._generators(part, f"gumbel/{name}")
+        num_tokens, num_codes = self.config.num_image_tokens, self.config.codebook_size
+        return gumbel_noise(num_tokens, num_codes, generators, part["position"].device) * strength
 
     def _draw(self, model, part: dict, embeds: torch.Tensor, name: str) -> torch.Tensor:
         """I' by the shipped loop, `(batch_size, num_image_tokens)`."""
@@ -310,15 +318,23 @@ class ITITObjectives:
 
     def image_cycle(self, model, part: dict, name: str) -> torch.Tensor:
         """Equation (4), or its half: say what the pictures show, then draw it again. A scalar of shape `()`."""
-        settings, image_token_ids = self.settings, part["image_token_ids"]
+        settings = self.settings
+        image_token_ids = part["image_token_ids"]
         said = self.replay(name, part, lambda: self._say(model, picture_of(part)))  # T'
         masks = (
             self._mask(part, f"{name}/first", settings.i2t_mask_ratio),
             self._mask(part, f"{name}/second", settings.i2t2i_second_mask_ratio or settings.t2i_mask_ratio),
         )
-        loss_of, smoothing = _I2T2I[name], settings.label_smoothing
-        latents = part.get("image_latents")
-        cycle = loss_of(model, self.config, self.text_encoder, image_token_ids, said, masks, smoothing, latents)
+        cycle = _I2T2I[name](
+            model,
+            self.config,
+            self.text_encoder,
+            image_token_ids,
+            said,
+            masks,
+            label_smoothing=settings.label_smoothing,
+            image_latents=part.get("image_latents"),
+        )
         if self.monitor is not None:
             drawn, hidden = cycle.second_leg, masks[1]["bool_masked_pos"]
             again = image_token_ids.scatter(1, drawn.positions, drawn.image_logits.argmax(dim=-1))  # (B, K)
@@ -343,17 +359,14 @@ class ITITObjectives:
         settings = self.settings
         shares_pass = "i2i" in self.names and self._i2i_shares_pass
         masked = self._mask(paired, "i2t", settings.i2t_mask_ratio)
+        scales = GradientScales(text=settings.text_gradient_scale)
         described = describe_pass(
-            model,
-            self.config,
-            picture_of(paired),
-            masked,
-            paired,
-            text_gradient_scale=settings.text_gradient_scale,
-            with_image_logits=shares_pass,
+            model, self.config, picture_of(paired), masked, paired, scales, with_image_logits=shares_pass
         )  # p(t_l | I_M, t_0 ... t_{l-1})
-        said = described.text_logits, described.text_labels
-        losses = {"i2t": caption_loss(*said, settings.label_smoothing, paired.get("pair_weight"))}
+        loss = caption_loss(
+            described.text_logits, described.text_labels, settings.label_smoothing, paired.get("pair_weight")
+        )
+        losses = {"i2t": loss}
         if shares_pass:
             losses["i2i"] = self._image_loss(described, masked, "i2i")
         return losses
@@ -365,8 +378,9 @@ class ITITObjectives:
 
     def _mask(self, part: dict, name: str, ratio: MaskRatio) -> dict:
         """A new mask for each sample."""
-        num_tokens, drop = self.config.num_image_tokens, self.config.encoder_drop
-        return draw_mask(num_tokens, ratio, drop, self._generators(part, f"mask/{name}"), part["position"].device)
+        generators = self._generators(part, f"mask/{name}")
+        config, device = self.config, part["position"].device
+        return draw_mask(config.num_image_tokens, ratio, config.encoder_drop, generators, device)
 
     def _encode(self, part: dict) -> torch.Tensor:
         """T, of shape `(batch_size, text_length, text_hidden_size)`."""

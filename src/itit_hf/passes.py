@@ -10,6 +10,19 @@ from .losses import caption_inputs, masked_labels
 from .masking import masked_positions
 
 
+@dataclass(frozen=True)
+class GradientScales:
+    """How much of a gradient the encoder is given.
+
+    Args:
+        text (`float`): Of the text decoder's: `text_gradient_scale` of [`ITITForPreTraining`].
+        encoder (`float`): Of both decoders': `encoder_gradient_scale` there.
+    """
+
+    text: float = 1.0
+    encoder: float = 1.0
+
+
 @dataclass
 class PassOutput:
     """What the decoders say and what they should have said; shapes as in [`~losses.caption_loss`] and
@@ -43,8 +56,7 @@ def describe_pass(
     image: dict[str, torch.Tensor],
     masked: dict[str, torch.Tensor | None],
     text: dict[str, torch.Tensor],
-    text_gradient_scale: float = 1.0,
-    encoder_gradient_scale: float = 1.0,
+    gradient_scales: GradientScales = GradientScales(),
     with_image_logits: bool = False,
     said_table: torch.Tensor | None = None,
 ) -> PassOutput:
@@ -58,8 +70,7 @@ def describe_pass(
             `text_attention_mask` when the encoder is given a text too.
         masked (`dict`): From [`~masking.draw_mask`].
         text (`dict`): `input_ids` and `attention_mask` of shape `(batch_size, text_length)`: `t_1 ... t_L`.
-        text_gradient_scale (`float`, *optional*, defaults to 1.0): See [`ITITForPreTraining`].
-        encoder_gradient_scale (`float`, *optional*, defaults to 1.0): See [`ITITForPreTraining`].
+        gradient_scales ([`GradientScales`], *optional*): 1.0 each by default.
         with_image_logits (`bool`, *optional*, defaults to `False`): Predict the hidden image tokens too.
         said_table (`torch.FloatTensor` of shape `(num_text_tokens, embedding_size)`, *optional*): In place of the text
             logits, the most likely words' embeddings; see [`ITITForPreTraining`].
@@ -90,8 +101,8 @@ def describe_pass(
         logits_to_keep=labels.size(1),
         logit_positions=positions,
         said_table=said_table,
-        text_gradient_scale=text_gradient_scale,
-        encoder_gradient_scale=encoder_gradient_scale,
+        text_gradient_scale=gradient_scales.text,
+        encoder_gradient_scale=gradient_scales.encoder,
     )
     described = PassOutput(text_labels=labels, said_embeds=output.said_embeds, said_ids=output.said_ids)
     if output.logits is not None:

@@ -19,7 +19,7 @@ from .data import IMAGE_TENSORS
 from .image_tokenization_itit import decode_soft_image_tokens
 from .masking import rand
 from .objectives import TRAINED_PARTS, ITITObjectives, evaluating, picture_of, synthetic_text
-from .passes import describe_pass
+from .passes import GradientScales, describe_pass
 from .rewards import greedy_advantages, reward_name, rloo_advantages, score_completions
 from .scheduling_itit import ITITScheduler, sample_categorical
 from .trainer import ITITTrainer
@@ -156,8 +156,10 @@ class RewardObjectives(ITITObjectives):
         image = picture_of(part)
         whole = {"bool_masked_pos": torch.zeros_like(image["image_token_ids"], dtype=torch.bool)}
         masked = whole | {"kept_positions": None, "kept_attention_mask": None}
-        described = describe_pass(model, self.config, image, masked, said, self.settings.text_gradient_scale)
-        logits, labels = described.text_logits.float(), described.text_labels  # (B * G, L, words), (B * G, L)
+        scales = GradientScales(text=self.settings.text_gradient_scale)
+        described = describe_pass(model, self.config, image, masked, said, scales)
+        logits = described.text_logits.float()  # (B * G, L, words)
+        labels = described.text_labels  # (B * G, L)
         surprise = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").sum(dim=-1)  # -log p(caption)
         if length_normalize:
             surprise = surprise / said["attention_mask"].sum(dim=-1)

@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Gradients through an argmax: one-hot forward, softmax backward (section 3.3 of the paper)."""
+"""Gradients through an argmax: one-hot forward, softmax backward (section 3.2 of the paper)."""
 
 import torch
 from torch.nn import functional as F
@@ -31,14 +31,15 @@ class _StraightThroughEmbedding(torch.autograd.Function):
     """`straight_through(logits) @ table` that keeps the logits alone, and no row of probabilities for long."""
 
     @staticmethod
-    def forward(ctx, logits: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    def forward(ctx, logits: torch.Tensor, table: torch.Tensor, trained: torch.Tensor | None) -> torch.Tensor:
         ids = logits.argmax(dim=-1)
-        ctx.save_for_backward(logits if ctx.needs_input_grad[0] else None, table, ids)  # the half cycle needs none
+        kept = logits if ctx.needs_input_grad[0] else None  # the half cycle needs none
+        ctx.save_for_backward(kept, table, ids, trained)
         return table[ids]
 
     @staticmethod
     def backward(ctx, gradient: torch.Tensor):
-        logits, table, ids = ctx.saved_tensors
+        logits, table, ids, trained = ctx.saved_tensors
         flat_gradient = gradient.reshape(-1, table.size(1))  # (N, D)
         logits_gradient = table_gradient = None
         if ctx.needs_input_grad[0]:
@@ -48,12 +49,17 @@ class _StraightThroughEmbedding(torch.autograd.Function):
                 logits_gradient[rows] = _softmax_gradient(flat_logits[rows], flat_gradient[rows] @ table.t())
             logits_gradient = logits_gradient.view_as(logits)
         if ctx.needs_input_grad[1]:
+            if trained is not None:
+                flat_gradient = flat_gradient * trained.reshape(-1, 1)
             table_gradient = torch.zeros_like(table).index_add_(0, ids.flatten(), flat_gradient.to(table.dtype))
-        return logits_gradient, table_gradient
+        return logits_gradient, table_gradient, None
 
 
 def straight_through_embedding(
-    logits: torch.Tensor, table: torch.Tensor, noise: torch.Tensor | None = None
+    logits: torch.Tensor,
+    table: torch.Tensor,
+    noise: torch.Tensor | None = None,
+    trained: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Embedding of the most likely class, with the gradient of the softmax: `straight_through(logits, noise) @ table`.
 
@@ -64,6 +70,7 @@ def straight_through_embedding(
         logits (`torch.FloatTensor` of shape `(..., num_classes)`)
         table (`torch.FloatTensor` of shape `(num_classes, embedding_size)`): Gets a gradient if it wants one.
         noise (`torch.FloatTensor` of shape `(..., num_classes)`, *optional*): See [`straight_through`].
+        trained (`torch.BoolTensor` of shape `(...)`, *optional*): Which embeddings train the table; all by default.
 
     Returns:
         `torch.FloatTensor` of shape `(..., embedding_size)`.
@@ -73,7 +80,7 @@ def straight_through_embedding(
     """
     if logits.size(-1) != len(table):
         raise ValueError(f"`logits` have {logits.size(-1)} classes, `table` has {len(table)} rows")
-    return _StraightThroughEmbedding.apply(logits if noise is None else logits + noise, table)
+    return _StraightThroughEmbedding.apply(logits if noise is None else logits + noise, table, trained)
 
 
 class _StraightThroughProjection(torch.autograd.Function):

@@ -7,6 +7,7 @@ Scores of overlap are given times 100, as papers print them.
 
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
@@ -37,7 +38,9 @@ _CONTRACTION = re.compile(r"(.+?)(n't|'s|'m|'d|'re|'ve|'ll)$")
 def tokenize_caption(text: str) -> list[str]:
     """Split a caption much as the Penn Treebank tokenizer of the COCO evaluation does, without punctuation.
 
-    Plain sentences come out the same; rare forms may not, so that figures made with it are not called PTB.
+    Plain sentences come out the same; rare forms may not, so that figures made with it are not called PTB. However a
+    letter with an accent is written, as one character or as two, it is the same (Unicode's form NFC), and a combining
+    mark belongs to the word of its letter.
 
     Args:
         text (`str`): A caption.
@@ -45,8 +48,12 @@ def tokenize_caption(text: str) -> list[str]:
     Returns:
         `list[str]`: Its words in lower case.
     """
+    text = unicodedata.normalize("NFC", text.lower().replace("\u2019", "'"))
+    # Marks without a letter that has them in it, as in Hindi, are no letters to `re`: it is shown a letter there.
+    shown = "".join("x" if unicodedata.category(character).startswith("M") else character for character in text)
     words = []
-    for token in _TOKEN.findall(text.lower().replace("\u2019", "'")):
+    for start, end in (match.span() for match in _TOKEN.finditer(shown)):
+        token = text[start:end]
         contraction = _CONTRACTION.match(token)
         if token in _TWO_WORDS:
             words += _TWO_WORDS[token]

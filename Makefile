@@ -2,7 +2,9 @@
 # Choose the interpreter with `make test PYTHON=python3.12`.
 
 PYTHON ?= python3
+# Of the tests: processes, and threads of each.
 TEST_PROCESSES ?= 2
+TEST_THREADS ?= 1
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -13,7 +15,7 @@ DEMO_PROMPTS := "a red bus" "a blue fish" "a green tree" "a yellow star" "a purp
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-slow test-reliability style quality repo-consistency clean
+.PHONY: help install demo test test-slow test-reliability test-machines style quality repo-consistency clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,7 +36,7 @@ demo: $(INSTALLED) ## Draw six prompts with the committed checkpoint and caption
 
 # One thread per process: PyTorch's threads, when they compete for the cores, are several times slower than one.
 # Offline: no test may depend on a download.
-test test-slow test-reliability: export OMP_NUM_THREADS := 1
+test test-slow test-reliability: export OMP_NUM_THREADS := $(TEST_THREADS)
 test test-slow test-reliability: export HF_HUB_OFFLINE := 1
 test test-slow test-reliability: export TOKENIZERS_PARALLELISM := false
 
@@ -46,6 +48,9 @@ test-slow: $(INSTALLED) ## Run the slow tests: trainings, several processes, rea
 
 test-reliability: $(INSTALLED) ## Measure what changed of the figures of docs/reliability.md, and write its table.
 	$(RUN) utils/measure_reliability.py
+
+test-machines: $(INSTALLED) ## Run the default tests with the kernels and threads of other machines, and write docs/reliability.md's table.
+	$(RUN) utils/test_machines.py
 
 style: $(INSTALLED) ## Sort imports, fix what can be fixed, and format.
 	$(RUN) -m ruff check --fix $(CODE)

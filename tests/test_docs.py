@@ -13,7 +13,7 @@ LINK = re.compile(r"\]\((?!https?:|mailto:)([^()\s]*)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 NAMED_FILE = re.compile(
-    r"(?<![\w/.-])((?:docs|examples|metrics|model_cards|tests|utils)/[\w/-]+\.(?:py|md|yaml|json))"
+    r"(?<![\w/.-])((?:docs|examples|metrics|model_cards|tests|utils)/[\w/-]+\.(?:py|md|yaml|jsonl|json))"
 )
 
 

@@ -171,8 +171,11 @@ def main(arguments: list[str] | None = None):
     parser.add_argument("--openmoji_step", type=int, default=8, help="Every how manieth drawing is judged on.")
     options = parser.parse_args(arguments)
     features = datasets.Features({"image": datasets.Image(), "source": datasets.Value("string")})
-    splits = {name: datasets.Dataset.from_list(rows, features=features) for name, rows in rows_of(options).items()}
-    datasets.DatasetDict(splits).save_to_disk(options.output_dir)
+    folder = Path(options.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, rows in rows_of(options).items():
+        dataset = datasets.Dataset.from_list(rows, features=features)
+        dataset.to_parquet(folder / f"{split}-00000-of-00001.parquet")
 
 
 if __name__ == "__main__":

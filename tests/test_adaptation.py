@@ -106,6 +106,14 @@ def test_a_word_of_both_tokenizers_keeps_what_the_model_says_of_it():
         assert torch.equal(before, after)
 
 
+def test_a_placeholder_of_its_own_row_follows_the_new_sizes():
+    replaced = replace_text_encoder(
+        speaker(image_token_id=33), tiny_tokenizer(), reordered_tokenizer(), text_encoder()
+    )
+    assert replaced.config.image_token_id == replaced.config.vocab_size - 1
+    assert replaced.config.bos_token_id == replaced.config.num_text_tokens == len(reordered_tokenizer())
+
+
 def test_a_new_word_starts_at_the_mean_of_the_kept_ones():
     new = reordered_tokenizer()
     replaced = replace_text_encoder(speaker(), tiny_tokenizer(), new, text_encoder())

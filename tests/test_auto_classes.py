@@ -138,13 +138,14 @@ def test_pipeline_has_our_settings_by_default(captioner, pipe):
 
 
 def test_pipeline_in_batches_says_the_same(captioner):
-    inputs = [{"images": picture(i), "text": text} for i, text in enumerate(("a red", "the", "a blue fish"))]
+    texts = "a red", "", "a blue fish on the", "the"
+    inputs = [{"images": picture(i), "text": text} for i, text in enumerate(texts)]
     alone = [captioner(**one, generate_kwargs=SETTINGS)[0]["generated_text"] for one in inputs]
-    texts = [one["text"] for one in inputs]
-    together = captioner(images=[one["images"] for one in inputs], text=texts, generate_kwargs=SETTINGS)
+    together = captioner(images=[one["images"] for one in inputs], text=list(texts), generate_kwargs=SETTINGS)
     assert [one["generated_text"] for one in together] == alone
-    collated = captioner((one for one in inputs), batch_size=3, generate_kwargs=SETTINGS)
-    assert [one[0]["generated_text"] for one in collated] == alone
+    for batch_size in (3, 4):
+        collated = captioner((one for one in inputs), batch_size=batch_size, generate_kwargs=SETTINGS)
+        assert [one[0]["generated_text"] for one in collated] == alone
 
 
 def test_pipeline_goes_on_from_a_text(captioner, pipe):
@@ -173,6 +174,13 @@ def test_padding_of_a_text_may_be_on_either_side(pipe):
         options = {"input_ids": ids, "attention_mask": (ids > 0).long()}
         said.append(pipe.model.generate(image_token_ids=image_token_ids, **options, **SETTINGS))
     assert torch.equal(*said)
+
+
+def test_what_the_processor_returns_goes_into_the_model(pipe):
+    inputs = pipe.processor(images=[picture(0), picture(1)])
+    assert "pixel_values" in inputs
+    said = pipe.processor.batch_decode(pipe.model.generate(**inputs, **SETTINGS))
+    assert said == pipe.caption([picture(0), picture(1)], num_beams=2, max_new_tokens=6)
 
 
 # Remote code

@@ -203,10 +203,10 @@ def test_keywords_of_hugging_face_overrides_and_typed_ones_may_be_passed_on(prob
 
 
 def test_a_method_is_allowed_by_its_class_and_name(problems_of):
-    code = 'class {}:\n    """A."""\n    def forward(self, **kwargs):\n        """F."""\n'
-    assert problems_of(code.format("ITITModel")) == []
+    code = 'class {}:\n    """A."""\n    def __call__(self, **kwargs):\n        """F."""\n'
+    assert problems_of(code.format("CiderD")) == []
     (problem,) = problems_of(code.format("Pond"))
-    assert "`Pond.forward` takes `**kwargs`" in problem
+    assert "`Pond.__call__` takes `**kwargs`" in problem
 
 
 @pytest.mark.parametrize("marker", ["TODO", "FIXME", "XXX"])

@@ -449,6 +449,53 @@ def test_empty_batch_is_refused():
         list_images([])
 
 
+def grey_levels():
+    """All of them, as 16 x 16 pixels of three channels."""
+    return np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
+
+
+@pytest.mark.parametrize(
+    "in_range",
+    [
+        lambda array: array / 255.0,
+        lambda array: (array / 255).astype(np.float32),
+        lambda array: torch.tensor(array).permute(2, 0, 1) / 255,
+        lambda array: Image.fromarray((array[..., 0] / 255).astype(np.float32)),
+    ],
+    ids=["float64", "float32", "tensor", "PIL"],
+)
+def test_values_in_0_to_1_need_no_rescaling(in_range):
+    processor = ITITImageProcessorPil(size=8)
+    image = in_range(grey_levels())
+    want = processor([grey_levels()] * 2, return_tensors="pt").pixel_values
+    assert torch.equal(processor([image] * 2, do_rescale=False, return_tensors="pt").pixel_values, want)
+    assert torch.equal(processor([image] * 2, return_tensors="pt").pixel_values, want)
+    unscaled = ITITImageProcessorPil(size=8, do_rescale=False)
+    assert torch.equal(unscaled([image] * 2, return_tensors="pt").pixel_values, want)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [[grey_levels()], [grey_levels() / 255.0, Image.fromarray(grey_levels())], [encoded(Image.new("L", (8, 8)))]],
+    ids=["uint8", "mixed", "file"],
+)
+def test_values_up_to_255_are_not_normalized_without_rescaling(images):
+    with pytest.raises(ValueError, match=rf"`do_rescale` must be True .* such as images\[{len(images) - 1}\]"):
+        ITITImageProcessorPil(size=8)(images, do_rescale=False)
+
+
+def test_values_that_are_neither_rescaled_nor_normalized_are_those_of_the_picture():
+    options = {"do_rescale": False, "do_normalize": False, "return_tensors": "pt"}
+    values = ITITImageProcessorPil(size=16)(grey_levels(), **options).pixel_values
+    assert values[0, 1].flatten().tolist() == list(range(256))
+
+
+@pytest.mark.parametrize("factor", [1.0, 1 / 127.5, 0.0, -1 / 255])
+def test_a_factor_that_leaves_the_range_is_refused(factor):
+    with pytest.raises(ValueError, match="`rescale_factor` must be in .0, 1 / 255. where values are normalized"):
+        ITITImageProcessorPil(size=8)(grey_levels(), rescale_factor=factor)
+
+
 def test_postprocess_is_the_inverse():
     pictures = [Image.fromarray(np.random.default_rng(i).integers(0, 256, (8, 8, 3), dtype=np.uint8)) for i in (0, 1)]
     processor = ITITImageProcessorPil(size=8)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 import torch
+from torch.nn import functional as F
 
 from itit_hf.layers_itit import scale_gradient
 from itit_hf.masking import kept_positions, masked_positions, random_mask
@@ -336,3 +337,189 @@ def test_a_hidden_token_is_the_row_of_the_mask_whether_ids_or_embeddings_are_giv
     by_ids = model(image_token_ids=ids, bool_masked_pos=hidden).last_hidden_state
     by_embeds = model(image_token_embeds=model.embed_image_tokens(ids), bool_masked_pos=hidden).last_hidden_state
     torch.testing.assert_close([by_ids, by_embeds], [wanted, wanted])
+
+
+# Placeholders and padding
+
+
+@pytest.mark.parametrize("counts", [(16, 17), (17, 18), (0, 0)])
+def test_placeholders_and_features_of_each_row_are_as_many(model, counts):
+    rows = [[47] * count + [40] + [3] * (20 - count) for count in counts]
+    with pytest.raises(ValueError, match=rf"each of the 17 features of its encoded image, got \[{counts[0]}, "):
+        model(input_ids=torch.tensor(rows), image_token_ids=pictures(2))
+
+
+def test_images_and_texts_that_do_not_go_together_are_refused(model):
+    with pytest.raises(ValueError, match="`input_ids` have 2 rows, the encoded images 3"):
+        model(input_ids=caption_ids(model.config, [3], [4]), image_token_ids=pictures(3))
+    with pytest.raises(ValueError, match="`input_ids` have 3 rows, the encoded images 2"):
+        model(input_ids=caption_ids(model.config, [3], [4], [5]), image_token_ids=pictures(2))
+
+
+def test_placeholders_without_an_image_are_refused(model):
+    with pytest.raises(ValueError, match="placeholders of an image, and no image is given"):
+        model(input_ids=caption_ids(model.config, [3, 4]))
+
+
+def test_a_text_without_placeholders_needs_no_image(model):
+    ids = torch.tensor([[40, 3, 4, 5]])
+    other = torch.tensor([[40, 3, 4, 9]])
+    torch.testing.assert_close(model(input_ids=ids).logits[:, :3], model(input_ids=other).logits[:, :3])
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_padding_in_front_changes_nothing_behind_it(model, use_cache):
+    ids = caption_ids(model.config, [6, 21, 8])
+    padded = F.pad(ids, (4, 0))
+    mask = (torch.arange(padded.size(1)) >= 4).long()[None]
+    image = {"image_token_ids": pictures(1), "use_cache": use_cache}
+    want = model(input_ids=ids, **image).logits
+    whole = model(input_ids=padded, attention_mask=mask, **image)
+    torch.testing.assert_close(whole.logits[:, 4:], want, atol=1e-5, rtol=1e-5)
+    if use_cache:  # the last words, behind a cache of the others
+        part = model(input_ids=padded[:, :-2], attention_mask=mask[:, :-2], **image)
+        rest = model(input_ids=padded[:, -2:], attention_mask=mask, past_key_values=part.past_key_values)
+        torch.testing.assert_close(rest.logits, want[:, -2:], atol=1e-5, rtol=1e-5)
+
+
+def test_padding_does_not_count_as_text(model):
+    ids = F.pad(caption_ids(model.config, [3] * 30), (20, 0))
+    mask = (torch.arange(ids.size(1)) >= 20).long()[None]
+    assert model(input_ids=ids, attention_mask=mask, image_token_ids=pictures(1)).logits.isfinite().all()
+    with pytest.raises(ValueError, match="the text has 50 tokens"):
+        model(input_ids=ids, image_token_ids=pictures(1))
+
+
+# What libraries pass
+
+
+def test_embeddings_take_the_place_of_ids(model):
+    ids = caption_ids(model.config, [3, 14, 15], [9, 2, 6])
+    embeds = model.get_input_embeddings()(ids)
+    image = {"image_token_ids": pictures(2)}
+    torch.testing.assert_close(model(inputs_embeds=embeds, **image).logits, model(input_ids=ids, **image).logits)
+    with pytest.raises(ValueError, match="exactly one of `input_ids` and `inputs_embeds`"):
+        model(input_ids=ids, inputs_embeds=embeds, **image)
+    with pytest.raises(ValueError, match="exactly one of `input_ids` and `inputs_embeds`"):
+        ITITForCaptioning.forward(model, **image)
+
+
+@pytest.mark.parametrize("keep", [2, torch.tensor([17, 19]), torch.tensor([-1])], ids=str)
+def test_logits_may_be_kept_at_some_places(model, keep):
+    ids = caption_ids(model.config, [3, 14, 15], [9, 2, 6])
+    inputs = {"input_ids": ids, "image_token_ids": pictures(2)}
+    whole = model(**inputs).logits
+    wanted = whole[:, -keep:] if isinstance(keep, int) else whole[:, keep]
+    torch.testing.assert_close(model(**inputs, logits_to_keep=keep).logits, wanted)
+
+
+def by_hand(logits, following, num_items):
+    """Sum of the cross entropies of what follows, over a number of tokens."""
+    log_probs = logits[..., :40].log_softmax(dim=-1)
+    return -sum(log_probs[row, place, token] for row, place, token in following) / num_items
+
+
+def test_the_loss_is_a_sum_over_a_given_number_of_tokens(model):
+    ids = caption_ids(model.config, [3, 14, 1], [9, 1, 0])
+    labels = ids.masked_fill((ids >= 40) | (ids == 0), -100)
+    output = model(input_ids=ids, image_token_ids=pictures(2), labels=labels, num_items_in_batch=torch.tensor(11))
+    following = [(0, 17, 3), (0, 18, 14), (0, 19, 1), (1, 17, 9), (1, 18, 1)]
+    torch.testing.assert_close(output.loss, by_hand(output.logits, following, 11))
+
+
+def test_labels_may_come_shifted(model):
+    ids = caption_ids(model.config, [3, 14, 1])
+    labels = ids.masked_fill(ids >= 40, -100)
+    inputs = {"input_ids": ids, "image_token_ids": pictures(1)}
+    shifted = F.pad(labels, (0, 1), value=-100)[:, 1:]
+    torch.testing.assert_close(model(**inputs, shift_labels=shifted).loss, model(**inputs, labels=labels).loss)
+
+
+@pytest.mark.parametrize("keep", [3, torch.tensor([18, 19])], ids=str)
+def test_the_loss_is_taken_where_logits_are_kept(model, keep):
+    ids = caption_ids(model.config, [3, 14, 1, 7])
+    labels = ids.masked_fill(ids >= 40, -100)
+    inputs = {"input_ids": ids, "image_token_ids": pictures(1)}
+    output = model(**inputs, labels=labels, logits_to_keep=keep)
+    following = [(0, 0, 1), (0, 1, 7)] if isinstance(keep, int) else [(0, 0, 14), (0, 1, 1)]
+    torch.testing.assert_close(output.loss, by_hand(output.logits, following, 2))
+
+
+def test_labels_that_are_no_words_are_named(model):
+    ids = caption_ids(model.config, [3])
+    with pytest.raises(ValueError, match="`labels` must be below 40, or -100 .* got 47"):
+        model(input_ids=ids, image_token_ids=pictures(1), labels=ids)
+    with pytest.raises(ValueError, match="`labels` must be below 23"):
+        ITITForImageGeneration(tiny_config())(pictures(1), labels=torch.full((1, 16), 23))
+
+
+@pytest.mark.parametrize("kind", [ITITModel, ITITForImageGeneration, ITITForCaptioning, ITITForPreTraining])
+def test_an_argument_that_is_none_is_refused(kind):
+    captioner = kind(tiny_config())
+    inputs = {"image_token_ids": pictures(1), "task_ids": None}
+    if isinstance(captioner, ITITForCaptioning):
+        inputs["input_ids"] = caption_ids(captioner.config, [3])
+    captioner(**inputs, pixel_values=torch.zeros(1, 3, 16, 16))  # the processor gives both
+    with pytest.raises(TypeError, match=r"forward\(\) got unexpected keyword arguments \['image_tokens_ids'\]"):
+        captioner(**inputs, image_tokens_ids=pictures(1))
+    inputs.pop("image_token_ids")
+    with pytest.raises(ValueError, match="`pixel_values` alone are not seen"):
+        captioner(**inputs, pixel_values=torch.zeros(1, 3, 16, 16))
+
+
+def test_image_logits_need_an_image(model):
+    with pytest.raises(ValueError, match="`logit_positions` need an image"):
+        model(logit_positions=torch.arange(16)[None])
+
+
+# What is recorded
+
+
+def test_the_image_decoder_records_all_rows_and_predicts_the_same():
+    torch.manual_seed(0)
+    drawer = ITITForImageGeneration(tiny_config(image_decoder_num_hidden_layers=3)).eval()
+    drawer.set_attn_implementation("eager")
+    inputs = {"image_token_ids": pictures(2), "text_embeds": torch.randn(2, 4, 10)}
+    inputs["logit_positions"] = torch.tensor([[3, 5], [0, 15]])
+    output = drawer(**inputs, output_hidden_states=True, output_attentions=True)
+    assert [tuple(states.shape) for states in output.hidden_states] == [(2, 20, 16)] * 4
+    assert [tuple(weights.shape) for weights in output.attentions] == [(2, 2, 20, 20)] * 3
+    torch.testing.assert_close(output.image_logits, drawer(**inputs).image_logits)
+    assert drawer(**inputs).attentions is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "depth"), [(ITITModel, 2), (ITITForImageGeneration, 4), (ITITForCaptioning, 3), (ITITForPreTraining, 3)]
+)
+def test_the_last_hidden_state_is_asked_for_by_its_index(kind, depth):
+    sizes = {"image_decoder_num_hidden_layers": 4, "text_decoder_num_hidden_layers": 3}
+    network = kind(tiny_config(**sizes)).eval()
+    inputs = {"image_token_ids": pictures(1)}
+    if isinstance(network, ITITForCaptioning):
+        inputs["input_ids"] = caption_ids(network.config, [3, 4])
+    every = network(**inputs, output_hidden_states=True).hidden_states
+    last = network(**inputs, output_hidden_states=[-1]).hidden_states
+    assert len(every) == len(last) == depth + 1 and last[:-1] == (None,) * depth
+    assert torch.equal(last[-1], every[-1])
+
+
+def test_a_captioner_that_records_keeps_the_logits_it_was_asked_for(model):
+    model.set_attn_implementation("eager")
+    inputs = {"input_ids": caption_ids(model.config, [3, 4], [5, 6]), "image_token_ids": pictures(2)}
+    output = model(**inputs, logits_to_keep=1, output_attentions=True)
+    assert output.logits.shape == (2, 1, 48) and output.attentions[-1].shape == (2, 2, 20, 20)
+    torch.testing.assert_close(output.logits, model(**inputs).logits[:, -1:])
+
+
+def test_both_decoders_of_a_pass_are_recorded_apart(model):
+    model.set_attn_implementation("eager")
+    inputs = {"image_token_ids": pictures(2), "logit_positions": torch.tensor([[3], [5]])}
+    output = model(**inputs, output_image_attentions=True, output_image_hidden_states=True)
+    assert [tuple(weights.shape) for weights in output.image_attentions] == [(2, 2, 17, 17)] * 2
+    assert len(output.image_hidden_states) == 2 and output.attentions is None
+    both = model(**inputs, input_ids=caption_ids(model.config, [3], [4]), output_attentions=True)
+    assert len(both.attentions) == 2 and both.image_attentions is None
+    with pytest.raises(ValueError, match="are the text decoder's, and there is no text"):
+        model(**inputs, output_attentions=True)
+    with pytest.raises(ValueError, match="need `logit_positions`"):
+        model(input_ids=caption_ids(model.config, [3]), image_token_ids=pictures(1), output_image_attentions=True)

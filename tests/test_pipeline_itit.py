@@ -447,6 +447,16 @@ def test_captions_begin_as_asked(pipe):
         pipe.caption(pictures, prompt=["a"] * 3)
 
 
+def test_captions_with_and_without_a_beginning_are_as_alone(pipe):
+    pictures, prompts = tiny_pairs(3)["image"][:], ["", "the blue fish on the", "a"]
+    together = pipe.caption(pictures, prompt=prompts, max_new_tokens=6)
+    alone = [
+        pipe.caption(image, prompt=prompt, max_new_tokens=6)[0]
+        for image, prompt in zip(pictures, prompts, strict=True)
+    ]
+    assert together == alone and together[0] == pipe.caption(pictures[0], max_new_tokens=6)[0]
+
+
 # What callers of diffusers' pipelines rely on
 
 

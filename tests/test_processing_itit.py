@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 import logging
+import unicodedata
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from transformers import AutoProcessor
 
 from itit_hf.image_processing_itit import ITITImageProcessorPil
 from itit_hf.image_tokenization_itit import PatchVQModel, decode_image_token_ids, encode_images
-from itit_hf.processing_itit import ITITProcessor, clean_text, load_image_tokenizer, tokenize_text
+from itit_hf.processing_itit import ITITProcessor, clean_text, load_image_tokenizer, text_ids, tokenize_text
 from itit_hf.span_corruption import train_unigram_tokenizer
 
 SENTENCES = [f"a {size} {colour} bus at night" for size in ("small", "big") for colour in ("red", "blue", "green")]
@@ -161,6 +162,23 @@ def test_bad_input_is_refused_by_name(processor, arguments, message):
         processor(**arguments)
 
 
+def test_floating_point_images_that_are_not_rescaled_become_the_same_tokens(full_processor):
+    image = np.asarray(picture(4))
+    tokens = full_processor(images=image / 255.0, do_rescale=False).image_token_ids
+    assert torch.equal(tokens, full_processor(images=image).image_token_ids)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"do_normalize": False}, {"image_mean": [0.4, 0.5, 0.5]}, {"images_kwargs": {"image_std": (1.0, 1.0, 1.0)}}],
+)
+def test_an_image_tokenizer_is_given_no_other_range(full_processor, processor, options):
+    with pytest.raises(ValueError, match="must be left as the image tokenizer knows them"):
+        full_processor(images=picture(), **options)
+    assert "pixel_values" in processor(images=picture(), **options)
+    full_processor(images=picture(), image_mean=(0.5, 0.5, 0.5))  # its own
+
+
 # Long and odd texts
 
 
@@ -237,6 +255,36 @@ def test_tokenize_text_takes_tuples_and_gives_lists(tokenizer):
     assert tokenize_text(tokenizer, ("a", "")).attention_mask == [[1, 1], [1, 0]]
 
 
+SPECIAL_WORDS = ["stop</s>here", "<pad> <pad>", "<extra_id_3>", "<unk>", "</S>", "\uff1cpad\uff1e", "</s>"]
+
+
+@pytest.mark.parametrize("text", SPECIAL_WORDS)
+def test_special_tokens_are_words_in_a_text(processor, text):
+    ids = processor(text=text).input_ids[0].tolist()
+    assert not set(ids[:-1]) & set(processor.tokenizer.all_special_ids) and ids[-1] == 1
+    assert processor.decode(ids) == unicodedata.normalize("NFKC", text).lower()
+
+
+@pytest.mark.parametrize("text", SPECIAL_WORDS)
+def test_special_tokens_are_words_in_the_beginning_of_a_caption(full_processor, text):
+    ids = full_processor(images=picture(), text=text).input_ids[0]
+    assert torch.equal(ids, full_processor(text=text).input_ids[0, :-1])
+
+
+def test_special_words_are_cut_and_padded_like_others(processor, warned):
+    batch = processor(text=["</s>" * 9, "a"], max_length=6, padding="max_length")
+    assert batch.input_ids.shape == (2, 6) and batch.attention_mask.sum(dim=1).tolist() == [6, 2]
+    assert batch.input_ids[:, -1].tolist() == [1, 0] and len(warned) == 1
+
+
+def test_words_that_are_added_are_found_beside_special_words():
+    tokenizer = train_unigram_tokenizer(SENTENCES, vocab_size=200)
+    (before,) = text_ids(tokenizer, ["a</s>"])  # the copy that reads it is made anew when words are added
+    tokenizer.add_tokens(["okapi"])
+    (ids,) = text_ids(tokenizer, ["okapi a</s>"])
+    assert ids[0] == tokenizer.convert_tokens_to_ids("okapi") and ids[-len(before) :] == before
+
+
 # Back
 
 
@@ -247,6 +295,13 @@ def test_decode_drops_padding_and_ids_the_tokenizer_does_not_know(processor):
     assert processor.batch_decode(torch.tensor([[size, *ids], [0, *ids]])) == ["a red bus"] * 2
     assert processor.post_process_image_text_to_text(torch.tensor([ids])) == ["a red bus"]
     assert processor.decode([]) == ""
+
+
+def test_spaces_are_cleaned_up_as_asked(processor):
+    ids = processor(text="a bus , a bus .").input_ids
+    assert processor.batch_decode(ids, clean_up_tokenization_spaces=True) == ["a bus, a bus."]
+    assert processor.decode(ids[0], clean_up_tokenization_spaces=False) == "a bus , a bus ."
+    assert processor.post_process_image_text_to_text(ids, clean_up_tokenization_spaces=True) == ["a bus, a bus."]
 
 
 @pytest.mark.parametrize("model", [vq_model, patch_vq_model])

@@ -43,8 +43,9 @@ def test_attention_equals_that_over_a_prefix_for_each_copy(states, mask, num_que
     if mask == "added":
         attention_mask = torch.zeros(attention_mask.shape).masked_fill(~attention_mask, -1e9)
     want = F.scaled_dot_product_attention(query, *repeated(prefix, said), attn_mask=attention_mask, scale=0.3)
-    out = attend_behind_prefix(query, *own, attention_mask, cache.layers[0], scaling=0.3)
+    out, weights = attend_behind_prefix(query, *own, attention_mask, cache.layers[0], scaling=0.3)
     torch.testing.assert_close(out, want.transpose(1, 2), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(weights @ repeated(prefix, said)[1], want, atol=1e-5, rtol=1e-5)
 
 
 def test_the_prefix_counts_as_length(states):

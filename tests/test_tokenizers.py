@@ -8,9 +8,11 @@ import shutil
 import pytest
 import torch
 from transformers import AutoModelForTextEncoding, AutoTokenizer, MT5Config, T5Config
+from transformers.tokenization_utils_sentencepiece import SentencePieceBackend
 
 from itit_hf import ITITProcessor
 from itit_hf.image_processing_itit import ITITImageProcessorPil
+from itit_hf.processing_itit import text_ids
 from itit_hf.span_corruption import train_unigram_tokenizer
 
 from .examples.test_examples import script
@@ -129,3 +131,41 @@ def test_the_extra_that_a_sentencepiece_model_needs_is_named(checkpoint, monkeyp
     monkeypatch.setattr(train_itit.AutoTokenizer, "from_pretrained", failing)
     with pytest.raises(ImportError, match=r"pip install 'itit-hf\[sentencepiece\]'"):
         train_itit.load_tokenizer(str(folder))
+
+
+class SlowTokenizer(SentencePieceBackend):
+    """One in Python that reads the same pieces, of T5's form."""
+
+    def build_inputs_with_special_tokens(self, token_ids_0, token_ids_1=None):
+        return [*token_ids_0, self.eos_token_id]
+
+
+@pytest.mark.parametrize("text", ["ein Bus</s>", "<pad>", "<extra_id_7> red", "<unk>a</s></s>"])
+def test_special_tokens_in_a_text_are_what_sentencepiece_reads(checkpoint, text):
+    name, folder, pieces = checkpoint
+    names = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+    specials = ["<extra_id_7>"]
+    slow = SlowTokenizer(vocab_file=str(folder / "spiece.model"), **names, extra_special_tokens=specials)
+    fast, texts = AutoTokenizer.from_pretrained(folder), [text, "a red bus"]
+    wanted = [[*pieces.encode(text), 1] for text in texts]
+    assert text_ids(slow, texts) == wanted
+    if name == "mt5":  # what is not in the alphabet is unknown to the fast one, where SentencePiece has its bytes
+        bytes_of = [index for index in range(len(pieces)) if pieces.is_byte(index)]
+        wanted = [[2 if index in bytes_of else index for index in row] for row in wanted]
+        assert [without_repeats(row) for row in text_ids(fast, texts)] == [without_repeats(row) for row in wanted]
+    else:
+        assert text_ids(fast, texts) == wanted
+
+
+def without_repeats(ids):
+    """Unknown characters that stand together as one."""
+    return [token for i, token in enumerate(ids) if token != 2 or ids[i - 1 : i] != [2]]
+
+
+def test_a_slow_tokenizer_finds_added_words_beside_special_ones(checkpoint):
+    _, folder, pieces = checkpoint
+    names = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+    slow = SlowTokenizer(vocab_file=str(folder / "spiece.model"), **names)
+    slow.add_tokens(["okapi", "okapis"])
+    (ids,) = text_ids(slow, ["okapis</s>"])
+    assert ids == [slow.convert_tokens_to_ids("okapis"), *pieces.encode("</s>"), 1]

@@ -51,7 +51,6 @@ KWARGS_ALLOWED = {
     "on_step_end": "transformers' callbacks are passed all the trainer holds",
     "on_pre_optimizer_step": "transformers' callbacks are passed all the trainer holds",
     "on_save": "transformers' callbacks are passed all the trainer holds",
-    "post_process_image_text_to_text": "transformers' image-text-to-text pipeline passes its decoding options",
     "prepare_inputs_for_generation": "transformers' `generate` passes all it holds",
     "_get_logits_processor": "transformers' `generate` passes all that processors may need",
     "_prepare_generated_length": "transformers' `generate` passes which lengths were asked for",
@@ -60,7 +59,6 @@ KWARGS_ALLOWED = {
     "ClipAgg.__call__": "trl's signature of a reward: all columns of the data",
     "ClipCos.__call__": "trl's signature of a reward: all columns of the data",
     "Naturalness.__call__": "trl's signature of a reward: all columns of the data",
-    "ITITModel.forward": "transformers' `capture_outputs` reads `output_hidden_states` and its like from it",
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

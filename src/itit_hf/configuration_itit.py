@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Architecture of ITIT."""
 
+import copy
+
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
@@ -76,6 +78,8 @@ def text_fields(tokenizer, text_encoder_config) -> dict:
         "vocab_size": max(text_encoder_config.vocab_size, padded_vocab_size(num_text_tokens)),
         "pad_token_id": tokenizer.pad_token_id,
         "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": None,
+        "image_token_id": None,
     }
 
 
@@ -92,8 +96,7 @@ class ITITConfig(PreTrainedConfig):
         num_image_tokens (`int`, defaults to 256): Tokens per image: 16 x 16 for 256 x 256 pixels. Must be a square.
         vocab_size (`int`, defaults to 32128): Rows of the text embedding; T5's number.
         num_text_tokens (`int`, defaults to 32100):
-            Ids below this are the tokenizer's and may be said. At least two rows must be spare: the first is
-            `bos_token_id`, the last is `image_token_id`, the placeholder of an image feature in `input_ids`.
+            Ids below this are the tokenizer's and may be said. At least two rows must be spare.
         max_text_length (`int`, defaults to 64): Text tokens at most, end of sequence included (B, "Text Tokenizer").
         text_hidden_size (`int`, defaults to 4096): Width of the text encoder's features; T5-XXL's number.
         hidden_size (`int`, defaults to 768): Width of the joint image-text encoder; ViT-B.
@@ -134,6 +137,9 @@ class ITITConfig(PreTrainedConfig):
         image_latent_size (`int`, *optional*): Channels of these latents, as many as a code vector has.
         pad_token_id (`int`, defaults to 0): Padding id of the text tokenizer.
         eos_token_id (`int`, defaults to 1): End of text.
+        bos_token_id (`int`, *optional*): Starts a caption; the first spare row by default.
+        image_token_id (`int`, *optional*):
+            Placeholder of an image feature in `input_ids`, a spare row; the last one by default.
         use_cache (`bool`, defaults to `True`): Keep keys and values while generating captions.
         text_encoder_name_or_path (`str`, *optional*):
             Hub id or path of the frozen text encoder the weights were trained with. Not `text_encoder`: transformers
@@ -201,15 +207,52 @@ class ITITConfig(PreTrainedConfig):
         """Id of a hidden image token: the embedding row after the last code."""
         return self.codebook_size
 
+    # These two are no fields: what is not given follows the sizes, also where these are changed later. What is given
+    # lies in the instance's dictionary, by the same name, so that it is saved and shown as fields are.
+
     @property
     def bos_token_id(self) -> int:
-        """Id that starts a caption, `t_0` of equation (1): the first spare row, as T5 has no such token."""
-        return self.num_text_tokens
+        """Id that starts a caption, `t_0` of equation (1); T5 has no such token."""
+        given = self.__dict__.get("bos_token_id")
+        return self.num_text_tokens if given is None else given
+
+    @bos_token_id.setter
+    def bos_token_id(self, value: int | None):
+        self._give_id("bos_token_id", value)
 
     @property
     def image_token_id(self) -> int:
-        """Placeholder of one encoder feature in the captioner's `input_ids`: the last spare row."""
-        return self.vocab_size - 1
+        """Placeholder of one encoder feature in the captioner's `input_ids`."""
+        given = self.__dict__.get("image_token_id")
+        return self.vocab_size - 1 if given is None else given
+
+    @image_token_id.setter
+    def image_token_id(self, value: int | None):
+        self._give_id("image_token_id", value)
+
+    def _give_id(self, name: str, value: int | None):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise ValueError(f"`{name}` must be an integer or None, got {value!r}")
+        self.__dict__[name] = value
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> "ITITConfig":
+        """What transformers asks for the sizes of the part that says text: caches have its layers and heads.
+
+        Args:
+            decoder (`bool`, *optional*): Whether the text decoder's own sizes are wanted.
+            encoder (`bool`, *optional*): As in transformers.
+
+        Returns:
+            [`ITITConfig`]: With `decoder=True` a copy whose sizes are the text decoder's, else this configuration.
+        """
+        if not decoder or encoder:
+            return super().get_text_config(decoder=decoder, encoder=encoder)
+        config = copy.copy(self)
+        config.num_hidden_layers = self.text_decoder_num_hidden_layers
+        config.hidden_size = self.decoder_hidden_size
+        config.num_attention_heads = self.decoder_num_attention_heads
+        config.intermediate_size = self.decoder_intermediate_size
+        return config
 
     @property
     def num_prefix_tokens(self) -> int:
@@ -234,6 +277,16 @@ class ITITConfig(PreTrainedConfig):
         if not 0 < self.num_text_tokens <= self.vocab_size - 2:
             raise ValueError(
                 f"`num_text_tokens` must be in 1..vocab_size - 2 = {self.vocab_size - 2}, got {self.num_text_tokens}"
+            )
+        if not self.num_text_tokens <= self.image_token_id < self.vocab_size:
+            raise ValueError(
+                f"`image_token_id` must be in num_text_tokens..vocab_size - 1 = {self.num_text_tokens}.."
+                f"{self.vocab_size - 1}, got {self.image_token_id}"
+            )
+        if not 0 <= self.bos_token_id < self.vocab_size or self.bos_token_id == self.image_token_id:
+            raise ValueError(
+                f"`bos_token_id` must be in 0..vocab_size - 1 = {self.vocab_size - 1} and not `image_token_id` "
+                f"{self.image_token_id}, got {self.bos_token_id}"
             )
 
     def validate_widths(self):

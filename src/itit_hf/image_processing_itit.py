@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PIL import ExifTags, Image
-from transformers import AutoImageProcessor
+from transformers import AutoImageProcessor, BatchFeature
 from transformers.image_processing_backends import PilBackend
 from transformers.image_processing_base import (
     ImageProcessingMixin,  # noqa: F401  diffusers looks for this name here to know how to load the component
@@ -371,6 +371,15 @@ def list_masks(mask_image) -> list:
     return list_images(mask_image)
 
 
+def _is_float(source) -> bool:
+    """Whether a picture's values are floating point numbers."""
+    if isinstance(source, torch.Tensor):
+        return source.is_floating_point()
+    if isinstance(source, np.ndarray):
+        return np.issubdtype(source.dtype, np.floating)
+    return isinstance(source, Image.Image) and source.mode == "F"
+
+
 class ITITImagesKwargs(ImagesKwargs, total=False):
     """Arguments of [`ITITImageProcessorPil`] beyond those every image processor has.
 
@@ -421,6 +430,35 @@ class ITITImageProcessorPil(PilBackend):
         super().__init__(**kwargs)
         ImageLimits(**(self.limits or {}))  # a wrong limit is better known now than at the first picture
 
+    def preprocess(self, images, *args, **kwargs: Unpack[ITITImagesKwargs]) -> BatchFeature:
+        """As a call. `do_rescale=False` says that values are in [0, 1] already, as those of floating point images are,
+        which this processor takes as what they are in any case.
+
+        Args:
+            images: What [`load_image`] takes, or a list of it.
+            args: As in transformers.
+            kwargs: As in transformers.
+
+        Returns:
+            `BatchFeature` with `pixel_values` of shape `(batch_size, 3, height, width)`.
+
+        Raises:
+            ValueError: If an image cannot be read, or its values would not be in [0, 1] before the normalization.
+        """
+        given = {name: kwargs.get(name) for name in ("do_rescale", "do_normalize")}
+        flags = {name: getattr(self, name) if value is None else value for name, value in given.items()}
+        if not flags["do_rescale"]:
+            in_range = [_is_float(source) for source in list_images(images)]
+            if any(in_range) and all(in_range):
+                kwargs |= {"do_rescale": True, "rescale_factor": 1 / 255}
+            elif any(in_range) or flags["do_normalize"]:
+                number = in_range.index(False)
+                raise ValueError(
+                    f"`do_rescale` must be True for images of values up to 255, such as images[{number}]: without it "
+                    "they must be floating point numbers in [0, 1], which are what is normalized"
+                )
+        return super().preprocess(images, *args, **kwargs)
+
     def _prepare_image_like_inputs(self, images, *args, expected_ndims: int = 3, **kwargs) -> list[np.ndarray]:
         """Uint8 arrays of shape (3, H, W). Replaces the parent's own loading, which would also fetch URLs."""
         limits = ImageLimits(**(kwargs.get("limits") or {}))
@@ -428,8 +466,12 @@ class ITITImageProcessorPil(PilBackend):
         return [np.moveaxis(np.asarray(picture), -1, 0) for picture in pictures]
 
     def _validate_preprocess_kwargs(self, **kwargs):
-        """Refuse a crop that reaches beyond the resized picture: it would be filled up with black."""
+        """Refuse a crop that reaches beyond the resized picture, as it would be filled up with black, and a factor
+        that leaves values beyond [0, 1], as the mean and the deviation are of values within."""
         super()._validate_preprocess_kwargs(**kwargs)
+        factor = kwargs.get("rescale_factor")
+        if kwargs.get("do_rescale") and kwargs.get("do_normalize") and not 0 < factor <= 1.01 / 255:
+            raise ValueError(f"`rescale_factor` must be in (0, 1 / 255] where values are normalized, got {factor}")
         size, crop_size = kwargs.get("size"), kwargs.get("crop_size")
         if kwargs.get("do_resize") and kwargs.get("do_center_crop"):
             height, width = size.height or size.shortest_edge, size.width or size.shortest_edge

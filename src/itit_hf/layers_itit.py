@@ -13,6 +13,7 @@ from transformers.cache_utils import Cache
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils.import_utils import torch_compilable_check
 
 from .configuration_itit import ITITConfig
 from .shared_prefix import SharedPrefixCache, attend_behind_prefix
@@ -74,7 +75,7 @@ def tall_linear(hidden_states: torch.Tensor, weight: torch.Tensor, bias: torch.T
         `torch.FloatTensor` of shape `(..., num_rows)`.
     """
     columns = hidden_states.flatten(0, -2)  # (N, W)
-    if not ON_AMD or hidden_states.device.type != "cpu" or not 1 < len(columns) <= 8:
+    if not ON_AMD or hidden_states.device.type != "cpu" or not 1 < columns.size(0) <= 8:
         return F.linear(hidden_states, weight, bias)
     return torch.addmm(bias[:, None], weight, columns.T).T.reshape(*hidden_states.shape[:-1], -1)  # (..., V)
 
@@ -228,8 +229,10 @@ class ITITAttention(nn.Module):
             key, value = past_key_values.update(key, value, self.layer_idx)
         if isinstance(past_key_values, SharedPrefixCache):
             layer = past_key_values.layers[self.layer_idx]
-            out = attend_behind_prefix(query, key, value, attention_mask, layer, self.scaling)
-            return self.out_proj(out.flatten(2)), None  # (B, Q, D)
+            out, weights = attend_behind_prefix(query, key, value, attention_mask, layer, self.scaling)
+            # Weights are recorded with plain attention only, in every step alike.
+            weights = weights if self.config._attn_implementation == "eager" else None
+            return self.out_proj(out.flatten(2)), weights  # (B, Q, D)
         dropout = self.dropout.p if self.training else 0.0
         # torch's fast attention for a CPU has no dropout; what it takes instead is slower than the plain form.
         plainly = dropout > 0 and query.device.type == "cpu" and self.config._attn_implementation == "sdpa"
@@ -279,6 +282,30 @@ class ITITLayer(GradientCheckpointingLayer):
         return hidden_states + self.dropout(self.fc2(self.activation(self.fc1(self.norm2(hidden_states)))))
 
 
+def _check_placeholders(is_feature: torch.Tensor, features: torch.Tensor):
+    """That each row, `(B, S)`, has a place for each of its features `(B, P, D)`: one more or less would put the
+    features of other rows there."""
+    if is_feature.size(0) != features.size(0):
+        raise ValueError(f"`input_ids` have {is_feature.size(0)} rows, the encoded images {features.size(0)}")
+    counts = is_feature.sum(dim=-1)
+    torch_compilable_check(
+        (counts == features.size(1)).all(),
+        lambda: (
+            f"each row of `input_ids` must hold `image_token_id` once for each of the {features.size(1)} features of "
+            f"its encoded image, got {counts.tolist()}"
+        ),
+    )
+
+
+def _asked_places(num_queries: int | torch.Tensor, hidden: torch.Tensor) -> torch.Tensor | None:
+    """The places `(num_places,)` of `hidden`, `(B, S, D)`, that are read afterwards; `None` is all."""
+    if isinstance(num_queries, torch.Tensor):
+        return torch.arange(hidden.size(1), device=hidden.device)[num_queries.to(hidden.device)]
+    if not 0 < num_queries < hidden.size(1):
+        return None
+    return torch.arange(hidden.size(1), device=hidden.device)[-num_queries:]
+
+
 class ITITTextDecoder(nn.Module):
     """GIT-form text decoder: text is causal, sees all image features, and image features see each other (Figure 2).
 
@@ -308,21 +335,25 @@ class ITITTextDecoder(nn.Module):
 
     def forward(
         self,
-        input_ids: torch.Tensor,
+        input_ids: torch.Tensor | None,
         image_features: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
-        num_queries: int = 0,
+        num_queries: int | torch.Tensor = 0,
+        inputs_embeds: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Ids of shape `(batch_size, length)` -> hidden states `(batch_size, length, decoder_hidden_size)`, or only
-        those of the last `num_queries` places; as many `image_features`, of shape
-        `(batch_size, num_features, hidden_size)`, as the ids hold placeholders."""
-        is_feature = input_ids == self.config.image_token_id  # (B, S)
-        hidden = self.embed_tokens(input_ids)  # (B, S, D)
-        hidden = self.norm_embeddings(hidden + self.embed_positions(self._text_positions(is_feature, position_ids)))
+        """Ids of shape `(batch_size, length)`, or their embeddings `(batch_size, length, decoder_hidden_size)` ->
+        hidden states `(batch_size, length, decoder_hidden_size)`, or only those of the last `num_queries` places, or
+        of the places that it lists, `(num_places,)`; as many `image_features`, of shape
+        `(batch_size, num_features, hidden_size)`, as each row holds placeholders."""
+        is_feature = self._find_placeholders(input_ids, inputs_embeds)  # (B, S)
+        hidden = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds  # (B, S, D)
+        positions = self._text_positions(is_feature, attention_mask, position_ids)
+        hidden = self.norm_embeddings(hidden + self.embed_positions(positions))
         if image_features is not None:
             features = self.project_features(image_features).to(hidden.dtype)  # (B, P, D)
+            _check_placeholders(is_feature, features)
             hidden = hidden.masked_scatter(is_feature[..., None], features)
         hidden = self.dropout(hidden)
         # Block 0 attends in both directions, -1 is causal; a single token sees all that came before it anyway.
@@ -336,16 +367,30 @@ class ITITTextDecoder(nn.Module):
         )
         for layer in self.layers[:-1]:
             hidden = layer(hidden, mask, past_key_values)
-        positions = None
-        if 0 < num_queries < hidden.size(1):  # the last block asks at the places that are read afterwards
-            positions = torch.arange(hidden.size(1), device=hidden.device)[-num_queries:].expand(len(hidden), -1)
-            mask = mask[:, :, -num_queries:]
-        return self.norm(self.layers[-1](hidden, mask, past_key_values, positions))
+        places = _asked_places(num_queries, hidden)
+        queries = None if places is None else places.expand(hidden.size(0), -1)
+        if places is not None and mask is not None:  # the last block asks at the places that are read afterwards
+            mask = mask[:, :, places]
+        return self.norm(self.layers[-1](hidden, mask, past_key_values, queries))
 
-    def _text_positions(self, is_feature: torch.Tensor, position_ids: torch.Tensor | None) -> torch.Tensor:
-        """Position of each token in the text, 0 for [BOS]; whatever `position_ids` count in front of the text."""
-        counted = (~is_feature).long().cumsum(dim=-1) - 1 if position_ids is None else position_ids
-        return counted.clamp(min=0)
+    def _find_placeholders(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
+        """Where a feature of the image stands, `(B, S)`; embeddings are compared with the placeholder's."""
+        if inputs_embeds is None:
+            return input_ids == self.config.image_token_id
+        placeholder = self.embed_tokens.weight[self.config.image_token_id].to(inputs_embeds.dtype)
+        return (inputs_embeds == placeholder).all(dim=-1)
+
+    def _text_positions(
+        self, is_feature: torch.Tensor, attention_mask: torch.Tensor | None, position_ids: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Position of each token in the text, 0 for [BOS] and for whatever stands in front of it; padding, where a
+        mask of two dimensions tells it, does not count."""
+        if position_ids is not None:
+            return position_ids.clamp(min=0)
+        is_text = ~is_feature
+        if attention_mask is not None and attention_mask.ndim == 2:
+            is_text = is_text & attention_mask[:, -is_text.size(1) :].bool()
+        return (is_text.long().cumsum(dim=-1) - 1).clamp(min=0)
 
     def logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Head tied to the embedding: states of shape `(..., decoder_hidden_size)` -> logits `(..., vocab_size)`, with
@@ -392,10 +437,11 @@ class ITITImageDecoder(nn.Module):
         attention_mask: torch.Tensor | None,
         kept_attention_mask: torch.Tensor | None,
         logit_positions: torch.Tensor | None,
+        every_row: bool = False,
     ) -> torch.Tensor:
         """Encoder features of shape `(batch_size, num_kept + text_length, hidden_size)` -> image logits
         `(batch_size, num_positions, codebook_size)`; the head is tied to `code_embeddings`
-        `(codebook_size, hidden_size)`."""
+        `(codebook_size, hidden_size)`. With `every_row` the last block computes all rows, to be recorded."""
         config = self.config
         num_kept = config.num_image_tokens if kept_positions is None else kept_positions.size(1)
         features = self.project_features(features)  # (B, Kept + L, D)
@@ -410,10 +456,13 @@ class ITITImageDecoder(nn.Module):
             hidden = layer(hidden, mask)
         positions = logit_positions
         if positions is None:
-            positions = torch.arange(config.num_image_tokens, device=hidden.device).expand(len(hidden), -1)
-        # A mask is needed only where text is padded, and then it is the same for each query.
-        mask = mask if mask is None else mask[:, :, : positions.size(1)]
-        hidden = self.norm(self.layers[-1](hidden, mask, None, positions))  # (B, M, D)
+            positions = torch.arange(config.num_image_tokens, device=hidden.device).expand(hidden.size(0), -1)
+        if every_row:
+            hidden = gather_tokens(self.layers[-1](hidden, mask), positions)
+        else:  # a mask is needed only where text is padded, and then it is the same for each query
+            mask = mask if mask is None else mask[:, :, : positions.size(1)]
+            hidden = self.layers[-1](hidden, mask, None, positions)
+        hidden = self.norm(hidden)  # (B, M, D)
         hidden = self.head_norm(ACT2FN[config.hidden_act](self.head_dense(hidden)))  # (B, M, hidden_size)
         return F.linear(hidden, code_embeddings, self.head_bias)  # (B, M, V)
 
@@ -431,7 +480,7 @@ class ITITImageDecoder(nn.Module):
     def _restore(self, image, fill, bool_masked_pos, kept_positions, kept_attention_mask) -> torch.Tensor:
         """Visible features back at their places, `fill` at every masked one; `(B, K, D)`."""
         if kept_positions is not None:
-            full = fill.expand(len(image), self.config.num_image_tokens, -1)
+            full = fill.expand(image.size(0), self.config.num_image_tokens, -1)
             index = kept_positions[..., None].expand_as(image)
             if kept_attention_mask is not None:  # filling must not overwrite: its positions are hidden ones anyway
                 image = torch.where(kept_attention_mask[..., None], image, fill)

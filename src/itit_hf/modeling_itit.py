@@ -2,16 +2,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """The trainable network of ITIT: one joint image-text encoder, one text decoder, one image decoder (Figure 2)."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
+from torch.nn import functional as F
 from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import PreTrainedModel
+from transformers.processing_utils import Unpack
 from transformers.utils.generic import can_return_tuple
+from transformers.utils.import_utils import torch_compilable_check
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_itit import ITITConfig
+from .forward_inputs_itit import ITITForwardKwargs, TextInputs, check_kwargs, kept_rows
 from .generation_itit import ITITGenerationMixin
 from .hub import ModelHubMixin
 from .image_features_itit import ITITLatentEmbedding
@@ -27,10 +33,11 @@ from .layers_itit import (
     scale_gradient,
     sine_cosine_positions,
 )
-from .losses import caption_loss, masked_image_loss
+from .losses import caption_loss
 from .modeling_outputs_itit import ITITForPreTrainingOutput, ITITImageGenerationOutput, ITITModelOutput
 from .placement import WholeModelMixin
 from .straight_through import straight_through_embedding, straight_through_projection
+from .vocabulary_itit import TextVocabularyMixin, WithoutTextMixin
 
 
 class ITITPreTrainedModel(WholeModelMixin, ModelHubMixin, PreTrainedModel):
@@ -87,8 +94,36 @@ class ITITPreTrainedModel(WholeModelMixin, ModelHubMixin, PreTrainedModel):
         scale = 2**0.5 * self.config.initializer_range if encoder else 1.0
         return scale * sine_cosine_positions(round(table.num_embeddings**0.5), table.embedding_dim)
 
+    def _check_recorded(self, *flags: bool | None):
+        """Refuse to return attention weights that the implementation does not compute."""
+        implementation = self.config._attn_implementation
+        if any(flags) and implementation != "eager":
+            raise ValueError(
+                f"attention weights are returned with eager attention only, got {implementation!r}: call "
+                '`model.set_attn_implementation("eager")` first'
+            )
 
-class ITITModel(ITITPreTrainedModel):
+    def _records(self, output_hidden_states, output_attentions) -> bool:
+        """Whether something is recorded, as `capture_outputs` finds it."""
+        flags = output_hidden_states, output_attentions
+        defaults = self.config.output_hidden_states, self.config.output_attentions
+        return any(given or (given is None and default) for given, default in zip(flags, defaults, strict=True))
+
+    @staticmethod
+    def _loss(logits: torch.Tensor, labels: torch.Tensor, kwargs: Mapping) -> torch.Tensor:
+        """Cross entropy of logits `(B, S, C)` and labels `(B, S)`, -100 ignored, without label smoothing."""
+        num_items = kwargs.get("num_items_in_batch")
+        torch_compilable_check(
+            (labels < logits.size(-1)).all(),
+            lambda: f"`labels` must be below {logits.size(-1)}, or -100 where they do not count, got {labels.max()}",
+        )
+        if num_items is None:
+            return caption_loss(logits, labels, label_smoothing=0.0)
+        total = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="sum")
+        return total / num_items
+
+
+class ITITModel(WithoutTextMixin, ITITPreTrainedModel):
     """Joint image-text encoder: ViT blocks over [image token embeddings ; projected text features] (section 3.1).
 
     `null_text_embeds`, a saved buffer of shape `(1, 1, text_hidden_size)`, holds the text encoder's features of the
@@ -163,7 +198,7 @@ class ITITModel(ITITPreTrainedModel):
         kept_positions: torch.LongTensor | None = None,
         kept_attention_mask: torch.BoolTensor | None = None,
         image_token_embeds: torch.FloatTensor | None = None,
-        **kwargs,
+        **kwargs: Unpack[ITITForwardKwargs],
     ) -> ITITModelOutput:
         r"""Encode an image, hidden in part, together with a text.
 
@@ -182,7 +217,7 @@ class ITITModel(ITITPreTrainedModel):
                 `False` where `kept_positions` is filling.
             image_token_embeds (`torch.FloatTensor` of shape `(batch_size, num_image_tokens, hidden_size)`,
                 *optional*): In place of `image_token_ids`, such as embeddings of straight-through samples.
-            kwargs: `output_hidden_states` and `output_attentions`, read by transformers' `capture_outputs`.
+            kwargs: See [`ITITForwardKwargs`].
 
         Returns:
             [`ITITModelOutput`].
@@ -191,11 +226,13 @@ class ITITModel(ITITPreTrainedModel):
             ValueError: If neither or both of `image_token_ids` and `image_token_embeds` are given, or shapes differ
                 from the configuration's.
         """
+        check_kwargs(type(self).__name__, kwargs, has_image=image_token_ids is not None)
+        self._check_recorded(kwargs.get("output_attentions"))
         image = self._embed_image(image_token_ids, image_token_embeds, bool_masked_pos)  # (B, K, H)
         if kept_positions is not None:
             image = gather_tokens(image, kept_positions)  # (B, Kept, H)
         if text_embeds is None:
-            text_embeds = self.null_text_embeds.expand(len(image), -1, -1)  # (B, 1, E)
+            text_embeds = self.null_text_embeds.expand(image.size(0), -1, -1)  # (B, 1, E)
         text_length = text_embeds.size(1)
         if text_length > self.config.max_text_length:
             raise ValueError(
@@ -227,10 +264,33 @@ class ITITModel(ITITPreTrainedModel):
         return embeds + self.embed_image_positions.weight  # (B, K, H)
 
 
-class ITITForImageGeneration(ITITPreTrainedModel):
+class ITITHeadModel(ITITPreTrainedModel):
+    """What the models with heads have in common. They answer for what their encoder holds, so that code which knows
+    a model by `model.model` may also be given one that peft wraps, whose `model` is the whole model."""
+
+    @property
+    def null_text_embeds(self) -> torch.Tensor:
+        """The text encoder's features of the empty text, of shape `(1, 1, text_hidden_size)`; part of the encoder."""
+        return self.base_model.null_text_embeds
+
+    @property
+    def embed_image_latents(self) -> ITITLatentEmbedding | None:
+        """The encoder's projection of latents, if these are what is seen of a picture that is to be described."""
+        return self.base_model.embed_image_latents
+
+
+class ITITForImageGeneration(WithoutTextMixin, ITITHeadModel):
     """Encoder + image decoder: predicts hidden image tokens in parallel, given a text (equation 2)."""
 
     _keys_to_ignore_on_load_unexpected = [r"^text_decoder\."]
+    _can_record_outputs = {
+        "hidden_states": OutputRecorder(
+            ITITLayer, layer_name="image_decoder", num_hidden_layers_key="image_decoder_num_hidden_layers"
+        ),
+        "attentions": OutputRecorder(ITITAttention, index=1, layer_name="image_decoder"),
+    }
+    # The loss is a mean over samples, which accumulating small batches does not change.
+    accepts_loss_kwargs = False
 
     def __init__(self, config: ITITConfig):
         super().__init__(config)
@@ -239,6 +299,7 @@ class ITITForImageGeneration(ITITPreTrainedModel):
         self.post_init()
 
     @can_return_tuple
+    @capture_outputs
     def forward(
         self,
         image_token_ids: torch.LongTensor | None = None,
@@ -249,6 +310,9 @@ class ITITForImageGeneration(ITITPreTrainedModel):
         kept_attention_mask: torch.BoolTensor | None = None,
         logit_positions: torch.LongTensor | None = None,
         labels: torch.LongTensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        **kwargs: Unpack[ITITForwardKwargs],
     ) -> ITITImageGenerationOutput:
         r"""Predict image tokens.
 
@@ -264,10 +328,18 @@ class ITITForImageGeneration(ITITPreTrainedModel):
                 Where logits are wanted; all image positions by default.
             labels (`torch.LongTensor` of shape `(batch_size, num_positions)`, *optional*):
                 Ids at `logit_positions`, -100 ignored: gives the loss, without label smoothing.
+            output_hidden_states (`bool`, *optional*): Return those of the image decoder.
+            output_attentions (`bool`, *optional*): Likewise; with eager attention.
+            kwargs: See [`ITITForwardKwargs`].
 
         Returns:
             [`ITITImageGenerationOutput`].
+
+        Raises:
+            ValueError: As [`ITITModel`].
         """
+        check_kwargs(type(self).__name__, kwargs, has_image=image_token_ids is not None)
+        self._check_recorded(output_attentions)
         encoded = self.model(
             image_token_ids=image_token_ids,
             bool_masked_pos=bool_masked_pos,
@@ -284,12 +356,13 @@ class ITITForImageGeneration(ITITPreTrainedModel):
             encoded.attention_mask,
             kept_attention_mask,
             logit_positions,
+            every_row=self._records(output_hidden_states, output_attentions),
         )
-        loss = None if labels is None else masked_image_loss(logits, labels, label_smoothing=0.0)
+        loss = None if labels is None else self._loss(logits, labels, kwargs)
         return ITITImageGenerationOutput(loss=loss, image_logits=logits)
 
 
-class ITITForCaptioning(ITITPreTrainedModel, ITITGenerationMixin):
+class ITITForCaptioning(TextVocabularyMixin, ITITHeadModel, ITITGenerationMixin):
     """Encoder + text decoder: describes an image (equation 1). `generate` takes `image_token_ids` alone.
 
     In `input_ids` the image is a prefix of `image_token_id` placeholders, one for each encoder feature, then comes
@@ -300,9 +373,13 @@ class ITITForCaptioning(ITITPreTrainedModel, ITITGenerationMixin):
     main_input_name = "input_ids"
     _keys_to_ignore_on_load_unexpected = [r"^image_decoder\."]
     _can_record_outputs = {
-        "hidden_states": OutputRecorder(ITITLayer, layer_name="text_decoder"),
+        "hidden_states": OutputRecorder(
+            ITITLayer, layer_name="text_decoder", num_hidden_layers_key="text_decoder_num_hidden_layers"
+        ),
         "attentions": OutputRecorder(ITITAttention, index=1, layer_name="text_decoder"),
     }
+    # The loss is a mean over samples, which accumulating small batches does not change.
+    accepts_loss_kwargs = False
 
     def __init__(self, config: ITITConfig):
         super().__init__(config)
@@ -357,14 +434,16 @@ class ITITForCaptioning(ITITPreTrainedModel, ITITGenerationMixin):
         past_key_values: Cache | None = None,
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
-        logits_to_keep: int = 0,
+        logits_to_keep: int | torch.Tensor = 0,
+        inputs_embeds: torch.FloatTensor | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
+        **kwargs: Unpack[ITITForwardKwargs],
     ) -> CausalLMOutputWithPast:
         r"""Predict the next text token at each place.
 
         Args:
-            input_ids (`torch.LongTensor` of shape `(batch_size, length)`):
+            input_ids (`torch.LongTensor` of shape `(batch_size, length)`, *optional*):
                 Placeholders, [BOS], text; with `past_key_values` only what is new.
             attention_mask (`torch.Tensor` of shape `(batch_size, length)`, *optional*): 0 at padding.
             image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`, *optional*):
@@ -376,31 +455,44 @@ class ITITForCaptioning(ITITPreTrainedModel, ITITGenerationMixin):
             encoder_hidden_states (`torch.FloatTensor` of shape `(batch_size, prefix_length, hidden_size)`,
                 *optional*): The encoded image, in place of `image_token_ids`.
             position_ids (`torch.LongTensor` of shape `(batch_size, length)`, *optional*):
-                Positions in the whole sequence, placeholders counted, as `generate` counts them.
+                Positions in the whole sequence, placeholders counted, as `generate` counts them: [BOS] is at
+                `num_prefix_tokens`. By default counted from the placeholders, without padding.
             past_key_values (`Cache`, *optional*): Keys and values of what came before.
             labels (`torch.LongTensor` of shape `(batch_size, length)`, *optional*):
                 Like `input_ids`, -100 ignored; shifted here, as in every causal language model of transformers.
             use_cache (`bool`, *optional*): Return keys and values.
-            logits_to_keep (`int`, *optional*, defaults to 0): Logits of the last n places only; 0 is all.
+            logits_to_keep (`int` or `torch.LongTensor` of shape `(num_places,)`, *optional*, defaults to 0):
+                Logits of the last n places only, 0 is all; or of these places.
+            inputs_embeds (`torch.FloatTensor` of shape `(batch_size, length, decoder_hidden_size)`, *optional*):
+                In place of `input_ids`; a feature of the image stands where the placeholder's embedding does.
             output_hidden_states (`bool`, *optional*): Return those of the text decoder.
             output_attentions (`bool`, *optional*): Likewise; with eager attention.
+            kwargs: See [`ITITForwardKwargs`].
 
         Returns:
             `CausalLMOutputWithPast` with `logits` of shape `(batch_size, length, vocab_size)`.
+
+        Raises:
+            ValueError: If neither or both of `input_ids` and `inputs_embeds` are given, placeholders and features of
+                the image differ in number, or the text is too long.
         """
-        if encoder_hidden_states is None and not (image_token_ids is None and image_latents is None):
+        has_image = not (image_token_ids is None and image_latents is None)
+        check_kwargs(type(self).__name__, kwargs, has_image or encoder_hidden_states is not None)
+        self._check_recorded(output_attentions)
+        if encoder_hidden_states is None and has_image:
             embeds = self.model.embed_described(image_token_ids, image_latents)
             encoder_hidden_states = self.model(None, bool_masked_pos, image_token_embeds=embeds).last_hidden_state
-        return self._describe(
+        text = TextInputs(
             input_ids,
-            encoder_hidden_states,
+            inputs_embeds,
             attention_mask,
             position_ids,
             past_key_values,
-            labels,
             use_cache,
             logits_to_keep,
+            every_row=self._records(output_hidden_states, output_attentions),
         )
+        return self._describe(text, encoder_hidden_states, labels, kwargs)
 
     def drawn_image(self, image_token_ids: torch.LongTensor) -> dict[str, torch.Tensor]:
         """A picture that is known by its codes alone, such as one that was drawn, by the names of `forward`.
@@ -418,41 +510,36 @@ class ITITForCaptioning(ITITPreTrainedModel, ITITGenerationMixin):
         codebook = embedding.codebook.to(image_token_ids.device)  # the model may be offloaded
         return {"image_token_ids": image_token_ids, "image_latents": codebook[image_token_ids]}
 
-    def _describe(
-        self, input_ids, features, attention_mask, position_ids, past_key_values, labels, use_cache, logits_to_keep
-    ) -> CausalLMOutputWithPast:
+    def _describe(self, text: TextInputs, features, labels, kwargs: Mapping) -> CausalLMOutputWithPast:
         """The text decoder's half of a forward pass, with its head."""
-        hidden, past_key_values = self._decode_text(
-            input_ids, features, attention_mask, position_ids, past_key_values, use_cache, logits_to_keep
-        )
+        hidden, past_key_values = self._decode_text(text, features)
         logits = self.text_decoder.logits(hidden)  # (B, S, vocab_size)
-        loss = None
-        if labels is not None:
-            said = logits[:, :-1, : self.config.num_text_tokens]
-            loss = caption_loss(said, labels[:, -logits.size(1) :][:, 1:], label_smoothing=0.0)
+        loss, following = None, kwargs.get("shift_labels")
+        if following is None and labels is not None:
+            following = F.pad(labels, (0, 1), value=-100)[:, 1:]  # nothing follows the last one
+        if following is not None:
+            said = logits[..., : self.config.num_text_tokens]
+            loss = self._loss(said, kept_rows(following, text.logits_to_keep), kwargs)
         return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past_key_values)
 
-    def _decode_text(
-        self, input_ids, features, attention_mask, position_ids, cache, use_cache, num_queries
-    ) -> tuple[torch.Tensor, Cache | None]:
-        """The text decoder's states at the last `num_queries` places, 0 is all, `(B, S, D)`, and its cache."""
+    def _decode_text(self, text: TextInputs, features) -> tuple[torch.Tensor, Cache | None]:
+        """The text decoder's states where logits are wanted, `(B, S, D)`, and its cache."""
+        cache, use_cache = text.past_key_values, text.use_cache
+        num_past = cache.get_seq_length() if cache is not None else 0
+        text.check(self.config, num_past, None if features is None else features.size(1))
         use_cache = self.config.use_cache and not self.training if use_cache is None else use_cache
         if use_cache and cache is None:
             cache = DynamicCache(config=self.config)
-        num_past = cache.get_seq_length() if cache is not None else 0
-        prefix_length = self.config.num_prefix_tokens if features is None else features.size(1)
-        text_length = num_past + input_ids.size(1) - prefix_length - 1
-        # A static cache counts on the device: to ask it is to wait, and it holds no more than it was made for.
-        if isinstance(text_length, int) and text_length > self.config.max_text_length:
-            raise ValueError(
-                f"the text has {text_length} tokens after [BOS], more than `max_text_length` "
-                f"{self.config.max_text_length}: lower `max_new_tokens` or shorten `input_ids`"
-            )
-        if position_ids is None and num_past:
-            position_ids = torch.arange(num_past, num_past + input_ids.size(1), device=input_ids.device)[None]
-        if position_ids is not None:
-            position_ids = position_ids - self.config.num_prefix_tokens  # the text starts behind the image
-        return self.text_decoder(input_ids, features, attention_mask, position_ids, cache, num_queries), cache
+        hidden = self.text_decoder(
+            text.input_ids,
+            features,
+            text.attention_mask,
+            text.positions(self.config, num_past),
+            cache,
+            0 if text.every_row else text.logits_to_keep,
+            text.inputs_embeds,
+        )
+        return kept_rows(hidden, text.logits_to_keep) if text.every_row else hidden, cache
 
 
 def _projected(table: torch.Tensor, projection: torch.Tensor, std: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -468,6 +555,10 @@ class ITITForPreTraining(ITITForCaptioning):
     """
 
     _keys_to_ignore_on_load_unexpected = []
+    _can_record_outputs = ITITForCaptioning._can_record_outputs | {
+        "image_hidden_states": OutputRecorder(ITITLayer, layer_name="image_decoder"),
+        "image_attentions": OutputRecorder(ITITAttention, index=1, layer_name="image_decoder"),
+    }
 
     def __init__(self, config: ITITConfig):
         super().__init__(config)
@@ -488,8 +579,8 @@ class ITITForPreTraining(ITITForCaptioning):
         Raises:
             ValueError: If the codebook has another number of codes.
         """
-        if len(codebook) != self.config.codebook_size:
-            raise ValueError(f"`codebook` has {len(codebook)} codes, the model {self.config.codebook_size}")
+        if codebook.size(0) != self.config.codebook_size:
+            raise ValueError(f"`codebook` has {codebook.size(0)} codes, the model {self.config.codebook_size}")
         projection = torch.randn(codebook.size(1), self.config.hidden_size, generator=generator)
         embeds, scaled = _projected(codebook, projection, self.config.initializer_range)
         table = self.model.embed_image_tokens.weight
@@ -513,7 +604,8 @@ class ITITForPreTraining(ITITForCaptioning):
         past_key_values: Cache | None = None,
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
-        logits_to_keep: int = 0,
+        logits_to_keep: int | torch.Tensor = 0,
+        inputs_embeds: torch.FloatTensor | None = None,
         text_embeds: torch.FloatTensor | None = None,
         text_attention_mask: torch.Tensor | None = None,
         kept_positions: torch.LongTensor | None = None,
@@ -527,6 +619,9 @@ class ITITForPreTraining(ITITForCaptioning):
         text_gradient_scale: float = 1.0,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
+        output_image_hidden_states: bool | None = None,
+        output_image_attentions: bool | None = None,
+        **kwargs: Unpack[ITITForwardKwargs],
     ) -> ITITForPreTrainingOutput:
         r"""One encoder pass, then the text decoder if `input_ids` are given and the image decoder if
         `logit_positions` are: image to text and image to image share a pass (section 3.2).
@@ -545,7 +640,9 @@ class ITITForPreTraining(ITITForCaptioning):
             past_key_values (`Cache`, *optional*): As there.
             labels (`torch.LongTensor` of shape `(batch_size, length)`, *optional*): As there.
             use_cache (`bool`, *optional*): As there.
-            logits_to_keep (`int`, *optional*, defaults to 0): As there.
+            logits_to_keep (`int` or `torch.LongTensor` of shape `(num_places,)`, *optional*, defaults to 0): As there.
+            inputs_embeds (`torch.FloatTensor` of shape `(batch_size, length, decoder_hidden_size)`, *optional*):
+                As there.
             text_embeds (`torch.FloatTensor` of shape `(batch_size, text_length, text_hidden_size)`, *optional*):
                 See [`ITITModel`]; the null text by default.
             text_attention_mask (`torch.Tensor` of shape `(batch_size, text_length)`, *optional*): As there.
@@ -568,50 +665,86 @@ class ITITForPreTraining(ITITForCaptioning):
                 Scale of the text decoder's gradient into the encoder; 0.1 in the paper (section 3.4).
             output_hidden_states (`bool`, *optional*): See [`ITITForCaptioning`].
             output_attentions (`bool`, *optional*): As there.
+            output_image_hidden_states (`bool`, *optional*): Return those of the image decoder.
+            output_image_attentions (`bool`, *optional*): Likewise; with eager attention.
+            kwargs: See [`ITITForwardKwargs`].
 
         Returns:
             [`ITITForPreTrainingOutput`].
 
         Raises:
-            ValueError: If neither `input_ids` nor `logit_positions` are given.
+            ValueError: If neither text nor `logit_positions` are given, something is to be returned of a decoder that
+                has nothing to do, or as [`ITITForCaptioning`].
         """
-        if input_ids is None and logit_positions is None:
-            raise ValueError(
-                "nothing to predict: give `input_ids` for text logits or `logit_positions` for image logits"
-            )
+        has_text = not (input_ids is None and inputs_embeds is None)
+        has_image = not (image_token_ids is None and image_latents is None)
+        check_kwargs(type(self).__name__, kwargs, has_image or encoder_hidden_states is not None)
+        text_records = output_hidden_states, output_attentions
+        image_records = output_image_hidden_states, output_image_attentions
+        self._check_recorded(output_attentions, output_image_attentions)
+        self._check_work(has_text, logit_positions, any(text_records), any(image_records))
         features, attended = encoder_hidden_states, None
-        if features is None and not (image_token_ids is None and image_latents is None):
+        if features is None and has_image:
             embeds, sees_latents = None, self.model.embed_image_latents is not None or image_latents is not None
             if soft_logits is not None:
                 embeds = self._soft_embeds(image_token_ids, soft_logits, soft_positions, soft_code_gradient)
-            elif input_ids is not None and sees_latents:
+            elif has_text and sees_latents:
                 embeds = self.model.embed_described(image_token_ids, image_latents)
             image_token_ids = image_token_ids if embeds is None else None
-            text, kept = (text_embeds, text_attention_mask), (kept_positions, kept_attention_mask)
-            encoded = self.model(image_token_ids, bool_masked_pos, *text, *kept, embeds)
+            shown, kept = (text_embeds, text_attention_mask), (kept_positions, kept_attention_mask)
+            encoded = self.model(image_token_ids, bool_masked_pos, *shown, *kept, embeds)
             features = scale_gradient(encoded.last_hidden_state, encoder_gradient_scale)
             attended = encoded.attention_mask
         output = ITITForPreTrainingOutput()
-        if input_ids is not None:
-            seen = None if features is None else scale_gradient(features, text_gradient_scale)
-            if seen is not None and len(seen) < len(input_ids):
-                seen = seen.repeat_interleave(len(input_ids) // len(seen), dim=0)  # (B * G, Kept + L, H)
-            text = (input_ids, seen, attention_mask, position_ids, past_key_values)
+        if has_text:
+            text = TextInputs(
+                input_ids,
+                inputs_embeds,
+                attention_mask,
+                position_ids,
+                past_key_values,
+                use_cache if said_table is None else False,
+                logits_to_keep,
+                every_row=self._records(*text_records),
+            )
+            seen = None if features is None else text.for_each(scale_gradient(features, text_gradient_scale))
             if said_table is None:
-                described = self._describe(*text, labels, use_cache, logits_to_keep)
+                described = self._describe(text, seen, labels, kwargs)
                 output = ITITForPreTrainingOutput(**described)
             else:
-                hidden, _ = self._decode_text(*text, False, logits_to_keep)
+                hidden, _ = self._decode_text(text, seen)
                 output.said_embeds, output.said_ids = self._say(hidden, said_table)
         if logit_positions is not None:
+            if features is None:
+                raise ValueError("`logit_positions` need an image: give `image_token_ids` or `encoder_hidden_states`")
             codes, kept = self.model.code_embeddings, (kept_positions, attended, kept_attention_mask)
-            output.image_logits = self.image_decoder(features, codes, bool_masked_pos, *kept, logit_positions)
+            output.image_logits = self.image_decoder(
+                features, codes, bool_masked_pos, *kept, logit_positions, every_row=any(image_records)
+            )
         return output
+
+    @staticmethod
+    def _check_work(has_text: bool, logit_positions, text_recorded: bool, image_recorded: bool):
+        """That there is something to predict, and that what is to be recorded runs."""
+        if not has_text and logit_positions is None:
+            raise ValueError(
+                "nothing to predict: give `input_ids` for text logits or `logit_positions` for image logits"
+            )
+        if text_recorded and not has_text:
+            raise ValueError(
+                "`output_hidden_states` and `output_attentions` are the text decoder's, and there is no text: the "
+                "image decoder's are `output_image_hidden_states` and `output_image_attentions`"
+            )
+        if image_recorded and logit_positions is None:
+            raise ValueError(
+                "`output_image_hidden_states` and `output_image_attentions` need `logit_positions`: without them the "
+                "image decoder does not run"
+            )
 
     def _say(self, hidden, table) -> tuple[torch.Tensor, torch.Tensor]:
         """Embeddings `(B, S, E)` in `table` of the most likely words, and these words `(B, S)`."""
         head = self.text_decoder.embed_tokens.weight[: self.config.num_text_tokens]
-        return straight_through_projection(hidden, head, table[: len(head)])
+        return straight_through_projection(hidden, head, table[: head.size(0)])
 
     def _soft_embeds(self, image_token_ids, soft_logits, soft_positions, code_gradient) -> torch.Tensor:
         """Embeddings of the ids, with those of the reconstruction at `soft_positions`."""

@@ -36,10 +36,16 @@ class ITITImageGenerationOutput(ModelOutput):
         loss (`torch.FloatTensor` of shape `()`, *optional*): Equation (2), when `labels` are given.
         image_logits (`torch.FloatTensor` of shape `(batch_size, num_positions, codebook_size)`):
             Logits at `logit_positions`, or at all image positions.
+        hidden_states (`tuple(torch.FloatTensor)`, *optional*): On `output_hidden_states=True`, what goes into the
+            image decoder and the output of each of its blocks, `(batch_size, num_image_tokens + text_length, width)`.
+        attentions (`tuple(torch.FloatTensor)`, *optional*): On `output_attentions=True`, the weights of its blocks,
+            `(batch_size, num_heads, num_image_tokens + text_length, num_image_tokens + text_length)`.
     """
 
     loss: torch.FloatTensor | None = None
     image_logits: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
 
 
 @dataclass
@@ -55,11 +61,16 @@ class ITITForPreTrainingOutput(CausalLMOutputWithPast):
         said_embeds (`torch.FloatTensor` of shape `(batch_size, text_length, embedding_size)`, *optional*):
             In place of the text logits, when a `said_table` is given: the most likely words in it.
         said_ids (`torch.LongTensor` of shape `(batch_size, text_length)`, *optional*): These words.
+        image_hidden_states (`tuple(torch.FloatTensor)`, *optional*): On `output_image_hidden_states=True`, the output
+            of each block of the image decoder, `(batch_size, num_image_tokens + text_length, width)`.
+        image_attentions (`tuple(torch.FloatTensor)`, *optional*): On `output_image_attentions=True`, its weights.
     """
 
     image_logits: torch.FloatTensor | None = None
     said_embeds: torch.FloatTensor | None = None
     said_ids: torch.LongTensor | None = None
+    image_hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    image_attentions: tuple[torch.FloatTensor, ...] | None = None
 
     @property
     def text_logits(self) -> torch.FloatTensor | None:

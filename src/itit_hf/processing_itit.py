@@ -5,12 +5,15 @@
 import copy
 import json
 import os
+import re
 import textwrap
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 from transformers import AutoProcessor, BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, TextKwargs, Unpack
 from transformers.utils import cached_file, logging
@@ -20,6 +23,8 @@ from .image_processing_itit import ITITImagesKwargs
 
 logger = logging.get_logger(__name__)
 
+# Options of the image processor that set the range of `pixel_values`.
+_SCALES = ("rescale_factor", "do_normalize", "image_mean", "image_std")
 IMAGE_TOKENIZER_FOLDER = "image_tokenizer"
 LONG_TEXT_POLICIES = ("warn", "error")
 
@@ -43,6 +48,74 @@ def clean_text(text: str, name: str = "text") -> str:
     return "".join(" " if ord(c) < 32 or 127 <= ord(c) < 160 else c for c in text)
 
 
+# The copies of `_plain_backend`, with the number of tokens that each was made for.
+_PLAIN_BACKENDS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def _plain_backend(tokenizer) -> Tokenizer:
+    """A copy of a fast tokenizer's backend that finds no special token in a text.
+
+    `split_special_tokens` is not enough: T5's pieces hold the special tokens too, and its unigram model then finds
+    them there, where SentencePiece does not. Here they have names that no text holds after [`clean_text`].
+    """
+    size, backend = _PLAIN_BACKENDS.get(tokenizer, (0, None))
+    if size == len(tokenizer):
+        return backend
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    state["truncation"] = state["padding"] = None
+    special = {token["content"] for token in state["added_tokens"] if token["special"]}
+    special |= set(tokenizer.all_special_tokens)
+
+    def hidden(piece: str) -> str:
+        return "\0" + piece if piece in special else piece
+
+    for token in state["added_tokens"]:
+        if token["content"] in special:
+            token["content"], token["normalized"] = hidden(token["content"]), False
+    vocab = state["model"]["vocab"]
+    if isinstance(vocab, dict):
+        state["model"]["vocab"] = {hidden(piece): index for piece, index in vocab.items()}
+    else:
+        state["model"]["vocab"] = [[hidden(piece), score] for piece, score in vocab]
+    if isinstance(state["model"].get("unk_token"), str):
+        state["model"]["unk_token"] = hidden(state["model"]["unk_token"])
+    backend = Tokenizer.from_str(json.dumps(state))
+    _PLAIN_BACKENDS[tokenizer] = len(tokenizer), backend
+    return backend
+
+
+def _slow_ids(tokenizer, text: str) -> list[int]:
+    """The ids that such a copy of a tokenizer in Python would give; its own option would split added words too."""
+    added = [str(token) for token in tokenizer.added_tokens_decoder.values() if not token.special]
+    words = "|".join(re.escape(word) for word in sorted(added, key=len, reverse=True))
+    ids: list[int] = []
+    for part in re.split(f"({words})", text) if added else [text]:
+        pieces = [part] if part in added else tokenizer.tokenize(part, split_special_tokens=True)
+        ids += tokenizer.convert_tokens_to_ids(pieces)
+    return tokenizer.build_inputs_with_special_tokens(ids)
+
+
+def text_ids(tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of texts in which `</s>`, `<pad>`, `<extra_id_0>` and their like are words as any others.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): A tokenizer of T5's form, fast or slow, which ends each text.
+        texts (`Sequence[str]`): What [`clean_text`] returns.
+
+    Returns:
+        `list[list[int]]`: A row per text, its end included.
+    """
+    rows, special = tokenizer(list(texts), verbose=False).input_ids, set(tokenizer.all_special_ids)
+    for i, row in enumerate(rows):
+        if special.isdisjoint(row[:-1]):
+            continue
+        if tokenizer.is_fast:
+            rows[i] = _plain_backend(tokenizer).encode(texts[i]).ids
+        else:
+            rows[i] = _slow_ids(tokenizer, texts[i])
+    return rows
+
+
 def tokenize_text(
     tokenizer,
     text: str | Sequence[str],
@@ -50,7 +123,7 @@ def tokenize_text(
     padding: bool | str = "longest",
     on_long_text: str = "warn",
 ):
-    """Token ids of texts; what does not fit is named, never cut in silence.
+    """Token ids of texts; what does not fit is named, never cut in silence, and no text is taken for a special token.
 
     Args:
         tokenizer (`PreTrainedTokenizerBase`): A tokenizer of T5's form, which ends each text with one special token.
@@ -75,7 +148,7 @@ def tokenize_text(
         if not isinstance(text, Sequence) or not len(text):
             raise ValueError(f"`text` must be a string or a list of at least one, got {text!r:.100}")
         texts = [clean_text(one, f"text[{i}]") for i, one in enumerate(text)]
-    whole = tokenizer(texts, verbose=False).input_ids
+    whole = text_ids(tokenizer, texts)
     lost = {i: tokenizer.decode(ids[max_length - 1 : -1]) for i, ids in enumerate(whole) if len(ids) > max_length}
     if lost:
         named = "; ".join(f"text[{i}] loses {textwrap.shorten(words, 200)!r}" for i, words in list(lost.items())[:5])
@@ -83,7 +156,20 @@ def tokenize_text(
         if on_long_text == "error":
             raise ValueError(message)
         logger.warning(message)
-    return tokenizer(texts, padding=padding, truncation=True, max_length=max_length)
+    rows = [ids if len(ids) <= max_length else ids[: max_length - 1] + ids[-1:] for ids in whole]
+    return _pad(tokenizer, rows, padding, max_length)
+
+
+def _pad(tokenizer, rows: list[list[int]], padding: bool | str, max_length: int, side: str | None = None):
+    """Rows of ids as `BatchEncoding` of lists; `max_length` is where `padding="max_length"` pads to."""
+    return tokenizer.pad(
+        {"input_ids": rows},
+        padding=padding,
+        max_length=max_length if padding == "max_length" else None,
+        padding_side=side,
+        return_attention_mask=True,
+        verbose=False,
+    )
 
 
 class ITITTextKwargs(TextKwargs, total=False):
@@ -189,6 +275,7 @@ class ITITProcessor(ProcessorMixin):
         data = {}
         if images is not None:
             options = merged["images_kwargs"] | {"return_tensors": "pt"}
+            self._check_scale(options)
             pixel_values = self.image_processor(images, **options).pixel_values  # (B, 3, H, W)
             data["pixel_values"] = pixel_values.numpy()
             if self.image_tokenizer is not None:
@@ -204,6 +291,16 @@ class ITITProcessor(ProcessorMixin):
                     del data["pixel_values"]  # `generate` takes no argument that it does not use
         return BatchFeature(data, tensor_type=return_tensors)
 
+    def _check_scale(self, options: Mapping):
+        """That the image tokenizer is given images as it knows them; others would become other tokens, in silence."""
+        own = {name: getattr(self.image_processor, name) for name in _SCALES}
+        changed = [name for name in _SCALES if options.get(name) is not None and not _equal(options[name], own[name])]
+        if self.image_tokenizer is not None and changed:
+            raise ValueError(
+                f"{changed} must be left as the image tokenizer knows them, {[own[name] for name in changed]}, got "
+                f"{[options[name] for name in changed]}; for other `pixel_values` call the image processor itself"
+            )
+
     def _begin_captions(self, text, num_images: int, as_arrays: bool, max_length: int, padding, on_long_text) -> dict:
         """Ids and padding mask of texts that a caption model goes on from; arrays are `(num_images, length)`."""
         texts = [text] if isinstance(text, str) else text
@@ -211,10 +308,7 @@ class ITITProcessor(ProcessorMixin):
         if len(rows) not in (1, num_images):
             raise ValueError(f"`text` has {len(rows)} entries for {num_images} pictures; give one, or one for each")
         rows = [row[:-1] for row in (rows * num_images if len(rows) == 1 else rows)]  # without the end of sequence
-        options = {"padding": padding, "padding_side": "left", "return_attention_mask": True}
-        padded = self.tokenizer.pad(
-            {"input_ids": rows}, **options, max_length=max_length - 1 if padding == "max_length" else None
-        )
+        padded = _pad(self.tokenizer, rows, padding, max_length - 1, side="left")
         if not as_arrays or len({len(row) for row in padded["input_ids"]}) > 1:
             return dict(padded)
         # Lists of no numbers would become floating point numbers.
@@ -265,38 +359,46 @@ class ITITProcessor(ProcessorMixin):
             pixel_values = decode_image_token_ids(image_tokenizer, image_token_ids.to(image_tokenizer.device))
         return self.image_processor.postprocess(pixel_values, output_type)
 
-    def decode(self, token_ids, skip_special_tokens: bool = True) -> str:
+    def decode(
+        self, token_ids, skip_special_tokens: bool = True, clean_up_tokenization_spaces: bool | None = None
+    ) -> str:
         """The caption that ids mean.
 
         Args:
             token_ids (`torch.Tensor` of shape `(length,)` or a list): Ids the tokenizer does not know, such as the
                 captioner's own start and placeholder ids or -100, are dropped.
             skip_special_tokens (`bool`, *optional*, defaults to `True`): Drop padding and the end of sequence too.
+            clean_up_tokenization_spaces (`bool`, *optional*): As in any tokenizer; its own setting by default.
 
         Returns:
             `str`.
         """
         token_ids = token_ids.tolist() if hasattr(token_ids, "tolist") else list(token_ids)
         known = [token_id for token_id in token_ids if 0 <= token_id < len(self.tokenizer)]
-        return self.tokenizer.decode(known, skip_special_tokens=skip_special_tokens)
+        options = {"skip_special_tokens": skip_special_tokens}
+        return self.tokenizer.decode(known, **options, clean_up_tokenization_spaces=clean_up_tokenization_spaces)
 
-    def batch_decode(self, token_ids, skip_special_tokens: bool = True) -> list[str]:
+    def batch_decode(
+        self, token_ids, skip_special_tokens: bool = True, clean_up_tokenization_spaces: bool | None = None
+    ) -> list[str]:
         """The captions that rows of ids mean, see [`ITITProcessor.decode`].
 
         Args:
             token_ids (`torch.Tensor` of shape `(batch_size, length)` or a list of lists): What `generate` returns.
             skip_special_tokens (`bool`, *optional*, defaults to `True`): Drop padding and the end of sequence too.
+            clean_up_tokenization_spaces (`bool`, *optional*): As in any tokenizer; its own setting by default.
 
         Returns:
             `list[str]` of length `batch_size`.
         """
-        return [self.decode(row, skip_special_tokens) for row in token_ids]
+        return [self.decode(row, skip_special_tokens, clean_up_tokenization_spaces) for row in token_ids]
 
     def post_process_image_text_to_text(
-        self, generated_outputs, skip_special_tokens: bool = True, **kwargs
+        self, generated_outputs, skip_special_tokens: bool = True, clean_up_tokenization_spaces: bool | None = None
     ) -> list[str]:
-        """What transformers' "image-text-to-text" pipeline calls, with tokenizer options that do not matter here."""
-        return self.batch_decode(generated_outputs, skip_special_tokens)
+        """What transformers' "image-text-to-text" pipeline calls: [`ITITProcessor.batch_decode`] of what `generate`
+        returns, of shape `(batch_size, length)`."""
+        return self.batch_decode(generated_outputs, skip_special_tokens, clean_up_tokenization_spaces)
 
     def to_dict(self) -> dict:
         """As in transformers, without the image tokenizer's weights."""
@@ -355,6 +457,11 @@ class ITITProcessor(ProcessorMixin):
                 "this processor has no `image_tokenizer`; give it one: ITITProcessor(..., image_tokenizer)"
             )
         return self.image_tokenizer
+
+
+def _equal(first, second) -> bool:
+    """Whether two options are one; lists and tuples of the same numbers are."""
+    return np.array_equal(np.asarray(first), np.asarray(second))
 
 
 _HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download")

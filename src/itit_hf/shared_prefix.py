@@ -44,8 +44,7 @@ class SharedPrefixCache(Cache):
     """
 
     def __init__(self, prefix: Cache, num_copies: int):
-        filled = [layer for layer in prefix.layers if layer.is_initialized]  # transformers makes too many
-        super().__init__(layers=[SharedPrefixLayer(layer.keys, layer.values, num_copies) for layer in filled])
+        super().__init__(layers=[SharedPrefixLayer(layer.keys, layer.values, num_copies) for layer in prefix.layers])
 
 
 def attend_behind_prefix(
@@ -55,7 +54,7 @@ def attend_behind_prefix(
     attention_mask: torch.Tensor | None,
     layer: SharedPrefixLayer,
     scaling: float,
-) -> torch.Tensor:
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention over prefix and continuation; the copies of a sample ask the prefix in one product.
 
     Args:
@@ -69,9 +68,10 @@ def attend_behind_prefix(
         scaling (`float`): Factor of the scores.
 
     Returns:
-        `torch.FloatTensor` of shape `(batch_size * num_copies, num_queries, num_heads, head_dim)`.
+        `(out, weights)` of shapes `(batch_size * num_copies, num_queries, num_heads, head_dim)` and
+        `(batch_size * num_copies, num_heads, num_queries, prefix_length + num_said)`.
     """
-    num_copies = len(query) // len(layer.prefix_keys)
+    num_copies = query.size(0) // layer.prefix_keys.size(0)
     to_prefix = _apart(_together(query, num_copies) @ layer.prefix_keys.mT, num_copies)  # (B * n, heads, Q, P)
     scores = torch.cat([to_prefix, query @ key.mT], dim=-1) * scaling  # (B * n, heads, Q, P + S)
     if attention_mask is not None:
@@ -81,7 +81,7 @@ def attend_behind_prefix(
     weights = scores.softmax(dim=-1, dtype=torch.float32).to(value.dtype)
     of_prefix, of_said = weights.split([to_prefix.size(-1), key.size(2)], dim=-1)
     seen = _apart(_together(of_prefix, num_copies) @ layer.prefix_values, num_copies)  # (B * n, heads, Q, D)
-    return (seen + of_said @ value).transpose(1, 2)
+    return (seen + of_said @ value).transpose(1, 2), weights
 
 
 def _together(rows: torch.Tensor, num_copies: int) -> torch.Tensor:

@@ -7,8 +7,8 @@ r"""Turn the pictures of a dataset into image tokens once, so that no training h
 
 A picture of 256 x 256 pixels becomes 256 numbers, and a step of training spares its encoding, which for a
 convolutional tokenizer is more work than half of the step. The rows keep their other columns, such as captions;
-pictures stay behind unless `--keep_images` is given. The tokens belong to the tokenizer that made them: train with the
-same one.
+pictures stay behind unless `--keep_images` is given. The tokens belong to the tokenizer that made them, whose
+fingerprint stands beside them: training with another one is refused.
 
 The work is done part by part, and a part is written whole or not at all: run the same command again after an
 interruption and it goes on where it stopped.
@@ -31,6 +31,7 @@ from itit_hf.data import BAD_IMAGE_POLICIES, add_image_token_ids, image_tokens_f
 from itit_hf.image_processing_itit import ITITImageProcessorPil
 from itit_hf.image_tokenization_itit import PatchVQModel
 from itit_hf.processing_itit import ITITProcessor
+from itit_hf.sources import parse_columns
 
 logger = logging.getLogger(__name__)
 
@@ -83,8 +84,9 @@ def write_part(rows: datasets.Dataset, processor: ITITProcessor, path: Path, arg
 def main(arguments: list[str] | None = None):
     """Load, tokenize what is missing, write."""
     parser = ArgumentParser(description="Tokenize the pictures of a dataset once.")
-    parser.add_argument("dataset", help="Folder or Hub id, with a column `image`.")
+    parser.add_argument("dataset", help="Folder, files or Hub id, with a column `image`.")
     parser.add_argument("--split", help="Its split, or a part such as `train[:500]`.")
+    parser.add_argument("--columns", nargs="*", default=[], help="What its columns are called: image=photo text=alt.")
     parser.add_argument("--output_dir", required=True, help="Folder of the new dataset.")
     parser.add_argument("--output_split", default="train", help="Name of the split in the new dataset.")
     parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline folder or Hub id.")
@@ -101,7 +103,8 @@ def main(arguments: list[str] | None = None):
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     datasets.disable_progress_bars()
 
-    processor, rows = load_processor(args), load_rows(args.dataset, args.split)
+    processor = load_processor(args)
+    rows = load_rows(args.dataset, args.split, parse_columns(args.columns, "--columns"), needed=["image"])
     num_parts = -(-len(rows) // args.rows_per_part)
     record = {"fingerprint": image_tokens_fingerprint(rows, processor), "rows": len(rows), "parts": num_parts}
     record |= {"image_tokenizer": args.image_tokenizer or args.model, "keep_images": args.keep_images}

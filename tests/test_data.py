@@ -1,14 +1,25 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
+import logging
+import os
 import re
 from collections import Counter
 
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from datasets import Image as DatasetImage
 
-from itit_hf.data import ITITCollator, MixedBatchSampler, MixedDataset, Stream, add_image_token_ids, load_rows
+from itit_hf.data import (
+    ITITCollator,
+    MixedBatchSampler,
+    MixedDataset,
+    Stream,
+    add_image_token_ids,
+    check_image_tokenizer,
+    image_tokenizer_fingerprint,
+    load_rows,
+)
 from itit_hf.processing_itit import ITITProcessor
 
 from .testing_utils import tiny_image_tokenizer, tiny_pairs, tiny_pipeline
@@ -170,7 +181,52 @@ def test_another_tokenizer_never_finds_old_tokens(processor):
     torch.manual_seed(99)
     other = ITITProcessor(processor.image_processor, processor.tokenizer, tiny_image_tokenizer())
     assert add_image_token_ids(pairs, other)._fingerprint != first._fingerprint
-    assert add_image_token_ids(first, other) is first
+    assert add_image_token_ids(first, processor) is first
+
+
+def other_processor(processor, change):
+    """The same, with one change to the weights of its image tokenizer."""
+    image_tokenizer = tiny_image_tokenizer()
+    image_tokenizer.load_state_dict(processor.image_tokenizer.state_dict())
+    with torch.no_grad():
+        next(tensor for name, tensor in image_tokenizer.named_parameters() if name.startswith(change)).add_(0.01)
+    return ITITProcessor(processor.image_processor, processor.tokenizer, image_tokenizer)
+
+
+@pytest.mark.parametrize("change", ["encoder.", "quantize."])
+def test_tokens_of_another_image_tokenizer_are_refused_wherever_they_are_used(processor, change, tmp_path):
+    tokens = add_image_token_ids(tiny_pairs(4), processor).remove_columns("image")
+    tokens.to_parquet(tmp_path / "train.parquet")
+    rows = load_rows(str(tmp_path)).select([2, 0])  # as another run would read them
+    assert add_image_token_ids(rows, processor) is rows
+    other = other_processor(processor, change)
+    wanted = image_tokenizer_fingerprint(other)
+    with pytest.raises(ValueError, match=f"made by another image tokenizer .* and not {wanted}"):
+        add_image_token_ids(rows, other)
+    mixed = concatenate_datasets([rows, add_image_token_ids(tiny_pairs(1), other).remove_columns("image")])
+    with pytest.raises(ValueError, match="made by another image tokenizer"):
+        check_image_tokenizer(mixed, processor)
+
+
+def test_an_image_tokenizer_may_draw_its_tokens_otherwise(processor):
+    tokens = add_image_token_ids(tiny_pairs(2), processor)
+    assert add_image_token_ids(tokens, other_processor(processor, "decoder.")) is tokens
+
+
+def test_images_are_not_written_once_more_beside_their_tokens(processor, tmp_path):
+    rows = tiny_pairs(4).save_to_disk(tmp_path / "rows") or load_rows(str(tmp_path / "rows"))
+    folder = os.path.dirname(rows.cache_files[0]["filename"])
+    before = os.listdir(folder)
+    add_image_token_ids(rows, processor)
+    (added,) = set(os.listdir(folder)) - set(before)
+    assert Dataset.from_file(os.path.join(folder, added)).column_names == ["image_token_ids", "image_tokenizer"]
+
+
+def test_tokens_that_do_not_say_what_made_them_are_taken_with_a_warning(processor, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    tokens = add_image_token_ids(tiny_pairs(2), processor).remove_columns("image_tokenizer")
+    assert add_image_token_ids(tokens, processor) is tokens
+    assert "nothing says which image tokenizer made its tokens" in caplog.text
 
 
 def test_a_folder_of_pictures_is_opened_and_a_wrong_split_is_named(tmp_path):

@@ -344,6 +344,20 @@ def test_the_card_of_a_saved_pipeline_is_written_again_but_never_one_written_by_
     assert card.read_text() == "by hand"
 
 
+def test_a_trainer_refuses_tokens_of_another_image_tokenizer(tmp_path):
+    pipe = tiny_pipeline()
+    pairs = add_image_token_ids(tiny_pairs(3), pipe.processor)
+    torch.nn.init.normal_(pipe.image_tokenizer.quantize.embedding.weight)
+    with pytest.raises(ValueError, match="`stream paired`: its image tokens were made by another image tokenizer"):
+        ITITTrainer(
+            model=pipe.model,
+            args=ITITTrainingArguments(output_dir=str(tmp_path), objectives=["t2i"], report_to=[], use_cpu=True),
+            processing_class=pipe.processor,
+            text_encoder=pipe.text_encoder,
+            train_streams={"paired": pairs},
+        )
+
+
 def test_captions_of_held_out_pairs_are_looked_at_before_the_first_step(tmp_path):
     pipe = tiny_pipeline()
     pairs = add_image_token_ids(tiny_pairs(3), pipe.processor)

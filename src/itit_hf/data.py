@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 
 import datasets
+import pyarrow.compute as pc
 import torch
 from torch.utils.data import Dataset, Sampler
 from transformers.utils import logging
@@ -29,6 +30,7 @@ BAD_IMAGE_POLICIES = ("raise", "skip")
 MAX_BAD_IMAGES = 0.05  # share of pictures that `"skip"` may leave out
 MAX_SKIPPED_IN_A_ROW = 100
 IMAGE_TENSORS = {"image_token_ids": torch.long, "image_latents": torch.float32}  # what a tokenized picture is
+TOKENIZER_COLUMN = "image_tokenizer"  # fingerprint of what made the tokens of a row
 STREAM_COLUMNS = {"paired": ("image", "text"), "image": ("image",), "text": ("text",)}
 
 
@@ -309,6 +311,49 @@ def _part(found: Mapping[str, datasets.Dataset], name: str, split: str | None) -
     return datasets.concatenate_datasets([found[p.splitname].select(range(p.from_, p.to)) for p in parts])
 
 
+def image_tokenizer_fingerprint(processor) -> str:
+    """What image tokens mean: a digest of the weights that make them. Those of the decoder alone may change.
+
+    Args:
+        processor ([`ITITProcessor`]): With its image tokenizer.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(processor.image_tokenizer.state_dict().items()):
+        if not name.startswith(("decoder.", "post_quant_conv.")):
+            digest.update(name.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def check_image_tokenizer(rows, processor, name: str = "dataset"):
+    """See that the image tokens of rows, if they have any, were made by the image tokenizer that is used with them.
+
+    Args:
+        rows: A `datasets.Dataset`, with `image_token_ids`, and `image_tokenizer`, the fingerprint of what made them;
+            of anything else nothing is known.
+        processor ([`ITITProcessor`]): With its image tokenizer.
+        name (`str`, *optional*): What messages call the rows.
+
+    Raises:
+        ValueError: If another one made them: their numbers would mean other things.
+    """
+    if not isinstance(rows, datasets.Dataset) or "image_token_ids" not in rows.column_names:
+        return
+    if TOKENIZER_COLUMN not in rows.column_names:
+        logger.warning_once(
+            f"`{name}` has no column `{TOKENIZER_COLUMN}`: nothing says which image tokenizer made its tokens"
+        )
+        return
+    makers = set()
+    for table in rows.select_columns(TOKENIZER_COLUMN).with_format("arrow").iter(batch_size=100_000):
+        makers.update(pc.unique(table[TOKENIZER_COLUMN]).to_pylist())
+    given = image_tokenizer_fingerprint(processor)
+    if makers - {None, given}:
+        raise ValueError(
+            f"`{name}`: its image tokens were made by another image tokenizer than the one that is used, "
+            f"{sorted(makers - {None, given})} and not {given}: use that one, or make the tokens again"
+        )
+
+
 def image_tokens_fingerprint(rows: datasets.Dataset, processor) -> str:
     """What the image tokens of these rows depend on: the rows, the image tokenizer's weights and the preparation.
 
@@ -316,18 +361,17 @@ def image_tokens_fingerprint(rows: datasets.Dataset, processor) -> str:
         rows (`datasets.Dataset`): With a column `image`.
         processor ([`ITITProcessor`]): With its image tokenizer.
     """
-    digest = hashlib.sha256(f"{rows._fingerprint}/{processor.image_processor.to_json_string()}".encode())
-    digest.update("".join(processor.image_input_names[1:]).encode())  # nothing of codes alone
-    for tensor in processor.image_tokenizer.state_dict().values():
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    facts = [rows._fingerprint, processor.image_processor.to_json_string(), image_tokenizer_fingerprint(processor)]
+    facts += processor.image_input_names[1:]  # nothing of codes alone
+    return hashlib.sha256("/".join(facts).encode()).hexdigest()[:16]
 
 
 def add_image_token_ids(
     rows: datasets.Dataset, processor, batch_size: int = 64, bad_images: str = "raise"
 ) -> datasets.Dataset:
     """Tokenize every picture once, into a cached column `image_token_ids` of shape `(num_image_tokens,)`, and into
-    `image_latents` of shape `(num_image_tokens, vq_embed_dim)` if the processor makes them.
+    `image_latents` of shape `(num_image_tokens, vq_embed_dim)` if the processor makes them. A column `image_tokenizer`
+    tells which image tokenizer it was, by [`image_tokenizer_fingerprint`].
 
     The cache is keyed by the dataset and the tokenizer's weights: another tokenizer never finds old ids.
 
@@ -339,10 +383,12 @@ def add_image_token_ids(
             are left out, up to 5% of them.
 
     Raises:
-        ValueError: If there are no pictures, one cannot be used, or, when they are skipped, too many.
+        ValueError: If there are no pictures, one cannot be used, or, when they are skipped, too many; or another image
+            tokenizer made the tokens that are there.
     """
     wanted = processor.image_input_names
     if set(wanted) <= set(rows.column_names):
+        check_image_tokenizer(rows, processor)
         return rows
     if "image" not in rows.column_names:
         raise ValueError(f"the pictures are needed for the columns {wanted}, the dataset has {rows.column_names}")
@@ -353,12 +399,20 @@ def add_image_token_ids(
     def tokenize(batch: dict) -> dict:
         images = [load_image(image) for image in batch["image"]]
         pixel_values = processor.image_processor(images, return_tensors="pt")["pixel_values"]
-        return {name: tensor.cpu().numpy() for name, tensor in processor.encode_images(pixel_values).items()}
+        tokens = {name: tensor.cpu().numpy() for name, tensor in processor.encode_images(pixel_values).items()}
+        return tokens | {TOKENIZER_COLUMN: [made_by] * len(images)}
 
-    fingerprint = image_tokens_fingerprint(files, processor)
-    tokenized = files.map(
-        tokenize, batched=True, batch_size=batch_size, new_fingerprint=fingerprint, desc="image tokens"
+    made_by = image_tokenizer_fingerprint(processor)
+    tokens = files.select_columns("image").map(
+        tokenize,
+        batched=True,
+        batch_size=batch_size,
+        remove_columns="image",
+        new_fingerprint=image_tokens_fingerprint(files, processor),
+        desc="image tokens",
     )
+    others = files.remove_columns([name for name in tokens.column_names if name in files.column_names])
+    tokenized = datasets.concatenate_datasets([others, tokens], axis=1)  # images are not written once more
     for column, feature in rows.features.items():
         if isinstance(feature, datasets.Image):
             tokenized = tokenized.cast_column(column, feature)  # decoded where they were

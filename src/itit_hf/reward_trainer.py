@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 from transformers.generation import LogitsProcessor, LogitsProcessorList
 
 from .cycle import resample_image_tokens
-from .data import IMAGE_TENSORS
+from .data import IMAGE_TENSORS, TOKENIZER_COLUMN
 from .image_tokenization_itit import decode_soft_image_tokens
 from .masking import rand
 from .objectives import TRAINED_PARTS, ITITObjectives, evaluating, picture_of, synthetic_text
@@ -366,7 +366,8 @@ class ITITRewardTrainer(ITITTrainer):
     def _columns(self, positions: list[int], repeats: int) -> dict[str, list]:
         stream = next(stream for stream in self.streams if stream.name == self.args.reward_stream)
         rows = [row for position in positions for row in [stream.rows[stream.row_index(position)]] * repeats]
-        return {name: [row[name] for row in rows] for name in rows[0] if name not in IMAGE_TENSORS}
+        left_out = (*IMAGE_TENSORS, TOKENIZER_COLUMN)
+        return {name: [row[name] for row in rows] for name in rows[0] if name not in left_out}
 
     def _update_rewards(self, inputs: dict, fake: list[str]):
         learning = [reward for reward in self.reward_funcs if hasattr(reward, "update")]

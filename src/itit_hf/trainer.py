@@ -25,6 +25,7 @@ from .data import (
     MixedBatchSampler,
     MixedDataset,
     Stream,
+    check_image_tokenizer,
 )
 from .hub import TrainerHubMixin
 from .image_processing_itit import load_image
@@ -131,6 +132,9 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
         self.streams = [Stream(name, rows, seed, bad) for name, rows in train_streams.items()]
         if eval_dataset is not None:
             eval_dataset = Stream("paired", eval_dataset, seed, bad).rows  # what is wrong with it is said here
+            check_image_tokenizer(eval_dataset, processing_class, "eval_dataset")
+        for stream in self.streams:
+            check_image_tokenizer(stream.rows, processing_class, f"stream {stream.name}")
         super().__init__(
             model=model,
             args=args,

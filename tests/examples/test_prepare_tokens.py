@@ -35,7 +35,7 @@ def parts(output_dir):
 def test_training_reads_the_tokens_it_would_have_made(folders, tmp_path):
     prepare(folders, tmp_path)
     rows = load_rows(str(tmp_path), "train")
-    assert sorted(rows.column_names) == ["image_token_ids", "text"] and len(parts(tmp_path)) == 3
+    assert sorted(rows.column_names) == ["image_token_ids", "image_tokenizer", "text"] and len(parts(tmp_path)) == 3
     processor = tiny_pipeline().processor
     made = add_image_token_ids(tiny_pairs(10), processor)
     assert rows["image_token_ids"] == made["image_token_ids"] and rows["text"] == made["text"]

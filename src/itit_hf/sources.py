@@ -198,10 +198,9 @@ def with_columns(
             rows = rows.rename_column(column, name)
     for name in needed:
         if name not in rows.column_names and not (name == "image" and "image_token_ids" in rows.column_names):
-            raise ValueError(
-                f"`{source}` has no column {name!r}, it has {rows.column_names}: say which one is meant, such as "
-                f"columns {name}={rows.column_names[0]}"
-            )
+            others = [column for column in rows.column_names if column not in COLUMNS]
+            remedy = f": say which one is meant, such as columns {name}={others[0]}" if others else ""
+            raise ValueError(f"`{source}` has no column {name!r}, it has {rows.column_names}{remedy}")
     label = rows.features.get("text")
     if isinstance(label, datasets.ClassLabel):
         texts = pa.array([[name.replace("_", " ")] for name in label.names])

@@ -5,16 +5,20 @@
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from diffusers.callbacks import PipelineCallback
+from diffusers import EulerDiscreteScheduler
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback, SDCFGCutoffCallback
 from diffusers.hooks import apply_layerwise_casting
 
 from itit_hf import ITITPipeline
 from itit_hf.modeling_itit import ITITForCaptioning, ITITForImageGeneration, ITITForPreTraining, ITITModel
-from itit_hf.scheduling_itit import ITITScheduler
+from itit_hf.scheduling_itit import DECODING_ORDERS, ITITScheduler
 
 from .testing_utils import generators, tiny_config, tiny_pairs, tiny_pipeline
 
@@ -217,6 +221,103 @@ class Cutoff(PipelineCallback):
 
 def test_diffusers_callbacks_work(pipe):
     assert not torch.equal(drawn(pipe, callback_on_step_end=Cutoff()), drawn(pipe))
+
+
+def passes(pipe, monkeypatch):
+    """Samples of each call of the model, noted as they come."""
+    batches, forward = [], pipe.model.forward
+    monkeypatch.setattr(
+        pipe.model, "forward", lambda **inputs: batches.append(len(inputs["image_token_ids"])) or forward(**inputs)
+    )
+    return batches
+
+
+@pytest.mark.parametrize(("prompts", "images"), [("a bus", 1), (["a bus", "the fish on the grass"], 1), ("a bus", 2)])
+def test_diffusers_callback_that_ends_guidance_ends_it_and_leaves_the_prompts(pipe, prompts, images, monkeypatch):
+    count = images * (1 if isinstance(prompts, str) else len(prompts))
+    callback = SDCFGCutoffCallback(cutoff_step_ratio=None, cutoff_step_index=1)
+    options = {"num_inference_steps": 4, "output_type": "latent", "num_images_per_prompt": images}
+    options["generator"] = generators(*range(count))
+    batches = passes(pipe, monkeypatch)
+    cut = pipe(prompts, callback_on_step_end=MultiPipelineCallbacks([callback]), **options).images
+    assert sum(batches) == (2 + 2 + 1 + 1) * count and pipe.guidance_scale == 0.0
+    options["generator"] = generators(*range(count))
+    assert torch.equal(pipe(prompts, guidance_interval=(0.0, 0.5), **options).images, cut)
+
+
+def test_a_callback_may_raise_the_guidance_from_step_to_step(pipe):
+    def callback(pipe, step, timestep, tensors):
+        pipe._guidance_scale += 1.0
+        return tensors
+
+    drawn(pipe, guidance_scale=2.0, callback_on_step_end=callback)
+    assert pipe.guidance_scale == 4.0 and pipe.do_classifier_free_guidance and pipe.num_timesteps == 2
+
+
+def test_a_callback_is_given_every_tensor_and_may_zero_what_is_drawn(pipe):
+    names = pipe._callback_tensor_inputs
+
+    def callback(pipe, step, timestep, tensors):
+        assert list(tensors) == names and all(isinstance(value, torch.Tensor) for value in tensors.values())
+        if step == pipe.num_timesteps - 1:
+            tensors["image_token_ids"] = torch.zeros_like(tensors["image_token_ids"])
+        return tensors
+
+    options = {"callback_on_step_end_tensor_inputs": names}
+    assert drawn(pipe, callback_on_step_end=callback, **options).eq(0).all()
+    assert torch.equal(drawn(pipe, callback_on_step_end=lambda *a: a[3], **options), drawn(pipe))
+
+
+def test_threads_draw_what_each_draws_alone(pipe):
+    jobs = [
+        {"prompt": "a red bus", "num_inference_steps": 3, "temperature": 0.5},
+        {"prompt": ["the blue fish on the grass", "a"], "num_inference_steps": 7, "guidance_scale": 1.5},
+        {"prompt": "a tree", "num_inference_steps": 5, "temperature": [4.0, 1.0], "negative_prompt": "a bus"},
+    ]
+    meet = threading.Barrier(len(jobs))
+
+    def work(job, together=False):
+        if together:
+            meet.wait()
+        images = [
+            pipe(**job, output_type="latent", generator=torch.Generator().manual_seed(seed)).images
+            for seed in range(4)
+        ]
+        return torch.cat(images)
+
+    for order in DECODING_ORDERS:
+        pipe.scheduler = ITITScheduler.from_config(pipe.scheduler.config, decoding_order=order)
+        alone = [work(job) for job in jobs]
+        with ThreadPoolExecutor(len(jobs)) as threads:
+            given = list(threads.map(partial(work, together=True), jobs))
+        assert all(torch.equal(*pair) for pair in zip(given, alone, strict=True)), order
+
+
+def test_a_call_that_is_stopped_leaves_one_in_another_thread_alone(pipe):
+    def stop(pipe, step, timestep, tensors):
+        pipe._interrupt = True
+
+    def stop_another(outer, step, timestep, tensors):
+        with ThreadPoolExecutor(1) as threads:
+            threads.submit(drawn, pipe, callback_on_step_end=stop).result()
+        steps.append(step)
+
+    steps = []
+    whole = drawn(pipe, callback_on_step_end=stop_another)
+    assert steps == [0, 1] and torch.equal(whole, drawn(pipe))
+
+
+def test_a_scheduler_that_does_not_fit_the_model_is_named_before_any_work(pipe, monkeypatch):
+    batches = passes(pipe, monkeypatch)
+    for scheduler in (ITITScheduler(), ITITScheduler.preset("paper", mask_token_id=22)):
+        pipe.scheduler = scheduler
+        for task in (drawn, lambda pipe: pipe.cycle("a bus", rounds=1)):
+            with pytest.raises(ValueError, match="`mask_token_id` must be that of the model, 23, got"):
+                task(pipe)
+    assert not batches
+    pipe.scheduler = EulerDiscreteScheduler()
+    with pytest.raises(ValueError, match="`scheduler` must be an ITITScheduler, got EulerDiscreteScheduler"):
+        drawn(pipe)
 
 
 def test_the_progress_bar_counts_the_steps_that_are_taken(pipe, monkeypatch):

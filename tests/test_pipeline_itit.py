@@ -9,6 +9,7 @@ from accelerate.hooks import ModelHook, add_hook_to_module
 from itit_hf import ITITPipeline, processing_itit
 from itit_hf.likelihood import caption_log_likelihoods
 from itit_hf.pipeline_itit import ITITPipelineOutput
+from itit_hf.scheduling_itit import ITITScheduler
 
 from .testing_utils import generators, tiny_dual_encoder, tiny_pairs, tiny_pipeline
 
@@ -371,16 +372,16 @@ def test_one_prompt_and_one_picture_serve_several_masks(pipe):
     assert torch.equal(together[1:], alone)
 
 
-def test_a_variation_keeps_the_more_the_weaker_it_is(pipe):
+def test_a_variation_keeps_the_more_the_weaker_it_is(pipe, monkeypatch):
     picture = tiny_pairs(1)["image"][0]
     (before,) = pipe.processor(images=picture).image_token_ids
-    drawn, forward = [], pipe.scheduler.step
+    drawn, forward = [], ITITScheduler.step
 
-    def step(*args, **kwargs):
+    def step(scheduler, *args, **kwargs):
         drawn.append((args[2] == 23).sum().item())
-        return forward(*args, **kwargs)
+        return forward(scheduler, *args, **kwargs)
 
-    pipe.scheduler.step = step
+    monkeypatch.setattr(ITITScheduler, "step", step)  # each call steps through a scheduler of its own
     for strength in (0.25, 0.5, 0.75):
         (after,) = ids(pipe, "a tree", image=picture, strength=strength, generator=generators(1))
         assert (after == before).sum() >= 16 - drawn[-round(4 * strength)]

@@ -141,6 +141,57 @@ def test_no_guidance_spares_the_second_pass():
     assert len(stub.calls) == 4
 
 
+@pytest.mark.parametrize("scale", [0.9, 0.0, -4.0])
+def test_there_is_no_guidance_at_one_and_below(scale):
+    stub, scheduler = KnownPicture(), ITITScheduler(mask_token_id=5)
+    for schedule in ("constant", "linear"):
+        decode_image_tokens(stub, texts(0), scheduler, 3, guidance_scale=scale, guidance_schedule=schedule)
+    assert stub.with_text == [True] * 6
+
+
+def test_guidance_that_a_callback_changes_holds_from_the_next_step_on():
+    def end(state):
+        state.guidance_scale = 0.0 if state.step == 1 else state.guidance_scale
+        return state
+
+    stub = KnownPicture()
+    decode_image_tokens(stub, texts(0), ITITScheduler(mask_token_id=5), 5, guidance_scale=2.0, on_step_end=end)
+    assert stub.with_text == [True, False, True, False, True, True, True]
+
+
+def test_a_changed_guidance_keeps_its_schedule(model, scheduler):
+    def change(state):
+        state.guidance_scale = 4.0
+        return state
+
+    def drawn(scale, on_step_end=None):
+        options = {"guidance_schedule": "linear", "on_step_end": on_step_end, "generator": generators(3)}
+        return decode_image_tokens(model, texts(0), scheduler, 5, guidance_scale=scale, **options)
+
+    assert torch.equal(drawn(2.0, change), drawn(4.0))  # the first step is not guided in either
+    assert not torch.equal(drawn(2.0), drawn(4.0))
+
+
+@pytest.mark.parametrize("order", DECODING_ORDERS)
+def test_a_call_within_a_call_changes_nothing(model, order):
+    scheduler = ITITScheduler(mask_token_id=23, temperature=2.0, decoding_order=order)
+
+    def drawn(on_step_end=None):
+        return decode_image_tokens(model, texts(0), scheduler, 6, generator=generators(4), on_step_end=on_step_end)
+
+    def another(state):
+        decode_image_tokens(model, texts(1, 2), scheduler, 9, temperature=[0.5, 3.0])
+        return state
+
+    assert torch.equal(drawn(another), drawn())
+    assert scheduler.timesteps == [] and scheduler.temperatures == []
+
+
+def test_a_scheduler_of_another_codebook_is_named(model):
+    with pytest.raises(ValueError, match="`scheduler`: `mask_token_id` must be that of the model, 23, got 8192"):
+        decode_image_tokens(model, texts(0), ITITScheduler(), 4)
+
+
 @pytest.mark.parametrize("order", DECODING_ORDERS)
 def test_pictures_of_a_batch_equal_the_pictures_alone(model, order):
     scheduler = ITITScheduler(mask_token_id=23, temperature=2.0, decoding_order=order)
@@ -200,6 +251,91 @@ def test_a_callback_sees_each_step_and_may_change_the_tokens(model, scheduler):
     ids = decode_image_tokens(model, texts(0), scheduler, 4, on_step_end=watch)
     assert [step[:2] for step in seen] == [(0, 3), (1, 2), (2, 1), (3, 0)]
     assert ids[0, 0] == 2 and seen[-1][2] == 0
+
+
+class Watched:
+    """A model whose inputs are noted."""
+
+    def __init__(self, model):
+        self.model, self.config, self.inputs = model.model, model.config, []
+        self.forward = model
+
+    def __call__(self, **inputs):
+        self.inputs.append(inputs)
+        return self.forward(**inputs)
+
+
+def given_in_full(inputs) -> bool:
+    """Whether the encoder was given each visible token, and the logits are of each masked one."""
+    masked = inputs["bool_masked_pos"]
+    assert torch.equal(masked, inputs["image_token_ids"] == 23)
+    kept, positions, mask = torch.ones_like(masked), inputs["kept_positions"], inputs["kept_attention_mask"]
+    if positions is not None:
+        kept = torch.zeros_like(masked).scatter_(
+            1, positions, torch.ones_like(positions).bool() if mask is None else mask
+        )
+    asked = torch.zeros_like(masked).scatter_(1, inputs["logit_positions"], True)
+    return bool(kept[~masked].all() and asked[masked].all())
+
+
+@pytest.mark.parametrize("drop", ["half", "all"])
+@pytest.mark.parametrize("order", DECODING_ORDERS)
+@pytest.mark.parametrize("when", [0, 2, 5])
+@pytest.mark.parametrize("put", [11, 23])
+def test_tokens_that_a_callback_replaces_are_counted_again(put, when, order, drop):
+    torch.manual_seed(0)
+    model = Watched(ITITForImageGeneration(tiny_config(encoder_drop=drop)).eval())
+    scheduler = ITITScheduler(mask_token_id=23, temperature=2.0, decoding_order=order)
+
+    def replace(state):
+        if state.step == when:
+            state.image_token_ids = state.image_token_ids.clone()
+            state.image_token_ids[0, 1:15] = put
+            state.image_token_ids[1, ::5] = put
+        return state
+
+    ids = decode_image_tokens(model, texts(0, 1), scheduler, 6, generator=generators(1, 2), on_step_end=replace)
+    assert all(given_in_full(inputs) for inputs in model.inputs) and ids.max() < 23
+    if put == 11:
+        assert ids[0, 1:15].eq(11).all() and ids[1, ::5].eq(11).all()
+
+
+def test_what_a_callback_masks_is_spread_over_the_steps_that_are_left(model, scheduler):
+    start, counts = torch.full((1, 16), 7), []
+    start[0, :2] = 23
+
+    def mask_all(state):
+        state.image_token_ids = (
+            torch.full_like(state.image_token_ids, 23) if state.step == 0 else state.image_token_ids
+        )
+        counts.append(int((state.image_token_ids == 23).sum()))
+        return state
+
+    decode_image_tokens(model, texts(0), scheduler, 4, image_token_ids=start, on_step_end=mask_all)
+    assert counts == [16, 11, 6, 0]  # floor(16 cos(pi s / 8))
+
+
+def test_what_a_callback_masks_after_the_last_step_stays_as_it_was_filled(model, scheduler):
+    def mask(state):
+        if state.timestep == 0:
+            state.image_token_ids = torch.full_like(state.image_token_ids, 23)
+        return state
+
+    plain, masked = (
+        decode_image_tokens(model, texts(0), scheduler, 4, generator=generators(0), on_step_end=on_step_end)
+        for on_step_end in (None, mask)
+    )
+    assert torch.equal(plain, masked)
+
+
+def test_what_a_callback_put_there_is_in_an_interrupted_result(model, scheduler):
+    def put_and_stop(state):
+        state.image_token_ids, state.interrupt = state.image_token_ids.clone(), True
+        state.image_token_ids[0, 3] = 19
+        return state
+
+    ids = decode_image_tokens(model, texts(0), scheduler, 4, on_step_end=put_and_stop)
+    assert ids[0, 3] == 19 and ids.max() < 23
 
 
 def test_a_negative_text_takes_the_place_of_the_null_text(model, scheduler):
@@ -294,6 +430,44 @@ class ReadCounter(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         self.total += func.overloadpacket in (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero)
         return func(*args, **(kwargs or {}))
+
+
+class NoDoubles(TorchDispatchMode):
+    """A device without float64, such as Apple's GPUs."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for value in torch.utils._pytree.tree_leaves(result):
+            assert not isinstance(value, torch.Tensor) or value.dtype != torch.float64, func
+        return result
+
+
+@pytest.mark.parametrize("order", DECODING_ORDERS)
+@pytest.mark.parametrize("strength", [0.6, 1.0])
+def test_nothing_is_computed_in_float64(model, order, strength):
+    scheduler, ids = ITITScheduler(mask_token_id=23, decoding_order=order), torch.arange(32).view(2, 16) % 23
+    edit = {"image_token_ids": ids, "bool_masked_pos": ids % 3 < 2, "strength": strength}
+    with NoDoubles():
+        decode_image_tokens(model, texts(0, 1), scheduler, 5, **edit)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("order", DECODING_ORDERS)
+def test_torchs_default_type_changes_nothing(model, order, dtype):
+    scheduler = ITITScheduler(mask_token_id=23, temperature=2.0, decoding_order=order)
+    text, start = texts(0, 1), torch.full((2, 16), 23)
+    start[0, :9] = 4
+
+    def drawn():
+        options = {"image_token_ids": start, "bool_masked_pos": start == 23, "strength": 0.8}
+        return decode_image_tokens(model, text, scheduler, 5, generator=generators(1, 2), **options)
+
+    plain = drawn()
+    torch.set_default_dtype(dtype)
+    try:
+        assert torch.equal(drawn(), plain)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize("order", DECODING_ORDERS)

@@ -81,6 +81,18 @@ def test_counts_are_per_sample():
     assert scheduler.num_masked_after(0, torch.tensor([100, 10, 1, 0])).tolist() == [70, 7, 0, 0]
 
 
+@pytest.mark.parametrize("schedule", sorted(MASKING_SCHEDULES))
+def test_counts_of_a_batch_are_those_of_each_number(schedule):
+    scheduler, numbers = ITITScheduler(masking_schedule=schedule), list(range(300))
+    scheduler.set_timesteps(9, strength=0.8)
+    for step in range(scheduler.first_step, 9):
+        counts = scheduler.num_masked_after(step, torch.tensor(numbers))
+        assert counts.dtype == torch.long and counts.tolist() == [scheduler.num_masked_after(step, n) for n in numbers]
+    started = scheduler.num_masked_at_start(torch.tensor(numbers))
+    assert started.tolist() == [scheduler.num_masked_at_start(n) for n in numbers]
+    assert scheduler.num_masked_after(5, torch.tensor([], dtype=torch.long)).shape == (0,)
+
+
 def test_a_step_keeps_known_tokens_and_hides_the_least_confident():
     scheduler = ITITScheduler(mask_token_id=9, temperature=0.0)
     scheduler.set_timesteps(2)
@@ -208,6 +220,16 @@ def test_remasking_leaves_what_a_caller_gave_between_two_steps():
     first[0, 0] = 4  # the least sure one, hidden
     second = scheduler.step(choices(5, 1, 1, 1), 1, first, counts).prev_sample
     assert second[0, 0] == 4 and (second == 9).sum() == 2
+
+
+def test_remasking_leaves_what_a_caller_put_in_place_of_a_drawn_token():
+    scheduler, counts = in_order("remasking", temperature=0.0), torch.tensor([4])
+    scheduler.set_timesteps(3)
+    first = scheduler.step(choices(5, 2, 5, 5), 2, torch.full((1, 4), 9), counts).prev_sample
+    assert (first == 9)[0].tolist() == [True, False, True, True]
+    first[0, 1] = 4
+    second = scheduler.step(choices(1, 1, 1, 1), 1, first, counts).prev_sample  # all surer than the second was
+    assert second[0, 1] == 4 and (second == 9).sum() == 2
 
 
 def test_remasking_starts_at_the_first_step():

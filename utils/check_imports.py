@@ -30,6 +30,7 @@ PACKAGE = "itit_hf"
 LAYERS = (
     (
         "auto_classes",
+        "call_state",
         "captions",
         "checkpointing",
         "configuration_itit",

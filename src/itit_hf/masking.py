@@ -67,12 +67,13 @@ def rand(
     shape = tuple(shape)
     if generator is None or isinstance(generator, torch.Generator):
         source = device if generator is None else generator.device
-        return torch.rand((batch_size, *shape), generator=generator, device=source).to(device)
+        return torch.rand((batch_size, *shape), generator=generator, device=source, dtype=torch.float32).to(device)
     if len(generator) != batch_size:
         raise ValueError(f"`generator` is a list of {len(generator)}; wanted one for each of the {batch_size} samples")
     if batch_size == 0:
-        return torch.empty((0, *shape), device=device)
-    return torch.stack([torch.rand(shape, generator=g, device=g.device) for g in generator]).to(device)
+        return torch.empty((0, *shape), device=device, dtype=torch.float32)
+    rows = [torch.rand(shape, generator=g, device=g.device, dtype=torch.float32) for g in generator]
+    return torch.stack(rows).to(device)
 
 
 def gumbel(uniform: torch.Tensor) -> torch.Tensor:

@@ -98,7 +98,7 @@ def callback_tensor_inputs(callback: Callable | None, names: Sequence[str] | Non
 
 
 def call_back(pipe, state: DecodingState, callback: Callable, names: Sequence[str]) -> DecodingState:
-    """Show the named tensors to a user's callback, and take over what it returns.
+    """Show the named tensors to a user's callback, and take over what it returns, or changed in place.
 
     Args:
         pipe ([`ITITPipeline`]): What the callback is given.
@@ -108,18 +108,69 @@ def call_back(pipe, state: DecodingState, callback: Callable, names: Sequence[st
 
     Returns:
         [`DecodingState`].
+
+    Raises:
+        ValueError: If a returned tensor is not of the shape of the given one, or an id is none.
     """
-    tensors = {
-        "image_token_ids": state.image_token_ids,
-        "filled_image_token_ids": state.filled_image_token_ids,
-        "prompt_embeds": state.condition.embeds,
-        "negative_prompt_embeds": None if state.negative_condition is None else state.negative_condition.embeds,
-    }
-    returned = callback(pipe, state.step, state.timestep, {name: tensors[name] for name in names}) or {}
-    state.image_token_ids = returned.get("image_token_ids", state.image_token_ids)
-    if returned.get("prompt_embeds") is not None:
-        state.condition = TextCondition(returned["prompt_embeds"], state.condition.attention_mask)
-    if returned.get("negative_prompt_embeds") is not None:
-        mask = None if state.negative_condition is None else state.negative_condition.attention_mask
-        state.negative_condition = TextCondition(returned["negative_prompt_embeds"], mask)
+    shown = {name: _shown(pipe, state, name) for name in names}
+    returned = callback(pipe, state.step, state.timestep, dict(shown)) or {}
+    returned = shown | {name: value for name, value in returned.items() if value is not None}
+    ids = returned.get("image_token_ids")
+    if ids is not None:
+        state.image_token_ids = _checked_ids(ids, state.image_token_ids, pipe.model.config.mask_token_id)
+    embeds = returned.get("prompt_embeds")
+    if embeds is not None:
+        state.condition = _taken_over("prompt_embeds", embeds, state.condition, pipe)
+    embeds = returned.get("negative_prompt_embeds")
+    if embeds is not None:
+        given = state.negative_condition or TextCondition(_shown(pipe, state, "negative_prompt_embeds"))
+        if not torch.equal(embeds, given.embeds):  # the null text stays the model's own, which costs less
+            state.negative_condition = _taken_over("negative_prompt_embeds", embeds, given, pipe)
     return state
+
+
+def _shown(pipe, state: DecodingState, name: str) -> torch.Tensor:
+    """A tensor as a callback sees it. Of the ids it gets a copy, as it may change them in place, which is found by
+    there being another tensor; and without a text to move away from, the null text of each sample."""
+    if name == "image_token_ids":
+        return state.image_token_ids.clone()
+    if name == "filled_image_token_ids":
+        return state.filled_image_token_ids
+    if name == "prompt_embeds":
+        return state.condition.embeds
+    if state.negative_condition is not None:
+        return state.negative_condition.embeds
+    embeds = state.condition.embeds
+    return pipe.model.model.null_text_embeds.to(embeds).repeat(len(embeds), 1, 1)
+
+
+def _checked_ids(ids: torch.Tensor, given: torch.Tensor, mask_token_id: int) -> torch.Tensor:
+    if ids.shape != given.shape or ids.dtype != given.dtype:
+        raise ValueError(
+            f"`callback_on_step_end` must return `image_token_ids` as it was given them, {given.dtype} of shape "
+            f"{tuple(given.shape)}, got {ids.dtype} of shape {tuple(ids.shape)}"
+        )
+    if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) <= mask_token_id:
+        raise ValueError(
+            f"`callback_on_step_end` must return `image_token_ids` from 0 to {mask_token_id}, which is a masked one, "
+            f"got {int(ids.min())} to {int(ids.max())}"
+        )
+    return ids.to(given.device)
+
+
+def _taken_over(name: str, embeds: torch.Tensor, given: TextCondition, pipe) -> TextCondition:
+    """Features that a callback returned, with the padding mask of those that it was given.
+
+    Callbacks of diffusers that end guidance keep the last row of what they take for unconditional and conditional
+    texts in one batch. Here these stand apart: there is nothing to leave out.
+    """
+    is_last_rows = 0 < len(embeds) < len(given.embeds) and torch.equal(embeds, given.embeds[-len(embeds) :])
+    if is_last_rows and not pipe.do_classifier_free_guidance:
+        return given
+    fits = embeds.dim() == 3 and len(embeds) == len(given.embeds) and embeds.size(2) == given.embeds.size(2)
+    if not fits or (given.attention_mask is not None and embeds.size(1) != given.embeds.size(1)):
+        raise ValueError(
+            f"`callback_on_step_end` must return `{name}` of the shape that it was given, "
+            f"{tuple(given.embeds.shape)}, got {tuple(embeds.shape)}"
+        )
+    return TextCondition(embeds.to(given.embeds.device), given.attention_mask)

@@ -4,6 +4,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from diffusers import DiffusionPipeline, VQModel
 from diffusers.utils import BaseOutput
 
 # diffusers looks component classes up in `sys.modules` by the path in model_index.json: these imports must be eager.
+from .call_state import CallState, CallStateMixin
 from .cycle_generation import ITITCycleOutput, run_cycle
 from .editing import (
     EditStart,
@@ -44,7 +46,7 @@ from .pipeline_inputs import (
 from .placement import WholeComponentsMixin
 from .processing_itit import ITITProcessor
 from .safe_loading import SafeLoadingMixin
-from .sampling import DecodingState, TextCondition, decode_image_tokens
+from .sampling import DecodingState, TextCondition, check_mask_token, decode_image_tokens
 from .scheduling_itit import ITITScheduler
 
 
@@ -65,7 +67,9 @@ class ITITPipelineOutput(BaseOutput):
     scores: torch.Tensor | None = None
 
 
-class ITITPipeline(PipelineHubMixin, LoraMixin, SafeLoadingMixin, WholeComponentsMixin, DiffusionPipeline):
+class ITITPipeline(
+    PipelineHubMixin, LoraMixin, SafeLoadingMixin, WholeComponentsMixin, CallStateMixin, DiffusionPipeline
+):
     r"""Text to image, and image to text, with one [`ITITForPreTraining`].
 
     ```python
@@ -94,8 +98,6 @@ class ITITPipeline(PipelineHubMixin, LoraMixin, SafeLoadingMixin, WholeComponent
     model_cpu_offload_seq = "text_encoder->model->image_tokenizer"
     _optional_components = ["text_encoder"]
     _callback_tensor_inputs = list(TENSOR_INPUTS)
-    _interrupt = False
-    _num_timesteps = 0
 
     def __init__(
         self,
@@ -121,16 +123,6 @@ class ITITPipeline(PipelineHubMixin, LoraMixin, SafeLoadingMixin, WholeComponent
         """The components that turn pictures and text into ids and back."""
         features = self.model.config.image_features
         return ITITProcessor(self.image_processor, self.tokenizer, self.image_tokenizer, features)
-
-    @property
-    def interrupt(self) -> bool:
-        """Whether drawing stops after this step, with the preview as its result; a callback sets `_interrupt`."""
-        return self._interrupt
-
-    @property
-    def num_timesteps(self) -> int:
-        """Steps of the drawing that goes on, or went on last."""
-        return self._num_timesteps
 
     @torch.no_grad()
     def encode_prompt(self, prompt: str | list[str]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -214,7 +206,7 @@ class ITITPipeline(PipelineHubMixin, LoraMixin, SafeLoadingMixin, WholeComponent
                 What to move away from, in place of the empty text; one for all prompts or one for each.
             num_inference_steps (`int`, *optional*, defaults to 24): Decoding steps at strength 1.0.
             guidance_scale (`float`, *optional*, defaults to 3.0):
-                `1 + tau` of the paper; 1.0 draws without guidance, in half the time.
+                `1 + tau` of the paper; at 1.0 and below there is no guidance, which takes half the time.
             guidance_schedule (`str`, *optional*, defaults to `"constant"`): Or `"linear"`, see
                 [`~sampling.guidance_scales`].
             guidance_interval (`Sequence[float]` of length 2, *optional*, defaults to `(0.0, 1.0)`):
@@ -253,14 +245,17 @@ class ITITPipeline(PipelineHubMixin, LoraMixin, SafeLoadingMixin, WholeComponent
         check_call(num_images_per_prompt, guidance_scale, output_type)
         check_return_best(return_best, num_images_per_prompt, prompt, rerank)
         strength = edit_strength(strength, image, mask_image)
-        self._begin(num_inference_steps, temperature, strength)
+        num_timesteps = self._num_steps(num_inference_steps, temperature, strength)
         words, condition = self._prompt("prompt", prompt, prompt_embeds, prompt_attention_mask)
         negative = (negative_prompt, negative_prompt_embeds, negative_prompt_attention_mask)
         num_samples, negative, edit = self._start(condition, negative, image, mask_image)
         repeats = (num_samples, num_images_per_prompt)
         check_generators(generator, num_samples * num_images_per_prompt)
 
-        with self.progress_bar(total=self.num_timesteps) as progress_bar:
+        with (
+            self._call(num_timesteps, float(guidance_scale)) as call,
+            self.progress_bar(total=num_timesteps) as progress_bar,
+        ):
             image_token_ids = decode_image_tokens(
                 self.model,
                 repeat_text(condition, *repeats),
@@ -275,7 +270,7 @@ class ITITPipeline(PipelineHubMixin, LoraMixin, SafeLoadingMixin, WholeComponent
                 image_token_ids=None if edit is None else repeat_rows(edit.image_token_ids, *repeats),
                 bool_masked_pos=None if edit is None else repeat_rows(edit.bool_masked_pos, *repeats),
                 strength=strength,
-                on_step_end=self._step_end(progress_bar, callback_on_step_end, names),
+                on_step_end=self._step_end(call, progress_bar, callback_on_step_end, names),
             )
         scores = None
         if return_best is not None:
@@ -367,7 +362,7 @@ class ITITPipeline(PipelineHubMixin, LoraMixin, SafeLoadingMixin, WholeComponent
             image (`PIL.Image.Image`, path, array or tensor, or a list of them, *optional*): Where to start.
             rounds (`int`, *optional*, defaults to 4): Pictures drawn, and captions said, for each start.
             num_inference_steps (`int`, *optional*, defaults to 24): Decoding steps of each picture.
-            guidance_scale (`float`, *optional*, defaults to 3.0): `1 + tau` of the paper; 1.0 is no guidance.
+            guidance_scale (`float`, *optional*, defaults to 3.0): `1 + tau`; no guidance at 1.0 and below.
             guidance_schedule (`str`, *optional*, defaults to `"constant"`): As in a call, and so is the next.
             guidance_interval (`Sequence[float]` of length 2, *optional*, defaults to `(0.0, 1.0)`): As there.
             temperature (`float` or `list[float]`, *optional*): Randomness of the order; the scheduler's by default.
@@ -386,12 +381,12 @@ class ITITPipeline(PipelineHubMixin, LoraMixin, SafeLoadingMixin, WholeComponent
         if not isinstance(rounds, int) or rounds < 1:
             raise ValueError(f"`rounds` must be an integer of at least 1, got {rounds!r}")
         check_call(1, guidance_scale, output_type)
-        self._begin(num_inference_steps, temperature)
+        total = rounds * self._num_steps(num_inference_steps, temperature)
         texts, image_token_ids = self._cycle_start(prompt, image)
         check_generators(generator, len(image_token_ids if texts is None else texts))
         tokenized = []
 
-        with self.progress_bar(total=rounds * num_inference_steps) as progress_bar:
+        with self._call(total, float(guidance_scale)) as call, self.progress_bar(total=total) as progress_bar:
 
             def draw(said: list[str]) -> torch.Tensor:
                 tokenized.append(self._tokenize(said))
@@ -405,7 +400,7 @@ class ITITPipeline(PipelineHubMixin, LoraMixin, SafeLoadingMixin, WholeComponent
                     guidance_interval=guidance_interval,
                     temperature=temperature,
                     generator=generator,
-                    on_step_end=self._step_end(progress_bar),
+                    on_step_end=self._step_end(call, progress_bar),
                 )
 
             def describe(drawn: torch.Tensor) -> list[str]:
@@ -424,19 +419,21 @@ class ITITPipeline(PipelineHubMixin, LoraMixin, SafeLoadingMixin, WholeComponent
             images = images.reshape(-1, num_images, *images.shape[1:])
         return ITITCycleOutput(texts, images, image_token_ids, scores.view(-1, num_images))
 
-    def _begin(self, num_inference_steps: int, temperature, strength: float = 1.0):
-        """Refuse numbers that the scheduler refuses before any work is done, and start without an interruption."""
-        self.scheduler.set_timesteps(num_inference_steps, temperature, strength)
-        self._num_timesteps, self._interrupt = len(self.scheduler.timesteps), False
+    def _num_steps(self, num_inference_steps: int, temperature, strength: float = 1.0) -> int:
+        """Refuse what the scheduler refuses before any work is done, and tell how many steps there will be."""
+        check_mask_token(self.model.config, self.scheduler)
+        scheduler = copy(self.scheduler)
+        scheduler.set_timesteps(num_inference_steps, temperature, strength)
+        return len(scheduler.timesteps)
 
-    def _step_end(self, progress_bar, callback: Callable | None = None, names: Sequence[str] = ()):
+    def _step_end(self, call: CallState, progress_bar, callback: Callable | None = None, names: Sequence[str] = ()):
         """What is done after each step of a drawing."""
 
         def on_step_end(state: DecodingState) -> DecodingState:
             progress_bar.update()
             if callback is not None:
                 state = call_back(self, state, callback, names)
-            state.interrupt = self.interrupt
+            state.interrupt, state.guidance_scale = call.interrupt, call.guidance_scale
             return state
 
         return on_step_end

@@ -3,6 +3,7 @@
 """Parallel decoding of image tokens: the one text-to-image loop, behind the pipeline and the T2I2T cycle alike."""
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 
 import torch
@@ -41,11 +42,14 @@ class DecodingState:
     Args:
         step (`int`): 0 for the first step.
         timestep (`int`): Steps that follow.
-        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_tokens)`): `mask_token_id` where hidden.
+        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_tokens)`):
+            `mask_token_id` where masked. Another tensor in its place may unmask tokens, which then stay as they are,
+            and mask others, which are then generated anew; what it masks after the last step stays as it was filled.
         filled_image_token_ids (`torch.LongTensor` of shape `(batch_size, num_tokens)`): A whole picture, a preview.
         condition ([`TextCondition`]): The text asked for.
         negative_condition ([`TextCondition`], *optional*): The text to move away from; `None` is the empty text.
         interrupt (`bool`, *optional*, defaults to `False`): Stop here, with the preview as the result.
+        guidance_scale (`float`, *optional*, defaults to 1.0): Of the steps that follow, before its schedule.
     """
 
     step: int
@@ -55,6 +59,26 @@ class DecodingState:
     condition: TextCondition
     negative_condition: TextCondition | None = field(default=None)
     interrupt: bool = False
+    guidance_scale: float = 1.0
+
+
+def check_mask_token(config, scheduler):
+    """Refuse a scheduler that means another id by a masked token than the model does, or knows none.
+
+    Args:
+        config ([`ITITConfig`]): Of the model.
+        scheduler ([`ITITScheduler`]): Of any setting.
+
+    Raises:
+        ValueError: It names both ids, or the class.
+    """
+    if not hasattr(scheduler, "num_masked_after"):
+        raise ValueError(f"`scheduler` must be an ITITScheduler, got {type(scheduler).__name__}")
+    if scheduler.config.mask_token_id != config.mask_token_id:
+        raise ValueError(
+            f"`scheduler`: `mask_token_id` must be that of the model, {config.mask_token_id}, "
+            f"got {scheduler.config.mask_token_id!r}"
+        )
 
 
 def classifier_free_guidance(cond: torch.Tensor, uncond: torch.Tensor, guidance_scale: float) -> torch.Tensor:
@@ -137,7 +161,7 @@ def _guided_logits(model, inputs: dict, condition, negative_condition, guidance_
     def logits(inputs: dict, text: TextCondition) -> torch.Tensor:
         return model(**inputs, text_embeds=text.embeds, text_attention_mask=text.attention_mask).image_logits
 
-    if guidance_scale == 1.0:
+    if guidance_scale <= 1.0:
         return logits(inputs, condition)  # (batch_size, num_masked, codebook_size)
     batch_size, text_length = condition.embeds.shape[:2]
     negative_length = 1 if negative_condition is None else negative_condition.embeds.size(1)
@@ -191,9 +215,10 @@ def decode_image_tokens(
     Args:
         model: Called like [`ITITForImageGeneration`]; `model.config` names the number of tokens and the mask id.
         condition ([`TextCondition`]): The text of each sample.
-        scheduler ([`ITITScheduler`]): Its lists are set here.
+        scheduler ([`ITITScheduler`]): Left as it is: each call steps through a copy, so that several may run at once.
         num_inference_steps (`int`, *optional*, defaults to 24): Steps.
-        guidance_scale (`float`, *optional*, defaults to 3.0): `1 + tau`; 1.0 spares the second pass.
+        guidance_scale (`float`, *optional*, defaults to 3.0):
+            `1 + tau`; at 1.0 and below there is no guidance, and no second pass.
         guidance_schedule (`str`, *optional*, defaults to `"constant"`): Or `"linear"`, see [`guidance_scales`].
         guidance_interval (`Sequence[float]` of length 2, *optional*, defaults to `(0.0, 1.0)`):
             From which share of the steps to which there is guidance; the second pass is spared elsewhere.
@@ -218,11 +243,16 @@ def decode_image_tokens(
     """
     config = model.config
     batch_size, device = len(condition.embeds), condition.embeds.device
-    scheduler.set_timesteps(num_inference_steps, temperature, strength)
-    scales = guidance_scales(guidance_scale, num_inference_steps, guidance_schedule, guidance_interval)
-    scales = scales[scheduler.first_step :]
     if strength < 1.0 and (image_token_ids is None or bool_masked_pos is None):
         raise ValueError("a `strength` below 1 needs a picture to start from: `image_token_ids` and `bool_masked_pos`")
+    check_mask_token(config, scheduler)
+    scheduler = copy(scheduler)
+    scheduler.set_timesteps(num_inference_steps, temperature, strength)
+
+    def scales(guidance_scale: float) -> list[float]:
+        return guidance_scales(guidance_scale, num_inference_steps, guidance_schedule, guidance_interval)
+
+    scales(guidance_scale)  # refuses what is out of range
     shape = (batch_size, config.num_image_tokens)
     if image_token_ids is None:
         image_token_ids = torch.full(shape, config.mask_token_id, dtype=torch.long, device=device)
@@ -232,35 +262,74 @@ def decode_image_tokens(
             bool_masked_pos = image_token_ids == config.mask_token_id
         counts = bool_masked_pos.sum(dim=-1).tolist()
         image_token_ids = scheduler.add_noise(image_token_ids, bool_masked_pos, generator)
-    num_masked = torch.tensor(counts, device=device)
-    hidden = [scheduler.num_masked_at_start(count) for count in counts]
+    tokens = _TokenCounts(scheduler, config, counts)
     finite = torch.ones((), dtype=torch.bool, device=device)
-    texts = [_without_idle_mask(text) for text in (condition, negative_condition)]
-    state = DecodingState(-1, -1, image_token_ids, image_token_ids, texts[0], texts[1])
-    for step, timestep in enumerate(scheduler.timesteps):
-        if max(hidden, default=0) > 0:
+    state = DecodingState(-1, -1, image_token_ids, image_token_ids, _without_idle_mask(condition))
+    state.negative_condition = negative_condition and _without_idle_mask(negative_condition)
+    state.guidance_scale = guidance_scale
+    for step, timestep in enumerate(scheduler.timesteps, start=scheduler.first_step):
+        if max(tokens.masked, default=0) > 0:
             torch.compiler.cudagraph_mark_step_begin()  # a compiled model's two results both live for this step
-            inputs, positions = _step_inputs(config, state.image_token_ids, hidden, generator)
-            logits = _guided_logits(model, inputs, state.condition, state.negative_condition, scales[step])
+            inputs, positions = _step_inputs(config, state.image_token_ids, tokens.masked, generator)
+            scale = scales(state.guidance_scale)[step]
+            logits = _guided_logits(model, inputs, state.condition, state.negative_condition, scale)
             # One sum tells, and is read at the end: reading it here would wait for the device.
             finite &= logits.sum(dtype=torch.float32).isfinite()
             state.image_token_ids, state.filled_image_token_ids = scheduler.step(
-                logits, timestep, state.image_token_ids, num_masked, positions, generator, return_dict=False
+                logits, timestep, state.image_token_ids, tokens.to_generate, positions, generator, return_dict=False
             )
-            hidden = [scheduler.num_masked_after(scheduler.first_step + step, count) for count in counts]
+        tokens.after(step, state.image_token_ids)
         if on_step_end is not None:
-            state.step, state.timestep = step, timestep
-            state = on_step_end(state)
+            state.step, state.timestep = step - scheduler.first_step, timestep
+            state = tokens.count_around(on_step_end, state)
             if state.interrupt:
                 break
     if not finite:
         raise ValueError("the model gave image logits that are not finite (NaN or infinite): its weights are broken")
-    return state.filled_image_token_ids if state.interrupt else state.image_token_ids
+    is_masked = state.image_token_ids == config.mask_token_id  # of an interrupted call, or by a callback
+    return torch.where(is_masked, state.filled_image_token_ids, state.image_token_ids)
 
 
-def _without_idle_mask(text: TextCondition | None) -> TextCondition | None:
+class _TokenCounts:
+    """How many tokens of each sample are masked now, and how many are generated in all steps together. Known on the
+    host, where no step has to wait for the device; but once somebody has replaced tokens, they are counted there.
+
+    Args:
+        scheduler ([`ITITScheduler`]): With its lists.
+        config ([`ITITConfig`]): Of the model.
+        to_generate (`list[int]`): Of each sample.
+    """
+
+    def __init__(self, scheduler, config, to_generate: list[int]):
+        self.scheduler, self.config = scheduler, config
+        self.masked = [scheduler.num_masked_at_start(count) for count in to_generate]
+        self.to_generate = torch.tensor(to_generate, dtype=torch.long)
+        self.are_replaced = False
+
+    def after(self, step: int, image_token_ids: torch.Tensor):
+        """Counts after a step, the first of the schedule being 0."""
+        counts = self.scheduler.num_masked_after(step, self.to_generate).tolist()
+        self.masked = self._count(image_token_ids) if self.are_replaced else counts
+
+    def count_around(self, on_step_end: Callable[[DecodingState], DecodingState], state: DecodingState):
+        """Call it, and count the tokens that it put there; what it masks beyond the schedule is generated too."""
+        before = state.image_token_ids
+        state = on_step_end(state)
+        if state.image_token_ids is not before:
+            masked = self._count(state.image_token_ids)
+            more = [max(0, now - then) for now, then in zip(masked, self.masked, strict=True)]
+            to_generate = self.to_generate + torch.tensor(more, dtype=torch.long)
+            self.to_generate = to_generate.clamp(max=self.config.num_image_tokens)
+            self.masked, self.are_replaced = masked, True
+        return state
+
+    def _count(self, image_token_ids: torch.Tensor) -> list[int]:
+        return (image_token_ids == self.config.mask_token_id).sum(dim=-1).tolist()
+
+
+def _without_idle_mask(text: TextCondition) -> TextCondition:
     """Without a mask where nothing is padded: attention is faster, and no step has to ask the device."""
-    is_idle = text is not None and text.attention_mask is not None and bool(text.attention_mask.all())
+    is_idle = text.attention_mask is not None and bool(text.attention_mask.all())
     return TextCondition(text.embeds) if is_idle else text
 
 

@@ -3,9 +3,9 @@
 """How parallel decoding goes from all tokens hidden to none: how many stay hidden, which, at what temperature."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TypeVar
 
 import torch
@@ -156,7 +156,8 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
         self.timesteps: list[int] = []
         self.temperatures: list[float] = []
         self.mask_ratios: list[float] = []
-        self._drawn_scores: torch.Tensor | None = None  # of "remasking", between two steps; -inf: given or hidden
+        # Of "remasking", between two steps: the ids as a step left them, and their scores; -inf: given or hidden.
+        self._left: tuple[torch.Tensor, torch.Tensor] | None = None
 
     @classmethod
     def preset(cls, name: str, mask_token_id: int = 8192) -> "ITITScheduler":
@@ -206,7 +207,7 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
         temperature = self.config.temperature if temperature is None else temperature
         self.temperatures = self._temperature_list(temperature, num_inference_steps)
         self.timesteps = list(reversed(range(num_steps)))
-        self._drawn_scores = None
+        self._left = None
 
     @staticmethod
     def _temperature_list(temperature: float | Sequence[float], num_steps: int) -> list[float]:
@@ -241,12 +242,11 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
         Returns:
             `int` or `torch.LongTensor` of shape `(batch_size,)`, like `num_masked`.
         """
+        if isinstance(num_masked, torch.Tensor):
+            return _of_each(self.num_masked_at_start, num_masked)
         if self.first_step == 0:
             return num_masked
-        ratio = self.mask_ratios[self.first_step - 1]
-        if isinstance(num_masked, int):
-            return min(num_masked, max(1, int(num_masked * ratio)))
-        return torch.minimum(num_masked, (num_masked.double() * ratio).long().clamp(min=1))
+        return min(num_masked, max(1, int(num_masked * self.mask_ratios[self.first_step - 1])))
 
     def num_masked_after(self, step: int, num_masked: Count) -> Count:
         """How many of the tokens that are to be drawn stay hidden after `step`.
@@ -261,11 +261,10 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
         Returns:
             `int` or `torch.LongTensor` of shape `(batch_size,)`, like `num_masked`.
         """
+        if isinstance(num_masked, torch.Tensor):
+            return _of_each(partial(self.num_masked_after, step), num_masked)
         most = self.num_masked_at_start(num_masked) - (step - self.first_step) - 1
-        if isinstance(num_masked, int):
-            return max(0, min(int(num_masked * self.mask_ratios[step]), most))
-        scheduled = (num_masked.double() * self.mask_ratios[step]).long()
-        return torch.minimum(scheduled, most).clamp(min=0)
+        return max(0, min(int(num_masked * self.mask_ratios[step]), most))
 
     def add_noise(
         self, original_samples: torch.Tensor, bool_masked_pos: torch.Tensor, generator: Generators = None
@@ -303,7 +302,8 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
             model_output (`torch.FloatTensor` of shape `(batch_size, num_positions, codebook_size)`): Guided logits.
             timestep (`int`): An entry of `timesteps`: the number of steps that follow this one.
             sample (`torch.LongTensor` of shape `(batch_size, num_tokens)`): Ids, `mask_token_id` where hidden.
-            num_masked (`torch.LongTensor` of shape `(batch_size,)`): Tokens to draw in all steps together.
+            num_masked (`torch.LongTensor` of shape `(batch_size,)`):
+                Tokens to draw in all steps together; best on the CPU, where nothing waits for it.
             logit_positions (`torch.LongTensor` of shape `(batch_size, num_positions)`, *optional*):
                 Which tokens the logits speak of, without repeats, covering the hidden ones; all tokens by default.
             generator (`torch.Generator` or a list with one per sample, *optional*): Source of randomness.
@@ -334,11 +334,13 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
         hidden = sample == self.config.mask_token_id
         filled = torch.where(hidden, sample.scatter(1, positions, drawn), sample)
         rank = confidence.argsort(dim=-1, stable=True).argsort(dim=-1)
-        hide = (rank < self.num_masked_after(step, num_masked)[:, None]) & confidence.isfinite()
+        num_hidden = self.num_masked_after(step, num_masked).to(sample.device)
+        hide = (rank < num_hidden[:, None]) & confidence.isfinite()
         previous = filled.masked_fill(hide, self.config.mask_token_id)
-        if self._drawn_scores is not None:
+        if self._left is not None:
             # Hidden again: without a score, so that an id that the caller puts there counts as given.
-            self._drawn_scores = self._drawn_scores.masked_fill(hide, -torch.inf) if timestep else None
+            scores = self._left[1].masked_fill(hide, -torch.inf)
+            self._left = (previous.clone(), scores) if timestep else None  # the caller may change what it gets
         return ITITSchedulerOutput(previous, filled) if return_dict else (previous, filled)
 
     def _confidence(self, log_prob, uniform, positions, sample, step: int) -> torch.Tensor:
@@ -353,20 +355,28 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
             score = log_prob if self.config.score == "log_prob" else log_prob.exp()
             scores = torch.zeros_like(uniform).scatter(1, positions, score)
             if order == "remasking":
-                scores = self._drawn_scores = self._remember(scores, eligible, step)
+                scores = self._remember(scores, sample, step)
+                self._left = sample, scores
                 eligible = scores.isfinite()
             confidence = scores + self.temperatures[step] * gumbel(uniform)
         return confidence.masked_fill(~eligible, torch.inf)
 
-    def _remember(self, scores: torch.Tensor, hidden: torch.Tensor, step: int) -> torch.Tensor:
+    def _remember(self, scores: torch.Tensor, sample: torch.Tensor, step: int) -> torch.Tensor:
         """Scores that tokens were drawn with, now or before; -inf where given. `(batch_size, num_tokens)`."""
         if step == self.first_step:
-            self._drawn_scores = torch.full_like(scores, -torch.inf)
-        if self._drawn_scores is None or self._drawn_scores.shape != scores.shape:
+            self._left = sample, torch.full_like(scores, -torch.inf)
+        if self._left is None or self._left[0].shape != sample.shape:
             raise ValueError(
                 "`timestep` must be the first of `timesteps` for a new batch: remasking goes step by step"
             )
-        return torch.where(hidden, scores, self._drawn_scores)
+        left, before = self._left
+        before = before.masked_fill(sample != left, -torch.inf)  # the caller put another id there: given
+        return torch.where(sample == self.config.mask_token_id, scores, before)
+
+
+def _of_each(count: Callable[[int], int], num_masked: torch.Tensor) -> torch.Tensor:
+    """`count` of each number, in Python's floats: not every device has float64, and float32 rounds down elsewhere."""
+    return torch.tensor([count(n) for n in num_masked.tolist()], dtype=torch.long, device=num_masked.device)
 
 
 def _halton_rank(sample: torch.Tensor) -> torch.Tensor:
@@ -375,6 +385,6 @@ def _halton_rank(sample: torch.Tensor) -> torch.Tensor:
     if side * side != sample.size(1):
         raise ValueError(f"`sample` must have a square number of tokens for the Halton order, got {sample.size(1)}")
     order = torch.tensor(halton_order(side), device=sample.device)
-    rank = torch.empty(side * side, device=sample.device)
+    rank = torch.empty(side * side, dtype=torch.float32, device=sample.device)
     rank[order] = torch.arange(side * side, dtype=rank.dtype, device=sample.device)
     return rank.expand(sample.shape)

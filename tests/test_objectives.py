@@ -178,6 +178,19 @@ def test_names_that_are_none_are_refused(model, names):
         objectives(model, *names)
 
 
+@pytest.mark.parametrize(
+    "settings", [{"smoothing_neighbours": -1}, {"smoothing_neighbours": 2, "label_smoothing": 0.0}]
+)
+def test_neighbours_that_would_do_nothing_are_refused(settings):
+    with pytest.raises(ValueError, match="`smoothing_neighbours` must be 0 or more, and 0 without `label_smoothing`"):
+        ObjectiveSettings(**settings)
+
+
+def test_neighbours_need_the_codebook(model):
+    with pytest.raises(ValueError, match="`image_tokenizer` must be given with `smoothing_neighbours` 2"):
+        objectives(model, "t2i", smoothing_neighbours=2)
+
+
 def test_a_missing_stream_is_named(model):
     with pytest.raises(ValueError, match="need the streams"):
         objectives(model, "t2i")(model, {"image": {}})

@@ -20,7 +20,7 @@ from itit_hf.modeling_itit import ITITForPreTraining
 from itit_hf.objectives import OBJECTIVES, ITITObjectives, ObjectiveSettings
 from itit_hf.scheduling_itit import ITITScheduler
 
-from .testing_utils import tiny_config, tiny_text_encoder
+from .testing_utils import tiny_config, tiny_image_tokenizer, tiny_text_encoder
 
 NUM_TOKENS, NUM_CODES, NUM_WORDS, END = 16, 23, 40, 1
 
@@ -33,6 +33,7 @@ OTHER_THAN_DEFAULT = ObjectiveSettings(
     i2i_share=0.25,
     text_gradient_scale=0.4,
     label_smoothing=0.25,
+    smoothing_neighbours=3,
     gumbel_strength=0.6,
     synthesis_steps=3,
     synthesis_guidance_scale=1.8,
@@ -49,6 +50,7 @@ OTHER_THAN_DEFAULT = ObjectiveSettings(
 # Where a setting says "as another one", that other one is not at its default either.
 FALLING_BACK = replace(
     OTHER_THAN_DEFAULT,
+    smoothing_neighbours=0,
     i2i_mask_ratio=None,
     synthesis_temperature=None,
     synthesis_replay=1,
@@ -97,6 +99,14 @@ def text_encoder():
     return tiny_text_encoder().requires_grad_(False)
 
 
+@pytest.fixture(scope="module")
+def image_tokenizer():
+    torch.manual_seed(3)
+    tokenizer = tiny_image_tokenizer().requires_grad_(False)
+    tokenizer.quantize.embedding.weight.normal_()
+    return tokenizer
+
+
 def sentences(generator, lengths):
     ids, mask = torch.zeros(len(lengths), max(lengths), dtype=torch.long), torch.zeros(4, max(lengths)).long()
     for row, length in enumerate(lengths):
@@ -118,9 +128,10 @@ def batch():
 class Reference:
     """The losses of one sample, by name."""
 
-    def __init__(self, model, text_encoder, settings, temperature):
+    def __init__(self, model, text_encoder, codebook, settings, temperature):
         self.model, self.text_encoder, self.settings = model, text_encoder, settings
         self.temperature = temperature
+        self.codebook = codebook.tolist()
         self.synthesised = {}
         self.table = model.model.embed_image_tokens.weight
 
@@ -183,15 +194,33 @@ class Reference:
     # Cross entropies.
 
     def cost(self, logits, labels):
+        return self.smoothed(logits, labels, [range(logits.size(-1))] * len(labels))
+
+    def smoothed(self, logits, labels, others):
+        """What label smoothing takes from each label goes to its `others`."""
         smoothing = self.settings.label_smoothing
-        log_probs = logits.log_softmax(dim=-1)
-        right = log_probs[torch.arange(len(labels)), torch.as_tensor(labels)]
-        return -((1 - smoothing) * right + smoothing * log_probs.mean(dim=-1)).mean()
+        rows = logits.log_softmax(dim=-1)
+        costs = [
+            -(1 - smoothing) * row[label] - smoothing * sum(row[other] for other in near) / len(near)
+            for row, label, near in zip(rows, labels, others, strict=True)
+        ]
+        return sum(costs) / len(costs)
+
+    def image_cost(self, logits, labels):
+        count = self.settings.smoothing_neighbours
+        if count == 0:
+            return self.cost(logits, labels)
+        others = []
+        for label in labels.tolist():
+            distances = [math.dist(self.codebook[label], code) for code in self.codebook]
+            ranked = sorted(range(NUM_CODES), key=distances.__getitem__)
+            others.append([code for code in ranked if code != label][:count])
+        return self.smoothed(logits, labels, others)
 
     def drawing_cost(self, ids, mask, text=None):
         hidden, kept = mask
         logits = self.image_logits(self.encode(self.table[ids], hidden, kept, text), hidden, kept)
-        return self.cost(logits[hidden], ids[hidden])
+        return self.image_cost(logits[hidden], ids[hidden])
 
     def describing_cost(self, image, mask, words, text=None):
         features = self.encode(image, *mask, text)
@@ -349,10 +378,11 @@ def gradients(model, losses):
 
 
 @pytest.mark.parametrize(("settings", "names"), CASES.values(), ids=CASES.keys())
-def test_each_loss_and_its_gradient_equal_the_reference(model, text_encoder, batch, settings, names):
+def test_each_loss_and_its_gradient_equal_the_reference(model, text_encoder, image_tokenizer, batch, settings, names):
     scheduler = ITITScheduler(mask_token_id=NUM_CODES, temperature=0.4)
-    reference = Reference(model, text_encoder, settings, temperature=0.4)
-    loss_of = ITITObjectives(names, model.config, text_encoder, settings=settings, scheduler=scheduler)
+    codebook = image_tokenizer.quantize.embedding.weight
+    reference = Reference(model, text_encoder, codebook, settings, temperature=0.4)
+    loss_of = ITITObjectives(names, model.config, text_encoder, image_tokenizer, settings, scheduler)
     for use in range(settings.synthesis_replay):  # after the first time with the synthesis of the first
         losses = loss_of(model, {stream: part | {"use": torch.tensor(use)} for stream, part in batch.items()})
         assert model.training

@@ -10,6 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 
 from itit_hf import ITITPipeline, ITITTrainingArguments
 from itit_hf.data import add_image_token_ids
+from itit_hf.losses import code_neighbours
 from itit_hf.objectives import OBJECTIVES, ITITObjectives
 from itit_hf.optimization import CappedAdafactor
 from itit_hf.trainer import ITITTrainer
@@ -63,6 +64,14 @@ def test_each_loss_is_logged_by_name_and_they_add_up(tmp_path):
     for entry in logs:
         parts = entry["loss_i2t"] + entry["loss_t2i"] + entry["loss_i2i"]
         assert entry["loss"] == pytest.approx(parts, abs=2e-3)
+
+
+def test_smoothing_goes_to_the_neighbours_in_the_codebook_of_the_image_tokenizer(tmp_path):
+    pipe = tiny_pipeline()
+    trainer = make_trainer(tmp_path, pipe, smoothing_neighbours=2)
+    codebook = pipe.image_tokenizer.quantize.embedding.weight
+    assert torch.equal(trainer.objectives.neighbours, code_neighbours(codebook, 2))
+    assert make_trainer(tmp_path).objectives.neighbours is None
 
 
 def test_training_lowers_the_loss(tmp_path):

@@ -7,6 +7,7 @@ an argument too ([`TextCycleSettings`]), and `docs/experiments.md` compares the 
 the masks' own matter: by default what text to image, or image to text, does.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,7 @@ from .passes import GradientScales, PassOutput, describe_pass, draw_pass
 RECONSTRUCTIONS = ("hidden", "all")
 CODE_GRADIENTS = ("trained", "frozen")
 
+ImageLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Masks = tuple[dict[str, torch.Tensor | None], dict[str, torch.Tensor | None]]
 
 
@@ -205,7 +207,7 @@ def i2t2i_loss(
     image_token_ids: torch.Tensor,
     synthetic_text: dict[str, torch.Tensor],
     masks: Masks,
-    label_smoothing: float = 0.1,
+    image_loss: ImageLoss = masked_image_loss,
     image_latents: torch.Tensor | None = None,
 ) -> CycleOutput:
     r"""Image -> text -> image, equation (4): $-\log p(i_k | I_M, \tilde T)$ at the hidden k.
@@ -222,7 +224,8 @@ def i2t2i_loss(
         synthetic_text (`dict`): `input_ids` and `attention_mask` of shape `(batch_size, text_length)`: T', what the
             model said of I, its end of sequence included.
         masks (`tuple[dict, dict]`): M of each leg, from [`~masking.draw_mask`].
-        label_smoothing (`float`, *optional*, defaults to 0.1): See [`~losses.masked_image_loss`].
+        image_loss (`Callable`, *optional*, defaults to [`~losses.masked_image_loss`]): Of the second leg's logits and
+            labels.
         image_latents (`torch.FloatTensor` of shape `(batch_size, num_image_tokens, image_latent_size)`, *optional*):
             Of I, if they are what the model describes.
 
@@ -236,7 +239,7 @@ def i2t2i_loss(
     )  # p(t_l | I_M, t'_0 ... t'_{l-1}); no gradient into this encoder pass
     condition = _reconstructed_text(text_encoder, described, synthetic_text)  # T~
     drawn = draw_pass(model, image_token_ids, masks[1], condition)  # p(i_k | I_M, T~)
-    loss = masked_image_loss(drawn.image_logits, drawn.image_labels, label_smoothing)
+    loss = image_loss(drawn.image_logits, drawn.image_labels)
     return CycleOutput(loss, described, drawn)
 
 
@@ -247,7 +250,7 @@ def i2t2i_half_loss(
     image_token_ids: torch.Tensor,
     synthetic_text: dict[str, torch.Tensor],
     masks: Masks,
-    label_smoothing: float = 0.1,
+    image_loss: ImageLoss = masked_image_loss,
     image_latents: torch.Tensor | None = None,
 ) -> CycleOutput:
     """The half cycle of Table 2: as [`i2t2i_loss`], but the gradient stops at the argmax, so that the reconstruction
@@ -258,7 +261,7 @@ def i2t2i_half_loss(
         described = describe_pass(model, config, image, masks[0], synthetic_text, said_table=table)
     condition = _reconstructed_text(text_encoder, described, synthetic_text)
     drawn = draw_pass(model, image_token_ids, masks[1], condition)
-    loss = masked_image_loss(drawn.image_logits, drawn.image_labels, label_smoothing)
+    loss = image_loss(drawn.image_logits, drawn.image_labels)
     return CycleOutput(loss, described, drawn)
 
 

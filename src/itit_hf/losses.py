@@ -50,6 +50,7 @@ def masked_image_loss(
     labels: torch.Tensor,
     label_smoothing: float = 0.1,
     sample_weights: torch.Tensor | None = None,
+    neighbours: torch.Tensor | None = None,
 ) -> torch.Tensor:
     r"""Text to image, equation (2): $-\log p(i_k | I_M, T)$, a mean over the hidden k and over the samples.
 
@@ -59,11 +60,43 @@ def masked_image_loss(
         labels (`torch.LongTensor` of shape `(batch_size, num_positions)`): Image token ids; -100 is ignored.
         label_smoothing (`float`, *optional*, defaults to 0.1): Share of the target spread over all codes (Table 3).
         sample_weights (`torch.FloatTensor` of shape `(batch_size,)`, *optional*): What a sample counts; 1 by default.
+        neighbours (`torch.LongTensor` of shape `(codebook_size, num_neighbours)`, *optional*): Of each code, those
+            over which that share is spread, evenly, in place of all; see [`code_neighbours`].
 
     Returns:
         `torch.FloatTensor` of shape `()`, in nats.
     """
-    return caption_loss(image_logits, labels, label_smoothing, sample_weights)  # the same cross entropy, over codes
+    if neighbours is None:
+        return caption_loss(image_logits, labels, label_smoothing, sample_weights)  # the same, over codes
+    logits, counted = image_logits.float(), labels != -100
+    codes = labels.masked_fill(~counted, 0)  # (B, M)
+    true = logits.gather(-1, codes[..., None])[..., 0]  # (B, M)
+    near = logits.gather(-1, neighbours.to(codes.device)[codes]).mean(dim=-1)  # (B, M)
+    token_loss = logits.logsumexp(dim=-1) - (1 - label_smoothing) * true - label_smoothing * near
+    return _mean_per_sample(token_loss.masked_fill(~counted, 0.0), counted, sample_weights)
+
+
+def code_neighbours(codebook: torch.Tensor, num_neighbours: int) -> torch.Tensor:
+    """The codes that look most like each code: the nearest ones in the codebook of the image tokenizer.
+
+    Args:
+        codebook (`torch.FloatTensor` of shape `(codebook_size, code_dim)`): Its code vectors.
+        num_neighbours (`int`): How many of each, itself not among them.
+
+    Returns:
+        `torch.LongTensor` of shape `(codebook_size, num_neighbours)`, the nearest first.
+
+    Raises:
+        ValueError: If there are not as many others.
+    """
+    if not 0 < num_neighbours < len(codebook):
+        raise ValueError(f"`num_neighbours` must be in 1..{len(codebook) - 1}, got {num_neighbours}")
+    codebook, nearest = codebook.detach().float(), []
+    for rows in torch.arange(len(codebook), device=codebook.device).split(1024):  # all distances at once are large
+        distances = torch.cdist(codebook[rows], codebook)  # (1024, V)
+        distances.scatter_(1, rows[:, None], torch.inf)
+        nearest.append(distances.topk(num_neighbours, largest=False).indices)
+    return torch.cat(nearest)
 
 
 def masked_labels(image_token_ids: torch.Tensor, positions: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:

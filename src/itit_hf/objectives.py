@@ -18,7 +18,7 @@ from .cycle import (
     t2i2t_loss,
 )
 from .image_tokenization_itit import image_inputs
-from .losses import caption_loss, masked_image_loss
+from .losses import caption_loss, code_neighbours, masked_image_loss
 from .masking import MaskRatio, draw_mask, keyed_generators
 from .passes import GradientScales, PassOutput, describe_pass, draw_pass
 from .replay import SynthesisReplay
@@ -73,6 +73,8 @@ class ObjectiveSettings:
         i2i_share (`float`): Share that image to image takes, from the back, when it has a pass of its own.
         text_gradient_scale (`float`): Scale of the text decoder's gradient into the encoder (appendix B).
         label_smoothing (`float`): Of every cross entropy (Table 3).
+        smoothing_neighbours (`int`): Of image tokens, spread what label smoothing takes from the true code over so
+            many codes that are nearest to it in the image tokenizer's codebook; 0 spreads it over all codes.
         gumbel_strength (`float`): Scale of the Gumbel noise in T2I2T's straight-through softmax; 0.0 is the plain one.
         synthesis_steps (`int`): Decoding steps of the pictures drawn for T2I2T.
         synthesis_guidance_scale (`float`): Their guidance.
@@ -100,6 +102,7 @@ class ObjectiveSettings:
     i2i_share: float = 1.0
     text_gradient_scale: float = 0.1
     label_smoothing: float = 0.1
+    smoothing_neighbours: int = 0
     gumbel_strength: float = 1.0
     synthesis_steps: int = 24
     synthesis_guidance_scale: float = 3.0
@@ -115,6 +118,11 @@ class ObjectiveSettings:
 
     def __post_init__(self):
         self.text_cycle_settings()  # refuses choices that it does not know
+        if self.smoothing_neighbours < 0 or (self.smoothing_neighbours and not self.label_smoothing):
+            raise ValueError(
+                "`smoothing_neighbours` must be 0 or more, and 0 without `label_smoothing`, "
+                f"got {self.smoothing_neighbours} with {self.label_smoothing}"
+            )
         if self.synthesis_replay < 1:
             raise ValueError(f"`synthesis_replay` must be at least 1 update, got {self.synthesis_replay}")
         if self.cached_texts < 0:
@@ -147,7 +155,8 @@ class ITITObjectives:
             `"t2i2t"` and `"t2i2t_half"` sentences; `"i2i_unpaired"`, `"i2t2i"` and `"i2t2i_half"` pictures.
         config ([`ITITConfig`]): The model's.
         text_encoder (`torch.nn.Module`): Frozen text encoder, called as transformers' `T5EncoderModel`.
-        image_tokenizer (`torch.nn.Module`, *optional*): Frozen image tokenizer; needed for `pixel_values` only.
+        image_tokenizer (`torch.nn.Module`, *optional*): Frozen image tokenizer; needed for `pixel_values`, and
+            for its codebook with `smoothing_neighbours`.
         settings ([`ObjectiveSettings`], *optional*): The paper's by default.
         scheduler ([`ITITScheduler`], *optional*): Draws the pictures of T2I2T.
 
@@ -175,9 +184,19 @@ class ITITObjectives:
         self.image_tokenizer = image_tokenizer
         self.settings = settings or ObjectiveSettings()
         self.scheduler = scheduler
+        self.neighbours = self._neighbours()
         self.monitor: Any = None
         self.replay = SynthesisReplay(self.settings.synthesis_replay)
         self.text_features = TextFeatureCache(text_encoder, self.settings.cached_texts)
+
+    def _neighbours(self) -> torch.Tensor | None:
+        """Codes over which label smoothing is spread, `(codebook_size, smoothing_neighbours)`, if not over all."""
+        number = self.settings.smoothing_neighbours
+        if number == 0:
+            return None
+        if self.image_tokenizer is None:
+            raise ValueError(f"`image_tokenizer` must be given with `smoothing_neighbours` {number}, for its codebook")
+        return code_neighbours(self.image_tokenizer.quantize.embedding.weight, number)
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -255,7 +274,16 @@ class ITITObjectives:
     def _image_loss(self, drawn: PassOutput, masked: dict, name: str, sample_weights=None) -> torch.Tensor:
         if self.monitor is not None:
             self.monitor.predicted(name, drawn, masked["bool_masked_pos"])
-        return masked_image_loss(drawn.image_logits, drawn.image_labels, self.settings.label_smoothing, sample_weights)
+        return self.masked_image_loss(drawn.image_logits, drawn.image_labels, sample_weights)
+
+    def masked_image_loss(
+        self, image_logits: torch.Tensor, labels: torch.Tensor, sample_weights: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """[`~losses.masked_image_loss`] with these settings: shapes as there."""
+        if self.neighbours is not None:
+            self.neighbours = self.neighbours.to(labels.device)  # once; it may have been made elsewhere
+        smoothing = self.settings.label_smoothing
+        return masked_image_loss(image_logits, labels, smoothing, sample_weights, self.neighbours)
 
     def text_to_text(self, model, part: dict, name: str) -> torch.Tensor:
         r"""What Table 2 trains on unpaired sentences in place of a cycle: a scalar of shape `()`.
@@ -332,7 +360,7 @@ class ITITObjectives:
             image_token_ids,
             said,
             masks,
-            label_smoothing=settings.label_smoothing,
+            image_loss=self.masked_image_loss,
             image_latents=part.get("image_latents"),
         )
         if self.monitor is not None:

@@ -171,6 +171,8 @@ class ITITTrainingArguments(SafeTrainingArguments):
         i2i_share (`float`): Share that image to image takes, from the back, when it has a pass of its own.
         text_gradient_scale (`float`): Scale of the text decoder's gradient into the encoder.
         label_smoothing (`float`): Of every cross entropy.
+        smoothing_neighbours (`int`): Of image tokens, spread it over so many codes that are nearest to the true one;
+            0 spreads it over all.
         gumbel_strength (`float`): Scale of the Gumbel noise in T2I2T's straight-through softmax.
         synthesis_steps (`int`): Decoding steps of the pictures drawn for T2I2T, apart from the pipeline's.
         synthesis_guidance_scale (`float`): Their guidance.
@@ -228,6 +230,7 @@ class ITITTrainingArguments(SafeTrainingArguments):
     i2i_share: float = field(default=1.0, metadata={"help": "Share that i2i takes, if it has its own pass."})
     text_gradient_scale: float = field(default=0.1, metadata={"help": "Text decoder's gradient into the encoder."})
     label_smoothing: float = field(default=0.1, metadata={"help": "Of every cross entropy."})
+    smoothing_neighbours: int = field(default=0, metadata={"help": "Codes that image tokens' smoothing goes to."})
     gumbel_strength: float = field(default=1.0, metadata={"help": "Gumbel noise in T2I2T."})
     synthesis_steps: int = field(default=24, metadata={"help": "Decoding steps of T2I2T's pictures."})
     synthesis_guidance_scale: float = field(default=3.0, metadata={"help": "Guidance of T2I2T's pictures."})

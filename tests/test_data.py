@@ -1,5 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
+import itertools
 import logging
 import os
 import re
@@ -29,6 +30,13 @@ def test_each_epoch_holds_every_row_once_in_a_new_order():
     stream = Stream("text", [{"text": str(i)} for i in range(7)], seed=3)
     epochs = [[stream.row_index(p) for p in range(7 * e, 7 * e + 7)] for e in range(3)]
     assert all(sorted(epoch) == list(range(7)) for epoch in epochs) and epochs[0] != epochs[1]
+
+
+def test_streams_of_the_same_rows_have_orders_of_their_own():
+    rows = [{"text": str(i), "image": i} for i in range(50)]
+    orders = [[Stream(name, rows, seed=3).row_index(p) for p in range(50)] for name in ("paired", "image", "text")]
+    together = [sum(a == b for a, b in zip(*pair, strict=True)) for pair in itertools.combinations(orders, 2)]
+    assert max(together) < 10  # of 50; one by chance
 
 
 def test_a_position_means_the_same_row_whatever_was_read_before():

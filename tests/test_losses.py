@@ -91,6 +91,14 @@ def test_as_many_neighbours_as_there_are_codes_are_refused(number):
         code_neighbours(torch.randn(4, 2), number)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_cross_entropy_of_short_numbers_is_that_of_float32(dtype):
+    torch.manual_seed(0)
+    logits, labels = (5 * torch.randn(3, 5, 37)).to(dtype), torch.randint(37, (3, 5))
+    loss = caption_loss(logits, labels)
+    assert loss.dtype == torch.float32 and torch.equal(loss, caption_loss(logits.float(), labels))
+
+
 def test_uniform_logits_cost_the_logarithm_of_the_number_of_classes():
     assert caption_loss(torch.zeros(1, 2, 8), torch.tensor([[1, 5]])).item() == pytest.approx(math.log(8))
 

@@ -8,6 +8,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from itit_hf import CiderD, ClipImageReward, ITITRewardConfig, ITITRewardTrainer, Naturalness
 from itit_hf.data import add_image_token_ids
+from itit_hf.objectives import synthetic_text
 from itit_hf.reward_trainer import KeyedWords, token_entropy
 
 from .test_distributed import launch
@@ -151,7 +152,8 @@ def test_a_picture_is_described_the_same_whatever_stands_beside_it(tmp_path):
 def test_the_loss_is_the_advantage_times_the_log_probability(tmp_path, length_normalize):
     trainer = make_trainer(tmp_path)
     part = first_part(trainer, size=2)
-    said = trainer.objectives.captions(trainer.model.eval(), part, 2)
+    trainer.model.eval()
+    said = synthetic_text(torch.tensor([[5, 1, 0, 0], [5, 6, 7, 1], [8, 9, 1, 0], [1, 0, 0, 0]]), eos_token_id=1)
     advantages = torch.tensor([1.0, -2.0, 0.5, 3.0])
     loss, _ = trainer.objectives.policy_loss(trainer.model, part, said, advantages, length_normalize)
     expected, model = 0.0, trainer.model
@@ -165,6 +167,26 @@ def test_the_loss_is_the_advantage_times_the_log_probability(tmp_path, length_no
         chosen = logits.log_softmax(dim=-1).gather(1, words[:, None])
         expected -= advantage * (chosen.mean() if length_normalize else chosen.sum()) / 4
     assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("length_normalize", [True, False])
+def test_the_trainer_hands_on_how_lengths_count(tmp_path, monkeypatch, length_normalize):
+    trainer, handed = make_trainer(tmp_path, max_steps=1, length_normalize=length_normalize), []
+    policy_loss = trainer.objectives.policy_loss
+    monkeypatch.setattr(trainer.objectives, "policy_loss", lambda *args: handed.append(args[-1]) or policy_loss(*args))
+    trainer.train()
+    assert handed == [length_normalize]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_words_and_their_entropy_are_those_of_float32_logits(dtype):
+    generator = torch.Generator().manual_seed(0)
+    logits, uniform = torch.randn(400, 37, generator=generator).to(dtype), torch.rand(400, 1, generator=generator)
+    assert torch.equal(
+        KeyedWords(uniform)(None, logits).argmax(-1), KeyedWords(uniform)(None, logits.float()).argmax(-1)
+    )
+    everywhere = torch.ones(1, 400, dtype=torch.bool)
+    assert torch.equal(token_entropy(logits[None], everywhere), token_entropy(logits[None].float(), everywhere))
 
 
 def test_the_greedy_baseline_scores_the_greedy_caption(tmp_path):

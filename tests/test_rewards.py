@@ -370,6 +370,23 @@ def test_naturalness_learns_to_tell_sentences_from_shuffled_words():
     assert figures["accuracy"] > 0.8 and figures["loss"] < math.log(2)
 
 
+def test_real_and_fake_texts_weigh_the_same_however_many_there_are():
+    real, fake = sentences(2, 0), shuffled(sentences(3, 1), 0)
+    once, often = small_naturalness(), small_naturalness()
+    for reward in (once, often):
+        for module in reward.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+    scores = [torch.tensor(once([""] * len(texts), texts)) for texts in (real, fake)]
+    figures = once.update(real, fake), often.update(real, fake * 4)
+    for name in ("loss", "accuracy"):
+        torch.testing.assert_close(figures[0][name], figures[1][name])
+    costs = torch.nn.functional.softplus(-scores[0]).mean(), torch.nn.functional.softplus(scores[1]).mean()
+    torch.testing.assert_close(figures[0]["loss"], (costs[0] + costs[1]) / 2)
+    right = (scores[0] > 0).float().mean(), (scores[1] < 0).float().mean()
+    assert figures[0]["accuracy"] == (right[0] + right[1]) / 2
+
+
 def test_a_discriminator_goes_on_bit_exactly_from_its_state():
     whole, other = small_naturalness(), small_naturalness()
     torch.manual_seed(1)

@@ -44,6 +44,29 @@ def test_a_temperature_that_does_not_fit_is_named(bad):
         ITITScheduler().set_timesteps(3, temperature=bad)
 
 
+def first_step(logits, temperature=1.0):
+    """All tokens drawn, and which of them are hidden again, after the first of two steps."""
+    scheduler = ITITScheduler(mask_token_id=logits.size(-1), temperature=temperature)
+    scheduler.set_timesteps(2)
+    batch_size, num_tokens, codes = logits.shape
+    ids, count = torch.full((batch_size, num_tokens), codes), torch.full((batch_size,), num_tokens)
+    step = scheduler.step(logits, 1, ids, count, generator=torch.Generator().manual_seed(0))
+    return step.pred_original_sample, step.prev_sample == codes
+
+
+def test_which_tokens_stay_hidden_does_not_depend_on_what_was_drawn_where_all_is_alike():
+    drawn, hidden = first_step(torch.zeros(4, 1024, 100))
+    means = drawn[hidden].double().mean(), drawn[~hidden].double().mean()
+    assert abs(means[0] - means[1]) < 4  # of codes from 0 to 99; 100 / 12**0.5 / 1200**0.5 is 0.8
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_short_numbers_draw_what_float32_draws(dtype):
+    logits = torch.randn(2, 256, 100, generator=torch.Generator().manual_seed(1)).to(dtype)
+    for short, whole in zip(first_step(logits), first_step(logits.float()), strict=True):
+        assert torch.equal(short, whole)
+
+
 @pytest.mark.parametrize("bad", [0, -1, 2.5, "4"])
 def test_a_number_of_steps_that_is_none_is_named(bad):
     with pytest.raises(ValueError, match="`num_inference_steps`"):

@@ -42,7 +42,9 @@ def test_a_thin_line_in_a_large_mask_is_not_lost():
 
 def test_a_mask_is_cropped_as_its_picture_is():
     left, middle = marked((0, 0), size=(32, 16)), marked((8, 0), size=(32, 16))
-    assert tokens(token_mask(SQUARE, [left, middle], [(32, 16)], 16)) == [[], [0]]
+    cropping = ITITImageProcessorPil(size=16, aspect_ratio="crop")
+    assert tokens(token_mask(cropping, [left, middle], [(32, 16)], 16)) == [[], [0]]
+    assert tokens(token_mask(SQUARE, [left, middle], [(32, 16)], 16)) == [[0], [1]]  # squeezed
 
 
 @pytest.mark.parametrize("kind", ["bool", "float", "uint8", "batch", "channel", "tensor", "rgb"])

@@ -4,6 +4,7 @@ import io
 import random
 import struct
 import warnings
+import weakref
 import zlib
 
 import numpy as np
@@ -12,13 +13,17 @@ import torch
 from PIL import Image, ImageCms, ImageFile, PngImagePlugin, WebPImagePlugin
 from transformers import AutoImageProcessor
 
+from itit_hf import image_processing_itit
 from itit_hf.image_processing_itit import (
+    ASPECT_RATIOS,
     FORMATS,
+    ImageLimitError,
     ImageLimits,
     ITITImageProcessorPil,
     list_images,
     list_masks,
     load_image,
+    resize_image,
 )
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -399,8 +404,9 @@ def test_pixel_values_are_in_minus_one_to_one():
 def test_shorter_side_is_resized_and_the_middle_cut_out():
     picture = Image.new("RGB", (60, 20), BLUE)
     picture.paste(RED, (20, 0, 40, 20))
-    pixel_values = ITITImageProcessorPil(size=10, resample=0)(picture, return_tensors="pt").pixel_values
-    assert (pixel_values == torch.tensor([1.0, -1.0, -1.0])[:, None, None]).all()  # red only
+    for size in ({"aspect_ratio": "crop", "size": 10}, {"size": {"shortest_edge": 10}}):
+        pixel_values = ITITImageProcessorPil(**size, resample=0)(picture, return_tensors="pt").pixel_values
+        assert (pixel_values == torch.tensor([1.0, -1.0, -1.0])[:, None, None]).all()  # red only
 
 
 def test_exact_size_squeezes_the_whole_picture():
@@ -409,6 +415,137 @@ def test_exact_size_squeezes_the_whole_picture():
     processor = ITITImageProcessorPil(size={"height": 8, "width": 8}, resample=0)
     pixel_values = processor(picture, return_tensors="pt").pixel_values
     assert pixel_values[0, 0, 0].tolist() == [-1.0] * 4 + [1.0] * 4
+
+
+def colours(image, *pixels):
+    return [image.getpixel(pixel) for pixel in pixels]
+
+
+WHITE = (255, 255, 255)
+
+
+def test_padding_keeps_shapes_in_the_middle_and_fills_up_with_white():
+    tall = Image.new("RGB", (20, 80), BLUE)
+    image = ITITImageProcessorPil(size=16, aspect_ratio="pad").read_image(tall)
+    assert image.size == (16, 16)
+    assert colours(image, (5, 8), (6, 0), (9, 15), (10, 8)) == [WHITE, BLUE, BLUE, WHITE]
+    image = ITITImageProcessorPil(size={"height": 4, "width": 8}, aspect_ratio="pad").read_image(tall)
+    assert image.size == (8, 4) and colours(image, (2, 0), (3, 0), (4, 0)) == [WHITE, BLUE, WHITE]
+
+
+def test_cropping_covers_a_size_that_is_no_square():
+    image = Image.new("RGB", (30, 30), BLUE)
+    image.paste(RED, (0, 10, 30, 20))
+    processor = ITITImageProcessorPil(size={"height": 4, "width": 12}, aspect_ratio="crop", resample=0)
+    assert (processor(image, return_tensors="pt").pixel_values[0, 0] == 1.0).all()
+
+
+@pytest.mark.parametrize("aspect_ratio", ASPECT_RATIOS)
+def test_a_square_image_is_the_same_by_every_rule(aspect_ratio):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (37, 37, 3), dtype=np.uint8))
+    expected = np.asarray(image.resize((12, 12), Image.Resampling.BICUBIC))
+    processor = ITITImageProcessorPil(size=12, aspect_ratio=aspect_ratio)
+    (made,) = processor.postprocess(processor(image, return_tensors="pt").pixel_values)
+    assert np.array_equal(np.asarray(made), expected)
+
+
+@pytest.mark.parametrize("aspect_ratio", ASPECT_RATIOS)
+def test_what_was_read_before_becomes_what_the_file_becomes(aspect_ratio):
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (41, 23, 3), dtype=np.uint8))
+    crop_size = {"height": 8, "width": 7}
+    processor = ITITImageProcessorPil(size={"height": 9, "width": 8}, crop_size=crop_size, aspect_ratio=aspect_ratio)
+    whole, read = processor([image, processor.read_image(image)], return_tensors="pt").pixel_values
+    assert torch.equal(whole, read)
+
+
+def test_by_default_nothing_of_an_image_is_lost():
+    image = Image.new("RGB", (90, 30), BLUE)
+    image.paste(RED, (0, 0, 10, 30))
+    image.paste(RED, (80, 0, 90, 30))
+    pixel_values = ITITImageProcessorPil()(image, return_tensors="pt").pixel_values
+    assert pixel_values[0, 0, 128, [5, 128, 250]].tolist() == [1.0, -1.0, 1.0]
+
+
+def test_the_rule_travels_with_the_processor_and_old_ones_keep_theirs(tmp_path):
+    ITITImageProcessorPil(size=8, aspect_ratio="pad").save_pretrained(tmp_path)
+    assert AutoImageProcessor.from_pretrained(tmp_path).aspect_ratio == "pad"
+    old = {"size": {"shortest_edge": 8}, "crop_size": {"height": 8, "width": 8}}
+    assert ITITImageProcessorPil.from_dict(old).aspect_ratio == "crop"
+    assert ITITImageProcessorPil.from_dict({"size": {"height": 8, "width": 8}}).aspect_ratio == "squeeze"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"aspect_ratio": "stretch"}, "`aspect_ratio` must be one of .*, got 'stretch'"),
+        ({"aspect_ratio": "pad", "size": {"shortest_edge": 8}}, "`aspect_ratio` must be 'crop' with the shortest"),
+    ],
+)
+def test_a_rule_that_cannot_be_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        ITITImageProcessorPil(**options)
+    with pytest.raises(ValueError, match="`aspect_ratio` must be one of"):
+        ITITImageProcessorPil(size=8)(Image.new("RGB", (9, 9)), aspect_ratio="none")
+
+
+def test_a_processor_of_another_size_is_else_the_same():
+    processor = ITITImageProcessorPil(size=8, aspect_ratio="pad", image_mean=[0, 0, 0], limits={"max_aspect": 3})
+    other = processor.with_size(4, 6)
+    assert other(Image.new("RGB", (9, 9)), return_tensors="pt").pixel_values.shape == (1, 3, 4, 6)
+    wanted = processor.to_dict() | {"size": {"height": 4, "width": 6}, "crop_size": {"height": 4, "width": 6}}
+    assert other.to_dict() == wanted
+    assert processor.with_size(4, 4, "crop").aspect_ratio == "crop"
+
+
+def test_a_mask_is_padded_with_what_stays():
+    mask = Image.new("RGB", (8, 16), "white")
+    marked = ITITImageProcessorPil(size=16, aspect_ratio="pad").preprocess_mask([mask])
+    assert marked[0].any(dim=0).tolist() == [False] * 4 + [True] * 8 + [False] * 4
+
+
+# Photos
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted"), [((1600, 1200), (200, 150)), ((1600, 300), (800, 150)), ((500, 250), (500, 250))]
+)
+def test_a_large_jpeg_is_decoded_small_and_never_too_small(size, wanted):
+    photo = encoded(Image.new("RGB", size, RED), "JPEG")
+    assert load_image(photo, reduce_to=65).size == wanted
+    assert load_image(photo).size == size
+
+
+def test_a_jpeg_is_judged_by_its_own_size_and_turned_when_it_is_decoded_small():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo = encoded(Image.new("RGB", (800, 400), RED), "JPEG", exif=exif)
+    assert load_image(photo, reduce_to=20).size == (50, 100)
+    with pytest.raises(ImageLimitError, match="800 x 400 pixels"):
+        load_image(photo, ImageLimits(max_pixels=300_000), reduce_to=20)
+
+
+def test_a_photo_decoded_small_looks_the_same():
+    gradient = np.linspace(0, 255, 800 * 600 * 3).reshape(600, 800, 3).astype(np.uint8)
+    photo = encoded(Image.fromarray(gradient), "JPEG", quality=95)
+    small, whole = (np.asarray(resize_image(load_image(photo, reduce_to=n), 32, 32)).astype(int) for n in (32, None))
+    assert abs(small - whole).max() <= 2
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG"])
+def test_of_a_batch_of_photos_one_at_a_time_is_whole(image_format, monkeypatch):
+    decode, made, most = image_processing_itit._decode, [], []
+
+    def watched(image):
+        decoded = decode(image)
+        made.append(weakref.ref(decoded))
+        alive = [each() for each in made if each() is not None]
+        most.append(sum(each.width * each.height for each in alive))
+        return decoded
+
+    monkeypatch.setattr(image_processing_itit, "_decode", watched)
+    photos = [encoded(Image.new("RGB", (400, 300), RED), image_format) for _ in range(6)]
+    ITITImageProcessorPil(size=16)(photos)
+    assert len(most) == 6 and max(most) <= 2 * 400 * 300  # the last one is let go while the next is read
 
 
 @pytest.mark.parametrize("crop_size", [{"height": 5, "width": 8}, {"height": 4, "width": 9}])
@@ -554,7 +691,8 @@ def test_an_overlay_goes_the_way_of_the_picture():
     before, mask = Image.new("RGB", (64, 32), "blue"), Image.new("L", (64, 32))
     before.paste("white", (16, 0, 24, 32))
     mask.paste(255, (40, 0, 64, 32))  # the right quarter of the middle piece
-    overlaid = ITITImageProcessorPil(size=16).apply_overlay(mask, before, Image.new("RGB", (16, 16), "red"))
+    processor = ITITImageProcessorPil(size=16, aspect_ratio="crop")
+    overlaid = processor.apply_overlay(mask, before, Image.new("RGB", (16, 16), "red"))
     assert [overlaid.getpixel((x, 8)) for x in (1, 8, 14)] == [(255, 255, 255), (0, 0, 255), (255, 0, 0)]
 
 

@@ -31,6 +31,9 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _UNREAD_PNG_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 _ORIENTATION_KEYWORDS = (b"Raw profile type exif", b"XML:com.adobe.xmp")
 
+# What becomes of an image of another aspect ratio than the model's: see [`resize_image`].
+ASPECT_RATIOS = ("squeeze", "pad", "crop")
+
 _ORIENTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -89,7 +92,9 @@ class ImageLimits:
             )
 
 
-def load_image(source, limits: ImageLimits | None = None, name: str = "image") -> Image.Image:
+def load_image(
+    source, limits: ImageLimits | None = None, name: str = "image", reduce_to: int | None = None
+) -> Image.Image:
     """Read a picture from wherever it is, as 8-bit RGB.
 
     The size is read from the header and checked before decoding. The first frame of an animation or of a document
@@ -111,6 +116,9 @@ def load_image(source, limits: ImageLimits | None = None, name: str = "image") -
             readings fit, arrays are taken as (H, W, C) and tensors as (C, H, W).
         limits (`ImageLimits`, *optional*): What it may measure. The defaults are those of [`ImageLimits`].
         name (`str`, *optional*, defaults to `"image"`): What error messages call it.
+        reduce_to (`int`, *optional*): Pixels to which its sides will be resized at most. A JPEG file is then decoded
+            at a half, quarter or eighth of its size, as long as each side keeps twice as many: a photo of 12
+            megapixels takes 2 MB in place of 36. Anything else, and a picture in memory, is decoded whole.
 
     Returns:
         `PIL.Image.Image` of mode RGB, the caller's own copy.
@@ -126,14 +134,18 @@ def load_image(source, limits: ImageLimits | None = None, name: str = "image") -
         name = f"{name} ({os.fspath(source)!r})"
     if isinstance(source, (np.ndarray, torch.Tensor)):
         return _from_array(source, limits, name)
-    if not isinstance(source, Image.Image):
-        data = _read(source, limits, name)
-        if (size := _webp_size(data[:30])) is not None:
-            limits.check_size(*size, name)
-        data = _without_texts(data, name)
-        source = _attempt(name, _open_header, io.BytesIO(data))
-    limits.check_size(*source.size, name)
-    return _attempt(name, _decode, source)
+    if isinstance(source, Image.Image):
+        limits.check_size(*source.size, name)
+        return _attempt(name, _decode, source)
+    data = _read(source, limits, name)
+    if (size := _webp_size(data[:30])) is not None:
+        limits.check_size(*size, name)
+    data = _without_texts(data, name)
+    image = _attempt(name, _open_header, io.BytesIO(data))
+    limits.check_size(*image.size, name)
+    if reduce_to is not None:
+        image.draft(None, (2 * reduce_to, 2 * reduce_to))  # does nothing to other formats than JPEG
+    return _attempt(name, _decode, image)
 
 
 def _attempt(name: str, function, argument):
@@ -380,26 +392,85 @@ def _is_float(source) -> bool:
     return isinstance(source, Image.Image) and source.mode == "F"
 
 
+def resize_image(
+    image: Image.Image, height: int, width: int, aspect_ratio: str = "squeeze", resample: int = 3, fill: int = 255
+) -> Image.Image:
+    """Bring an image to a size, by one of the rules for images of another aspect ratio. An image that has it already
+    stays as it is, whatever the rule.
+
+    | rule | what becomes of an image of another aspect ratio |
+    |---|---|
+    | `"squeeze"` | all of it is resized to exactly that size; shapes are distorted |
+    | `"pad"` | all of it is resized to fit in, shapes kept, and put in the middle; the rest is filled up |
+    | `"crop"` | it is resized to cover that size, shapes kept, and the middle is cut out; the rest is lost |
+
+    Args:
+        image (`PIL.Image.Image`): Of any mode.
+        height (`int`): Pixels.
+        width (`int`): Pixels.
+        aspect_ratio (`str`, *optional*, defaults to `"squeeze"`): Of `ASPECT_RATIOS`.
+        resample (`int`, *optional*, defaults to 3): PIL's filter; 3 is bicubic.
+        fill (`int`, *optional*, defaults to 255): Brightness of what is filled up, 0 to 255; white by default, as
+            behind what is transparent.
+
+    Returns:
+        `PIL.Image.Image` of that size.
+
+    Raises:
+        ValueError: If there is no such rule.
+    """
+    _check_aspect_ratio(aspect_ratio)
+    old_width, old_height = image.size
+    is_wider = old_width * height >= width * old_height
+    size = (width, height)
+    if aspect_ratio == "crop":  # as transformers resizes a shortest edge: rounded down
+        size = (width, max(height, width * old_height // old_width))
+        if is_wider:
+            size = (max(width, height * old_width // old_height), height)
+    elif aspect_ratio == "pad":
+        size = (min(width, max(1, round(height * old_width / old_height))), height)
+        if is_wider:
+            size = (width, min(height, max(1, round(width * old_height / old_width))))
+    resized = image if image.size == size else image.resize(size, resample)
+    if size == (width, height):
+        return resized
+    if aspect_ratio == "crop":
+        left, top = (size[0] - width) // 2, (size[1] - height) // 2
+        return resized.crop((left, top, left + width, top + height))
+    canvas = Image.new(image.mode, (width, height), (fill,) * len(image.getbands()))
+    canvas.paste(resized, ((width - size[0]) // 2, (height - size[1]) // 2))
+    return canvas
+
+
+def _check_aspect_ratio(aspect_ratio: str):
+    if aspect_ratio not in ASPECT_RATIOS:
+        raise ValueError(f"`aspect_ratio` must be one of {ASPECT_RATIOS}, got {aspect_ratio!r}")
+
+
 class ITITImagesKwargs(ImagesKwargs, total=False):
     """Arguments of [`ITITImageProcessorPil`] beyond those every image processor has.
 
     Args:
         limits (`dict`): The fields of [`ImageLimits`].
+        aspect_ratio (`str`): Of `ASPECT_RATIOS`.
     """
 
     limits: dict | None
+    aspect_ratio: str | None
 
 
 class ITITImageProcessorPil(PilBackend):
-    """Turns pictures into `pixel_values` in [-1, 1] and back; PIL and NumPy only.
+    """Turns images into `pixel_values` in [-1, 1] and back; PIL and NumPy only.
 
-    The shorter side is resized to `size["shortest_edge"]` and the middle is cut out; with
-    `size={"height": ..., "width": ...}` the whole picture is squeezed into that size instead. `crop_size` follows
-    `size` unless it is given. Everything comes in through [`load_image`].
+    An image of another aspect ratio than `size` is brought to it by `aspect_ratio`, see [`resize_image`]; by default
+    nothing of it is lost. A square image is the same by every rule. `size={"shortest_edge": ...}` means `"crop"`.
+    Everything comes in through [`load_image`], one image at a time, and is resized as it is read.
 
     Args:
-        size (`int` or `dict`, *optional*, defaults to 256): Number of pixels of the shorter side, or the exact size.
-        crop_size (`dict`, *optional*): Size of the middle piece.
+        size (`int` or `dict`, *optional*, defaults to 256): Sides of a square in pixels, or `height` and `width`.
+        aspect_ratio (`str`, *optional*, defaults to `"squeeze"`): `"squeeze"`, `"pad"` or `"crop"`. It is saved, so
+            that a model is used on images prepared as those that it was trained on.
+        crop_size (`dict`, *optional*): Size of the middle piece that is cut out of that; `size` by default.
         limits (`dict`, *optional*): Fields of [`ImageLimits`] that replace its defaults.
         resample (`PIL.Image.Resampling`, *optional*, defaults to bicubic): Filter, antialiased when it shrinks.
 
@@ -409,8 +480,9 @@ class ITITImageProcessorPil(PilBackend):
 
     valid_kwargs = ITITImagesKwargs
     resample = PILImageResampling.BICUBIC
-    size = {"shortest_edge": 256}
-    default_to_square = False
+    size = {"height": 256, "width": 256}
+    aspect_ratio = "squeeze"
+    default_to_square = True
     crop_size = {"height": 256, "width": 256}
     image_mean = [0.5, 0.5, 0.5]
     image_std = [0.5, 0.5, 0.5]
@@ -423,12 +495,19 @@ class ITITImageProcessorPil(PilBackend):
 
     def __init__(self, **kwargs: Unpack[ITITImagesKwargs]):
         size = kwargs.get("size")
-        if size is not None and kwargs.get("crop_size") is None:
-            size = {"shortest_edge": size} if isinstance(size, int) else dict(size)
+        if size is not None:
+            size = {"height": size, "width": size} if isinstance(size, int) else dict(size)
             edge = size.get("shortest_edge")
-            kwargs["crop_size"] = {"height": size.get("height", edge), "width": size.get("width", edge)}
+            if kwargs.get("crop_size") is None:
+                kwargs["crop_size"] = {"height": size.get("height", edge), "width": size.get("width", edge)}
+            if edge is not None and kwargs.setdefault("aspect_ratio", "crop") != "crop":
+                raise ValueError(
+                    "`aspect_ratio` must be 'crop' with the shortest edge as `size`, got "
+                    f"{kwargs['aspect_ratio']!r}; give height and width"
+                )
         super().__init__(**kwargs)
-        ImageLimits(**(self.limits or {}))  # a wrong limit is better known now than at the first picture
+        ImageLimits(**(self.limits or {}))  # a wrong limit or rule is better known now than at the first image
+        _check_aspect_ratio(self.aspect_ratio)
 
     def preprocess(self, images, *args, **kwargs: Unpack[ITITImagesKwargs]) -> BatchFeature:
         """As a call. `do_rescale=False` says that values are in [0, 1] already, as those of floating point images are,
@@ -459,11 +538,58 @@ class ITITImageProcessorPil(PilBackend):
                 )
         return super().preprocess(images, *args, **kwargs)
 
-    def _prepare_image_like_inputs(self, images, *args, expected_ndims: int = 3, **kwargs) -> list[np.ndarray]:
-        """Uint8 arrays of shape (3, H, W). Replaces the parent's own loading, which would also fetch URLs."""
-        limits = ImageLimits(**(kwargs.get("limits") or {}))
-        pictures = [load_image(source, limits, f"images[{i}]") for i, source in enumerate(list_images(images))]
-        return [np.moveaxis(np.asarray(picture), -1, 0) for picture in pictures]
+    def read_image(self, source, name: str = "image") -> Image.Image:
+        """Read one image and resize it at once, so that a batch of photos is never whole in memory. What is made of
+        the result is what is made of the image.
+
+        Args:
+            source: What [`load_image`] takes.
+            name (`str`, *optional*, defaults to `"image"`): What error messages call it.
+
+        Returns:
+            `PIL.Image.Image` of mode RGB and of `size`.
+
+        Raises:
+            ValueError: See [`load_image`].
+        """
+        kwargs = {key: getattr(self, key) for key in ("limits", "do_resize", "size", "aspect_ratio", "resample")}
+        return self._read_image(source, name, **kwargs)
+
+    def with_size(self, height: int, width: int, aspect_ratio: str | None = None) -> "ITITImageProcessorPil":
+        """The same processor for images of another size.
+
+        Args:
+            height (`int`): Pixels.
+            width (`int`): Pixels.
+            aspect_ratio (`str`, *optional*): Of `ASPECT_RATIOS`; as it was by default.
+
+        Returns:
+            [`ITITImageProcessorPil`], a new one.
+        """
+        size = {"height": height, "width": width}
+        changes = {"size": size, "crop_size": size, "aspect_ratio": aspect_ratio or self.aspect_ratio}
+        return type(self).from_dict(self.to_dict() | changes)
+
+    def _read_image(self, source, name: str, limits, do_resize, size, aspect_ratio, resample) -> Image.Image:
+        height, width = size.height or size.shortest_edge, size.width or size.shortest_edge
+        limits = ImageLimits(**(limits or {}))
+        if not do_resize:
+            return load_image(source, limits, name)
+        image = load_image(source, limits, name, reduce_to=max(height, width))
+        return resize_image(image, height, width, aspect_ratio, resample)
+
+    def _standardize_kwargs(self, **kwargs):
+        kwargs = super()._standardize_kwargs(**kwargs)
+        if kwargs["size"].shortest_edge:
+            kwargs["aspect_ratio"] = "crop"  # also where it is the size of one call
+        return kwargs
+
+    def _preprocess_image_like_inputs(self, images, *args, **kwargs):
+        """Each image is read and resized before the next; the rest of the parent's work is done on small ones."""
+        wanted = {key: kwargs[key] for key in ("limits", "do_resize", "size", "aspect_ratio", "resample")}
+        pictures = [self._read_image(each, f"images[{i}]", **wanted) for i, each in enumerate(list_images(images))]
+        arrays = [np.moveaxis(np.asarray(picture), -1, 0) for picture in pictures]  # (3, H, W) each
+        return self._preprocess(arrays, *args, **(kwargs | {"do_resize": False}))
 
     def _validate_preprocess_kwargs(self, **kwargs):
         """Refuse a crop that reaches beyond the resized picture, as it would be filled up with black, and a factor
@@ -473,13 +599,15 @@ class ITITImageProcessorPil(PilBackend):
         if kwargs.get("do_rescale") and kwargs.get("do_normalize") and not 0 < factor <= 1.01 / 255:
             raise ValueError(f"`rescale_factor` must be in (0, 1 / 255] where values are normalized, got {factor}")
         size, crop_size = kwargs.get("size"), kwargs.get("crop_size")
+        _check_aspect_ratio(kwargs.get("aspect_ratio"))
         if kwargs.get("do_resize") and kwargs.get("do_center_crop"):
             height, width = size.height or size.shortest_edge, size.width or size.shortest_edge
             if crop_size.height > height or crop_size.width > width:
                 raise ValueError(f"`crop_size` must not exceed `size`, got {dict(crop_size)} and {dict(size)}")
 
     def preprocess_mask(self, masks: Sequence[Image.Image]) -> torch.BoolTensor:
-        """Where pictures are drawn anew, resized and cropped as they are: pixels of which any part is marked.
+        """Where images are drawn anew, resized and cropped as they are: pixels of which any part is marked. What an
+        image is padded with is not.
 
         Args:
             masks (`Sequence[PIL.Image.Image]`): RGB; marked where the grey is at least 128 of 255.
@@ -487,9 +615,16 @@ class ITITImageProcessorPil(PilBackend):
         Returns:
             `torch.BoolTensor` of shape `(batch_size, height, width)`.
         """
-        marked = [mask.convert("L").point(lambda grey: 255 if grey >= 128 else 0) for mask in masks]
-        share = self(marked, resample=PILImageResampling.BOX, return_tensors="pt").pixel_values  # (B, 3, H, W)
-        return self.postprocess(share, "pt")[:, 0] > 1 / 510  # the least share that 8 bits hold is 1 / 255
+        height, width = self.size.height or self.size.shortest_edge, self.size.width or self.size.shortest_edge
+        found = []
+        for mask in masks:
+            marked = mask.convert("L").point(lambda grey: 255 if grey >= 128 else 0)
+            if self.do_resize:
+                marked = resize_image(marked, height, width, self.aspect_ratio, PILImageResampling.BOX, fill=0)
+            share = np.asarray(marked)[None]  # (1, H, W)
+            share = self.center_crop(share, self.crop_size) if self.do_center_crop else share
+            found.append(torch.from_numpy(share[0] > 0))  # the least share that 8 bits hold is 1 / 255
+        return torch.stack(found)
 
     def apply_overlay(self, mask, init_image, image: Image.Image) -> Image.Image:
         """Put the pixels that were not to change back over an edited picture, exactly as they were.

@@ -1,22 +1,15 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-import importlib.util
-import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import datasets
 import PIL.Image
 import pytest
 import torch
 from diffusers import VQModel
-from safetensors.torch import load_file
 from torch import nn
 
 from itit_hf.image_tokenization_itit import encode_images
-from itit_hf.perceptual_loss import PerceptualLoss
 from itit_hf.vq_training import (
     PatchDiscriminator,
     PictureDataset,
@@ -36,8 +29,6 @@ from itit_hf.vq_training import (
 )
 
 from .testing_utils import generators, tiny_image_tokenizer
-
-ROOT = Path(__file__).parents[1]
 
 
 def tiny_vqgan() -> VQModel:
@@ -69,6 +60,18 @@ def test_pictures_are_scaled_to_one_size():
     dataset = PictureDataset([{"image": PIL.Image.new("RGB", (40, 20), (255, 0, 7))}], resolution=8)
     assert dataset[0].shape == (3, 8, 8)
     assert dataset[0][:, 3, 3].tolist() == [255, 0, 7]
+
+
+def test_pictures_that_are_not_square_are_prepared_as_a_models_are():
+    rows = [{"image": PIL.Image.new("RGB", (40, 20), (255, 0, 7))}]
+    padded = PictureDataset(rows, resolution=8, aspect_ratio="pad")[0]
+    assert padded[:, :, 3].T.tolist() == [[255, 255, 255]] * 2 + [[255, 0, 7]] * 4 + [[255, 255, 255]] * 2
+
+
+def test_a_picture_that_cannot_be_read_is_named_by_its_row():
+    rows = [{"image": PIL.Image.new("RGB", (8, 8))}, {"image": {"bytes": b"<html>", "path": None}}]
+    with pytest.raises(ValueError, match="row 1 of `paired.image`: it cannot be read"):
+        PictureDataset(rows, 8, name="paired+image").cache()
 
 
 def test_cached_pictures_are_the_same_ones():
@@ -275,124 +278,3 @@ def test_a_new_decoder_keeps_the_codes(pixel_values):
     assert torch.equal(encode_images(new, pixel_values), encode_images(old, pixel_values))
     with pytest.raises(RuntimeError, match="size mismatch"):
         with_new_decoder(old, {"num_vq_embeddings": 24})
-
-
-# The script
-
-TINY = {
-    "patch_size": 4,
-    "encoder_channels": 16,
-    "num_vq_embeddings": 16,
-    "block_out_channels": [8, 8],
-    "norm_num_groups": 4,
-}
-
-
-@pytest.fixture(scope="module")
-def train_vq():
-    spec = importlib.util.spec_from_file_location("train_vq", ROOT / "examples" / "train_vq.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["train_vq"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-def arguments_for(folder: Path, name: str) -> list[str]:
-    """Eight steps on the pictures in `folder`, with every part of the script in use."""
-    arguments = f"--dataset {folder}/pictures --splits train --eval_split train --resolution 16 --max_steps 8"
-    arguments += " --quantize_from_step 2 --reseed_steps 2 --warmup_steps 2 --gan_weight 0.1 --gan_start_step 3"
-    arguments += " --discriminator_channels 8 --ema_decay 0.9 --per_device_train_batch_size 4 --logging_steps 1"
-    arguments += f" --save_steps 5 --sample_steps 8 --use_cpu true --output_dir {folder / name}"
-    return [*arguments.split(), "--tokenizer_config", json.dumps(TINY)]
-
-
-@pytest.fixture
-def run(train_vq, tmp_path, monkeypatch):
-    """Runs the script on 24 pictures; gives the folder it wrote."""
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    (tmp_path / "pictures").mkdir()
-    pictures().to_parquet(tmp_path / "pictures" / "train.parquet")
-
-    def run(name: str, *more: str) -> Path:
-        train_vq.main([*arguments_for(tmp_path, name), *more])
-        return tmp_path / name
-
-    return run
-
-
-def test_a_perceptual_weight_without_its_weights_is_refused(train_vq):
-    with pytest.raises(ValueError, match="`perceptual_weight` needs `perceptual_loss`"):
-        train_vq.VQTrainingArguments(perceptual_weight=1.0)
-
-
-def test_the_perceptual_loss_of_a_file_is_logged(run, tmp_path):
-    file = tmp_path / "lpips.safetensors"
-    PerceptualLoss("alexnet").save(str(file))
-    folder = run("perceptual", "--perceptual_weight", "0.5", "--perceptual_loss", str(file), "--resolution", "64")
-    lines = (folder / "log.jsonl").read_text().splitlines()
-    assert all(json.loads(line)["perceptual"] > 0.0 for line in lines)
-
-
-def weights_in(folder: Path) -> bytes:
-    return (folder / "diffusion_pytorch_model.safetensors").read_bytes()
-
-
-def test_an_interrupted_run_ends_in_the_same_weights(run):
-    folder = run("a")
-    whole = weights_in(folder)
-    (folder / "diffusion_pytorch_model.safetensors").unlink()
-    assert (folder / "checkpoint-5").is_dir()
-    run("a", "--resume_from_checkpoint")
-    assert weights_in(folder) == whole
-
-
-def test_a_run_logs_and_draws_and_reports(run):
-    folder = run("a")
-    last = json.loads((folder / "log.jsonl").read_text().splitlines()[-1])
-    assert last["step"] == 8
-    assert {"l1", "l2", "edge", "codebook", "gan", "discriminator", "psnr", "code_usage", "code_entropy"} <= set(last)
-    assert PIL.Image.open(folder / "samples" / "step-8.png").size == (12 * 32, 64)
-    assert "shift_agreement" in json.loads((folder / "report.json").read_text())["report"]
-
-
-def test_the_decoder_alone_can_be_trained_on(run):
-    folder = run("a")
-    more = run("b", "--model_name_or_path", str(folder), "--train_decoder_only", "--max_steps", "2")
-    old, new = (tiny_image_tokenizer().from_pretrained(path) for path in (folder, more))
-    for part in ("encoder", "quantize"):
-        for one, other in zip(getattr(old, part).parameters(), getattr(new, part).parameters(), strict=True):
-            assert torch.equal(one, other)
-    assert weights_in(folder) != weights_in(more)
-
-
-def test_a_vqgan_is_trained_alike(run):
-    config = {"block_out_channels": [8, 8], "layers_per_block": 1, "norm_num_groups": 4, "num_vq_embeddings": 16}
-    config |= {"latent_channels": 8}
-    folder = run("a", "--tokenizer", "vqgan", "--tokenizer_config", json.dumps(config))
-    assert VQModel.from_pretrained(folder).config.num_vq_embeddings == 16
-
-
-def test_old_checkpoints_are_removed(run):
-    folder = run("a", "--save_steps", "1", "--save_total_limit", "2")
-    assert sorted(path.name for path in folder.glob("*checkpoint*")) == ["checkpoint-7", "checkpoint-8"]
-
-
-def test_a_new_encoder_cannot_be_kept_as_it_is(run):
-    with pytest.raises(ValueError, match="`train_decoder_only` needs `model_name_or_path`"):
-        run("a", "--train_decoder_only")
-
-
-@pytest.mark.slow
-def test_two_processes_end_in_the_weights_of_one(run, tmp_path):
-    one = load_file(run("one") / "diffusion_pytorch_model.safetensors")
-    config = ROOT / "examples" / "accelerate_configs" / "cpu_2_processes.yaml"
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
-    command += ["--main_process_port", "0", str(ROOT / "examples" / "train_vq.py"), *arguments_for(tmp_path, "two")]
-    command += ["--per_device_train_batch_size", "2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_DATASETS_CACHE": str(tmp_path / "cache")}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
-    two = load_file(tmp_path / "two" / "diffusion_pytorch_model.safetensors")
-    # Adam's steps are 1e-3 long here, whatever the gradient's size: equal ones leave traces of rounding only
-    differences = torch.cat([(one[name] - two[name]).abs().flatten() for name in one])
-    assert (differences > 1e-4).float().mean() < 1e-3

@@ -71,7 +71,6 @@ LAYERS = (
         "span_corruption",
         "text_files",
         "vq_evaluation",
-        "vq_training",
     ),
     (
         "adaptation",
@@ -88,8 +87,8 @@ LAYERS = (
     ("cycle", "pipeline_inputs", "pipeline_itit", "readers"),
     ("sources",),
     ("data", "objectives"),
-    ("eval_data", "filters", "pair_weights", "rewards", "trainer", "training_args"),
-    ("reward_trainer",),
+    ("eval_data", "filters", "pair_weights", "rewards", "trainer", "training_args", "vq_training"),
+    ("reward_trainer", "vq_trainer"),
 )
 
 # These take the model as an argument, so that a stub of a few lines can test them.

@@ -8,9 +8,11 @@ streams of uneven sizes wrap on their own and nothing but the number of steps do
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import datasets
+import numpy as np
+import PIL.Image
 import pyarrow.compute as pc
 import torch
 from torch.utils.data import Dataset, Sampler
@@ -29,6 +31,7 @@ BAD_IMAGE_REASONS = ("unreadable", "oversized")
 BAD_IMAGE_POLICIES = ("raise", "skip")
 MAX_BAD_IMAGES = 0.05  # share of pictures that `"skip"` may leave out
 MAX_SKIPPED_IN_A_ROW = 100
+_NUM_NAMED = 3  # bad images that a message names
 IMAGE_TENSORS = {"image_token_ids": torch.long, "image_latents": torch.float32}  # what a tokenized picture is
 TOKENIZER_COLUMN = "image_tokenizer"  # fingerprint of what made the tokens of a row
 STREAM_COLUMNS = {"paired": ("image", "text"), "image": ("image",), "text": ("text",)}
@@ -46,13 +49,22 @@ class Stream:
         bad_images (`str`, *optional*, defaults to `"raise"`):
             What to do about a picture that [`load_image`] refuses: `"raise"`, or `"skip"`, which takes the next row
             whose picture can be read, always the same one, and counts why.
+        read (`Callable`, *optional*, defaults to [`load_image`]): What reads a picture, called with it and `name=`.
+            `read_image` of an image processor resizes each as it is read.
 
     Raises:
         ValueError: If the name or `bad_images` is unknown, there are no rows, a column is missing, or captions are
             none.
     """
 
-    def __init__(self, name: str, rows: Sequence[Mapping], seed: int = 0, bad_images: str = "raise"):
+    def __init__(
+        self,
+        name: str,
+        rows: Sequence[Mapping],
+        seed: int = 0,
+        bad_images: str = "raise",
+        read: Callable[..., PIL.Image.Image] = load_image,
+    ):
         if name not in STREAMS:
             raise ValueError(f"`name` must be one of {STREAMS}, got {name!r}")
         if len(rows) == 0:
@@ -63,7 +75,7 @@ class Stream:
         rows = undecoded(rows)
         if "text" in STREAM_COLUMNS[name] and isinstance(rows, datasets.Dataset):
             rows = clean_captions(rows, name=f"stream {name}")
-        self.name, self.rows, self.seed, self.bad_images = name, rows, seed, bad_images
+        self.name, self.rows, self.seed, self.bad_images, self.read = name, rows, seed, bad_images, read
         self._epoch, self._order = -1, torch.arange(0)
 
     def _check_columns(self, name: str, columns: Sequence[str]):
@@ -116,7 +128,7 @@ class Stream:
             if row.get("image_token_ids") is not None:
                 return index, row, {key: row[key] for key in IMAGE_TENSORS if row.get(key) is not None}
             try:
-                picture = {"image": load_image(row["image"], name=name)}
+                picture = {"image": self.read(row["image"], name=name)}
             except ValueError as error:
                 if self.bad_images == "raise":
                     raise
@@ -236,7 +248,7 @@ class ITITCollator:
             for name in [name for name in IMAGE_TENSORS if name in rows[0]]:
                 part[name] = torch.stack([torch.as_tensor(row[name], dtype=IMAGE_TENSORS[name]) for row in rows])
         elif "image" in rows[0]:
-            images = [load_image(row["image"]) for row in rows]
+            images = [row["image"] for row in rows]
             part["pixel_values"] = self.processor.image_processor(images, return_tensors="pt")["pixel_values"]
         if "pair_weight" in rows[0]:
             part["pair_weight"] = torch.tensor([float(row["pair_weight"]) for row in rows])  # (B,)
@@ -367,7 +379,7 @@ def image_tokens_fingerprint(rows: datasets.Dataset, processor) -> str:
 
 
 def add_image_token_ids(
-    rows: datasets.Dataset, processor, batch_size: int = 64, bad_images: str = "raise"
+    rows: datasets.Dataset, processor, batch_size: int = 64, bad_images: str = "raise", name: str = "dataset"
 ) -> datasets.Dataset:
     """Tokenize every picture once, into a cached column `image_token_ids` of shape `(num_image_tokens,)`, and into
     `image_latents` of shape `(num_image_tokens, vq_embed_dim)` if the processor makes them. A column `image_tokenizer`
@@ -381,10 +393,11 @@ def add_image_token_ids(
         batch_size (`int`, *optional*, defaults to 64): Pictures per pass.
         bad_images (`str`, *optional*, defaults to `"raise"`): With `"skip"`, rows whose picture [`load_image`] refuses
             are left out, up to 5% of them.
+        name (`str`, *optional*, defaults to `"dataset"`): What messages call the rows.
 
     Raises:
-        ValueError: If there are no pictures, one cannot be used, or, when they are skipped, too many; or another image
-            tokenizer made the tokens that are there.
+        ValueError: If there are no pictures, one cannot be used, which is named by its row, or, when they are skipped,
+            too many; or another image tokenizer made the tokens that are there.
     """
     wanted = processor.image_input_names
     if set(wanted) <= set(rows.column_names):
@@ -394,10 +407,11 @@ def add_image_token_ids(
         raise ValueError(f"the pictures are needed for the columns {wanted}, the dataset has {rows.column_names}")
     files = undecoded(rows)
     if bad_images == "skip":
-        files = _readable(files)
+        files = readable_images(files, name)
+    read = processor.image_processor.read_image
 
-    def tokenize(batch: dict) -> dict:
-        images = [load_image(image) for image in batch["image"]]
+    def tokenize(batch: dict, indices: list[int]) -> dict:
+        images = [read(image, _row(i, name)) for image, i in zip(batch["image"], indices, strict=True)]
         pixel_values = processor.image_processor(images, return_tensors="pt")["pixel_values"]
         tokens = {name: tensor.cpu().numpy() for name, tensor in processor.encode_images(pixel_values).items()}
         return tokens | {TOKENIZER_COLUMN: [made_by] * len(images)}
@@ -405,6 +419,7 @@ def add_image_token_ids(
     made_by = image_tokenizer_fingerprint(processor)
     tokens = files.select_columns("image").map(
         tokenize,
+        with_indices=True,
         batched=True,
         batch_size=batch_size,
         remove_columns="image",
@@ -419,20 +434,41 @@ def add_image_token_ids(
     return tokenized
 
 
-def _readable(files: datasets.Dataset) -> datasets.Dataset:
-    """The rows whose pictures can be used; which they are is decided once and cached."""
+def _row(index: int, name: str) -> str:
+    return f"row {index} of `{name}`"
 
-    def is_readable(row: dict) -> bool:
+
+def readable_images(rows: datasets.Dataset, name: str = "dataset") -> datasets.Dataset:
+    """The rows whose images can be used; which they are is decided once and cached.
+
+    Args:
+        rows (`datasets.Dataset`): With a column `image`.
+        name (`str`, *optional*, defaults to `"dataset"`): What messages call the rows.
+
+    Returns:
+        `datasets.Dataset`: Images as files.
+
+    Raises:
+        ValueError: If more than 5% cannot be used; the first ones are named.
+    """
+    files, bad = undecoded(rows), []
+
+    def why_not(row: dict, index: int) -> dict:
         try:
-            load_image(row["image"])
-        except ValueError:
-            return False
-        return True
+            load_image(row["image"], name=_row(index, name), reduce_to=1)
+        except ValueError as error:
+            return {"why_not": str(error)}
+        return {"why_not": None}
 
-    kept = files.filter(is_readable, desc="readable pictures")
-    num_bad = len(files) - len(kept)
-    if num_bad > MAX_BAD_IMAGES * len(files):
-        raise ValueError(f"{num_bad} of {len(files)} pictures cannot be used, more than {MAX_BAD_IMAGES:.0%}")
-    if num_bad:
-        logger.warning(f"{num_bad} of {len(files)} pictures cannot be used and are left out")
-    return kept
+    images = files.select_columns("image")
+    found = images.map(why_not, with_indices=True, remove_columns="image", desc="images that can be read")["why_not"]
+    bad = [index for index, reason in enumerate(found) if reason is not None]
+    if not bad:
+        return files
+    named = "; ".join(found[index] for index in bad[:_NUM_NAMED])
+    if len(bad) > MAX_BAD_IMAGES * len(files):
+        raise ValueError(
+            f"`{name}`: {len(bad)} of {len(files)} images cannot be used, more than {MAX_BAD_IMAGES:.0%}: {named}"
+        )
+    logger.warning(f"`{name}`: {len(bad)} of {len(files)} images cannot be used and are left out: {named}")
+    return files.select(np.delete(np.arange(len(files)), bad))

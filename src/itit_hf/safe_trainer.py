@@ -22,7 +22,8 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,38 @@ SECONDS_OF_ONE_SIGNAL = 1.0
 _RATES = ("initial_lr", "weight_decay", "betas", "beta1", "eps")  # of a group of parameters, from the arguments
 
 Part = tuple[Callable[[], object], Callable[[Any], object]]  # what gives a state, and what takes it over
+
+
+def optimizer_rates(optimizer: torch.optim.Optimizer) -> list[dict]:
+    """What the arguments say about each group of an optimizer's parameters: peak rate, decay and momentum.
+
+    Args:
+        optimizer (`torch.optim.Optimizer`): Its schedule must exist already.
+    """
+    return [{name: group[name] for name in _RATES if name in group} for group in optimizer.param_groups]
+
+
+def take_rates(optimizer: torch.optim.Optimizer, schedule, rates: list[dict]) -> bool:
+    """Let an optimizer and its schedule, whose states have been loaded, go on with other rates.
+
+    Args:
+        optimizer (`torch.optim.Optimizer`): Changed in place.
+        schedule (`torch.optim.lr_scheduler.LRScheduler`): Changed in place.
+        rates (`list[dict]`): What [`optimizer_rates`] gave before the states were loaded.
+
+    Returns:
+        `bool`: Whether the schedule has peak rates; if not, the learning rate is as it was.
+    """
+    groups = optimizer.param_groups
+    for group, values in zip(groups, rates, strict=True):
+        group.update(values)
+    if not isinstance(schedule, LambdaLR):
+        return False
+    schedule.base_lrs = [group["initial_lr"] for group in groups]
+    for group, peak, share in zip(groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+        group["lr"] = peak * share(schedule.last_epoch)
+    schedule._last_lr = [group["lr"] for group in groups]
+    return True
 
 
 class StopSignals:
@@ -160,7 +193,31 @@ class SafeTrainer(Trainer):
             )
         self.signals = StopSignals()
         self.micro_batches: list[dict] = []  # what went into the current update: see `describe_update`
+        self._sums: dict[str, torch.Tensor] = defaultdict(float)  # of figures, since the last log
+        self._counts: Counter[str] = Counter()
         self.add_callback(_StopCallback(self))
+
+    def add_figures(self, figures: Mapping[str, torch.Tensor]):
+        """Keep figures of a micro-batch, scalars of shape `()`, for the mean that is logged."""
+        for name, value in figures.items():
+            self._sums[name] += value
+            self._counts[name] += 1
+
+    def pop_figures(self) -> dict[str, float]:
+        """Means of the figures since the last call, over all processes, which all call it; five digits of each."""
+        if not self._sums:
+            return {}
+        means = torch.stack([total / self._counts[name] for name, total in self._sums.items()])
+        means = self.accelerator.reduce(means, reduction="mean").tolist()
+        figures = {name: rounded(mean) for name, mean in zip(self._sums, means, strict=True)}
+        self._sums.clear()
+        self._counts.clear()
+        return figures
+
+    @property
+    def update_is_skipped(self) -> bool:
+        """Whether the update that is being done was left out, as it was not finite."""
+        return self._skipped_in_a_row > 0
 
     # What a subclass adds.
 
@@ -294,7 +351,7 @@ class SafeTrainer(Trainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return
-        own = [{name: group[name] for name in _RATES if name in group} for group in self.optimizer.param_groups]
+        own = optimizer_rates(self.optimizer)
         for name, (_, take) in self.shared_parts().items():
             self._load_part(checkpoint, name, f"{name}.safetensors", take)
         changed = self._changed_arguments(checkpoint)
@@ -303,15 +360,8 @@ class SafeTrainer(Trainer):
 
     def _take_new_rates(self, checkpoint: str, own: list[dict], changed: dict[str, tuple]):
         """What the arguments say, in place of what the checkpoint's optimizer and schedule say."""
-        groups, schedule = self.optimizer.param_groups, self.lr_scheduler
-        for group, values in zip(groups, own, strict=True):
-            group.update(values)
-        if isinstance(schedule, LambdaLR):
-            schedule.base_lrs = [group["initial_lr"] for group in groups]
-            for group, rate, share in zip(groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
-                group["lr"] = rate * share(schedule.last_epoch)
-            schedule._last_lr = [group["lr"] for group in groups]
-        elif {"learning_rate", "muon_learning_rate"} & set(changed):
+        has_rates = take_rates(self.optimizer, self.lr_scheduler, own)
+        if not has_rates and {"learning_rate", "muon_learning_rate"} & set(changed):
             raise CheckpointError(
                 f"`learning_rate` must be that of the checkpoint with `lr_scheduler_type` "
                 f"{self.args.lr_scheduler_type}, which lowered it by what it measured; it was {changed}"
@@ -455,8 +505,16 @@ class SafeTrainer(Trainer):
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         model.save_pretrained(output_dir, state_dict=weights)
         self.processing_class.save_pretrained(output_dir)
+        self.write_arguments(output_dir)
+
+    def write_arguments(self, output_dir: str):
+        """Write the settings of the run beside what was trained with them; tokens are left out.
+
+        Args:
+            output_dir (`str`): A folder that is there.
+        """
         with open(os.path.join(output_dir, ARGUMENTS_NAME), "w", encoding="utf-8") as file:
-            file.write(self.args.to_json_string())  # tokens are left out of it
+            file.write(self.args.to_json_string())
 
     def _facts(self) -> dict:
         versions = {"torch": torch.__version__, "transformers": transformers.__version__}
@@ -508,6 +566,11 @@ class SafeTrainer(Trainer):
         with open(f"{path}.part", "w", encoding="utf-8") as file:
             json.dump([*entries, entry], file, indent=1)
         os.replace(f"{path}.part", path)
+
+
+def rounded(value: float) -> float:
+    """Five digits, wherever the point is: a gradient's norm may be small."""
+    return float(f"{value:.5g}")
 
 
 def _gathered(state):

@@ -3,7 +3,6 @@
 """[`ITITTrainer`]: the Trainer of transformers over three streams and a list of named losses."""
 
 import os
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from copy import copy
@@ -28,7 +27,6 @@ from .data import (
     check_image_tokenizer,
 )
 from .hub import TrainerHubMixin
-from .image_processing_itit import load_image
 from .modelcard import ModelFacts, model_card, training_facts
 from .modeling_itit import ITITForPreTraining, ITITPreTrainedModel
 from .monitoring import Monitor, gradient_figures, raised_alarms
@@ -36,7 +34,7 @@ from .objectives import OBJECTIVES, ITITObjectives
 from .optimization import CappedAdafactor, create_muon
 from .pipeline_itit import ITITPipeline
 from .replay import SynthesisReplay
-from .safe_trainer import Part, SafeTrainer
+from .safe_trainer import Part, SafeTrainer, rounded
 from .scheduling_itit import ITITScheduler
 from .training_args import ITITTrainingArguments
 from .visualization import labelled_grid
@@ -129,7 +127,8 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
         optimizers: tuple = (None, None),
     ):
         seed, bad = args.seed_of_data, args.bad_images
-        self.streams = [Stream(name, rows, seed, bad) for name, rows in train_streams.items()]
+        read = processing_class.image_processor.read_image
+        self.streams = [Stream(name, rows, seed, bad, read) for name, rows in train_streams.items()]
         if eval_dataset is not None:
             eval_dataset = Stream("paired", eval_dataset, seed, bad).rows  # what is wrong with it is said here
             check_image_tokenizer(eval_dataset, processing_class, "eval_dataset")
@@ -158,8 +157,6 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
             self._check_sharding()
         for name in self.objectives.idle_parts:
             self.model.get_submodule(name).requires_grad_(False)
-        self._sums: dict[str, torch.Tensor] = defaultdict(float)  # of losses and gradients, since the last log
-        self._counts: Counter[str] = Counter()
         self.skipped_images = torch.zeros(len(BAD_IMAGE_REASONS), dtype=torch.long)
         self._num_images = 0
         self._cards: dict[str, str] = {}  # written by this trainer, by their paths
@@ -276,10 +273,10 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
             self.objectives.monitor.active = self._is_logged(step)
         losses = self.named_losses(model, inputs)
         if model.training:
-            self._add({f"loss_{name}": value.detach() for name, value in losses.items()})
+            self.add_figures({f"loss_{name}": value.detach() for name, value in losses.items()})
             if self.args.gradient_norm_steps and step % self.args.gradient_norm_steps == 0:
                 weights = {name: self._weight(name) for name in losses if OBJECTIVES.get(name) == "paired"}
-                self._add(gradient_figures(losses, self.model.parameters(), weights))
+                self.add_figures(gradient_figures(losses, self.model.parameters(), weights))
         loss = sum(self._weight(name) * value for name, value in losses.items())  # 1.0 each in section 3.2
         if model.training:
             self._note_micro_batch(inputs, loss, losses)
@@ -307,11 +304,6 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
     def _weight(self, name: str) -> float:
         return self.args.loss_weights.get(name, 1.0)
 
-    def _add(self, figures: Mapping[str, torch.Tensor]):
-        for name, value in figures.items():
-            self._sums[name] += value
-            self._counts[name] += 1
-
     def _create_monitor(self, num_shown: int = 0) -> Monitor:
         config = self.objectives.config
         names, device = self.objectives.names, self.args.device
@@ -320,12 +312,8 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the mean of each named loss since the last log and the figures of [`~monitoring`], and raise its alarms
         once the warm-up is over."""
-        if "loss" in logs and self._sums:
-            means = torch.stack([total / self._counts[name] for name, total in self._sums.items()])
-            means = self.accelerator.reduce(means, reduction="mean").tolist()
-            logs |= {name: _rounded(mean) for name, mean in zip(self._sums, means, strict=True)}
-            self._sums.clear()
-            self._counts.clear()
+        if "loss" in logs and (figures := self.pop_figures()):
+            logs |= figures
             logs |= self._monitor_figures()
             logs |= self._skipped_figures()
         super().log(logs, start_time)
@@ -355,7 +343,7 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
         if state.is_world_process_zero and state.global_step > self.args.get_warmup_steps(state.max_steps):
             for message in raised_alarms(figures):
                 logger.warning(f"step {state.global_step}: {message}")
-        return {name: _rounded(value) for name, value in figures.items()}
+        return {name: rounded(value) for name, value in figures.items()}
 
     @torch.no_grad()
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
@@ -370,7 +358,9 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
             `dict[str, float]`: `eval_loss`, weighted as in training, one `eval_loss_<name>` per objective, unweighted
             and in nats, and the figures of [`~monitoring`].
         """
-        stream = Stream("paired", self.eval_dataset if eval_dataset is None else eval_dataset)
+        rows = self.eval_dataset if eval_dataset is None else eval_dataset
+        read = self.processing_class.image_processor.read_image
+        stream = Stream("paired", rows, bad_images=self.args.bad_images, read=read)
         every_pair = replace(self.objectives.settings, t2i_share=1.0, i2t_share=1.0, i2i_share=1.0)
         objectives = copy(self.objectives)
         objectives.settings = every_pair
@@ -488,13 +478,25 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
                 ).images
                 labels = list(args.sample_prompts)
             if self.eval_dataset is not None and "image" in self.eval_dataset.column_names:
-                shown = range(min(NUM_SHOWN, len(self.eval_dataset)))
-                pictures = [load_image(self.eval_dataset[i]["image"]) for i in shown]
+                pictures = self._first_eval_images()
                 images += pictures
                 labels += [f"caption: {caption}" for caption in pipe.caption(pictures)]
         self.model.train(training)
         if images:
             self._save_sample(labelled_grid(images, labels), labels)
+
+    def _first_eval_images(self) -> list[PIL.Image.Image]:
+        """As many as are shown; those that cannot be read are left out if `bad_images` says so."""
+        read, images = self.processing_class.image_processor.read_image, []
+        for index in range(len(self.eval_dataset)):
+            try:
+                images.append(read(self.eval_dataset[index]["image"], f"row {index} of the evaluation"))
+            except ValueError:
+                if self.args.bad_images == "raise":
+                    raise
+            if len(images) == NUM_SHOWN:
+                break
+        return images
 
     @torch.no_grad()
     def log_cycles(self):
@@ -568,8 +570,3 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
 
     def _set_replay(self, kept: dict[str, torch.Tensor]):
         self.objectives.replay.load_state_dict({name: value.to(self.args.device) for name, value in kept.items()})
-
-
-def _rounded(value: float) -> float:
-    """Five digits, wherever the point is: a gradient's norm may be small."""
-    return float(f"{value:.5g}")

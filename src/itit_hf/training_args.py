@@ -25,19 +25,6 @@ logger = logging.get_logger(__name__)
 
 CHECKPOINT_PARTS = ("optimizer", "scheduler", "rng_state", "ema", "replay", "scaler", "rewards")
 _MASK_RATIOS = [f"{name}_mask_ratio" for name in ("t2i", "i2t", "i2i", "t2i2t_second", "i2t2i_second")]
-# What a run that goes on may change: from then on the new value holds.
-_CHANGEABLE = (
-    "learning_rate",
-    "muon_learning_rate",
-    "weight_decay",
-    "adam_beta1",
-    "adam_beta2",
-    "adam_epsilon",
-    "lr_scheduler_type",
-    "lr_scheduler_kwargs",
-    "warmup_steps",
-    "max_steps",
-)
 
 
 def check_numbers(arguments, least: Mapping[str, float], below: float = math.inf):
@@ -83,8 +70,14 @@ class SafeTrainingArguments(TrainingArguments):
             then start anew: `optimizer`, `scheduler`, `rng_state`, `ema`, `replay`, `scaler`, `rewards`.
     """
 
+    checkpoint_parts: ClassVar[tuple[str, ...]] = CHECKPOINT_PARTS
     # What a run that goes on must not change: what is saved belongs to it.
     fixed_on_resume: ClassVar[tuple[str, ...]] = ("optim",)
+    # What it may change: from then on the new value holds.
+    changeable_on_resume: ClassVar[tuple[str, ...]] = (
+        *("learning_rate", "muon_learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon"),
+        *("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "max_steps"),
+    )
 
     max_skipped_steps: int = field(default=10, metadata={"help": "Updates in a row that may not be finite."})
     allow_partial_resume: list[str] = field(
@@ -114,9 +107,10 @@ class SafeTrainingArguments(TrainingArguments):
             raise ValueError("`ignore_data_skip` must be on: the sampler itself starts where the run was")
         if self.enable_jit_checkpoint:
             raise ValueError("`enable_jit_checkpoint` must be off: SIGTERM and Ctrl-C end with a checkpoint anyway")
-        unknown = sorted(set(self.allow_partial_resume) - set(CHECKPOINT_PARTS))
+        parts = self.checkpoint_parts
+        unknown = sorted(set(self.allow_partial_resume) - set(parts))
         if unknown:
-            raise ValueError(f"`allow_partial_resume` must name some of {CHECKPOINT_PARTS}, got {unknown}")
+            raise ValueError(f"`allow_partial_resume` must name some of {parts}, got {unknown}")
         warn_of_bfloat16(self)
 
     def changed_since(self, saved: Mapping) -> dict[str, tuple]:
@@ -140,14 +134,13 @@ class SafeTrainingArguments(TrainingArguments):
         then = saved.get("muon_learning_rate")
         if "muon_learning_rate" in now and (then is None) != (now["muon_learning_rate"] is None):
             self._refuse_to_resume("muon_learning_rate", then)
-        names = [name for name in _CHANGEABLE if name in saved and name in now]
+        names = [name for name in self.changeable_on_resume if name in saved and name in now]
         return {name: (saved[name], now[name]) for name in names if saved[name] != now[name]}
 
     def _refuse_to_resume(self, name: str, then):
         raise ValueError(
             f"`{name}` must be what the checkpoint was trained with, {then}, got {getattr(self, name)}: resume with "
-            "that, or start a new run from its weights, such as with `--model_name_or_path` of "
-            "examples/train_itit.py"
+            "that, or start a new run from its weights, by `--model_name_or_path`"
         )
 
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import torch
 from diffusers import VQModel
-from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset, Sampler
 
-from .image_processing_itit import load_image
+from .data import undecoded
+from .image_processing_itit import ITITImageProcessorPil
 from .image_tokenization_itit import PatchVQModel
 from .masking import keyed_integer
 
@@ -28,12 +28,23 @@ class PictureDataset(Dataset):
 
     Args:
         rows (`Sequence`): Rows with a column `column`, such as a `datasets.Dataset`.
-        resolution (`int`): Side in pixels; pictures are scaled to it, whatever their aspect.
+        resolution (`int`): Side in pixels.
         column (`str`, *optional*, defaults to `"image"`): Where the pictures are.
+        aspect_ratio (`str`, *optional*, defaults to `"squeeze"`): What becomes of images that are not square, see
+            [`~image_processing_itit.resize_image`].
+        name (`str`, *optional*, defaults to `"dataset"`): What messages call the rows.
     """
 
-    def __init__(self, rows: Sequence, resolution: int, column: str = "image"):
-        self.rows, self.resolution, self.column = rows, resolution, column
+    def __init__(
+        self,
+        rows: Sequence,
+        resolution: int,
+        column: str = "image",
+        aspect_ratio: str = "squeeze",
+        name: str = "dataset",
+    ):
+        self.rows, self.resolution, self.column, self.name = undecoded(rows), resolution, column, name
+        self.image_processor = ITITImageProcessorPil(size=resolution, aspect_ratio=aspect_ratio)
         self._cached: torch.Tensor | None = None
 
     def __len__(self) -> int:
@@ -60,9 +71,7 @@ class PictureDataset(Dataset):
         return self
 
     def _decode(self, index: int) -> torch.Tensor:
-        image = load_image(self.rows[index][self.column], name=f"row {index}")
-        if image.size != (self.resolution, self.resolution):
-            image = image.resize((self.resolution, self.resolution), Image.Resampling.BICUBIC)
+        image = self.image_processor.read_image(self.rows[index][self.column], f"row {index} of `{self.name}`")
         flat = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
         return flat.view(self.resolution, self.resolution, 3).permute(2, 0, 1)
 
@@ -102,7 +111,8 @@ class StepBatchSampler(Sampler):
         self._epoch, self._order = -1, torch.arange(0)
 
     def __len__(self) -> int:
-        return max(0, self.last_step - self.first_step)
+        """Steps in all, those before the first one included."""
+        return self.last_step
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in range(self.first_step, self.last_step):

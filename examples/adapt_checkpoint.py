@@ -17,7 +17,6 @@ from transformers import AutoModelForTextEncoding, AutoTokenizer
 
 from itit_hf import ITITPipeline
 from itit_hf.adaptation import replace_text_encoder, resize_image_grid
-from itit_hf.image_processing_itit import ITITImageProcessorPil
 from itit_hf.image_tokenization_itit import downsampling_factor
 
 logger = logging.getLogger(__name__)
@@ -46,8 +45,7 @@ def main(arguments: list[str] | None = None):
         if args.resolution < factor or args.resolution % factor:
             raise ValueError(f"`--resolution` must be a multiple of {factor}, a token's side; got {args.resolution}")
         parts["model"] = resize_image_grid(parts["model"], (args.resolution // factor) ** 2)
-        size = {"height": args.resolution, "width": args.resolution}
-        parts["image_processor"] = ITITImageProcessorPil(size=size)
+        parts["image_processor"] = parts["image_processor"].with_size(args.resolution, args.resolution)
     if args.text_encoder is not None:
         tokenizer = AutoTokenizer.from_pretrained(args.text_encoder)
         text_encoder = AutoModelForTextEncoding.from_pretrained(args.text_encoder)

@@ -1,9 +1,9 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Table 2 and Figure 5 at small scale: what each objective, and unpaired data, is worth.
+r"""Table 2 and Figure 4 at small scale: what each objective, and unpaired data, is worth.
 
     python examples/table2.py --rows 3 7 10 14 --seeds 0 1 2
-    python examples/table2.py --rows 3 14 --pairs 20000 2000 1000 400 200 60 --output_dir out/figure5
+    python examples/table2.py --rows 3 14 --pairs 20000 2000 1000 400 200 60 --output_dir out/figure4
     python examples/table2.py --rows 3 14 --go_on_from out/table2 --output_dir out/longer -- --data_seed 1
 
 Every row of Table 2 is a recipe of examples/recipes/table2. Of each seed, all rows start from the same weights, which
@@ -181,7 +181,7 @@ def parse(arguments: list[str] | None) -> Namespace:
     """The command line; what follows `--` goes to the trainings."""
     arguments = sys.argv[1:] if arguments is None else arguments
     cut = arguments.index("--") if "--" in arguments else len(arguments)
-    parser = ArgumentParser(description="Table 2 and Figure 5 at small scale.")
+    parser = ArgumentParser(description="Table 2 and Figure 4 at small scale.")
     parser.add_argument("--rows", type=int, nargs="+", default=[3, 7, 10, 14], choices=range(1, 15), metavar="ROW")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--pairs", type=int, nargs="+", default=[None], help="Numbers of pairs; the recipe's if none.")

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 
 import torch
 from datasets import Dataset
-from train_itit import create_model, load_frozen_parts, load_streams
+from train_itit import choose_sample_prompts, create_model, load_frozen_parts, load_streams
 from train_rewards import CAPTION_REWARDS, RewardArguments, create_rewards, streams_of_training, texts_of
 from transformers import set_seed
 
@@ -129,6 +129,7 @@ def main(arguments: list[str] | None = None) -> dict:
     args, training_args = parse_arguments([PairlessArguments, ITITRewardConfig], arguments, default_config)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     set_seed(training_args.seed)
+    choose_sample_prompts(args, training_args)
     text_encoder, processor = load_frozen_parts(args)
     streams, unseen = load_streams(args, ["image", "text"], processor)
     if unseen is None:

@@ -17,11 +17,11 @@ folder; `--push_to_hub --hub_model_id NAME` uploads each checkpoint and, in the 
 
     accelerate launch examples/train_itit.py --paired_dataset path/to/pictures --output_dir out/mine
 
-The paper's ITIT-B (Table 3; its authors trained ITIT-H for 10.9 days on 512 TPUv3):
+The paper's ITIT-B (its authors trained ITIT-H for 10.9 days on 512 TPUv3), on 64 devices:
 
-    accelerate launch --config_file examples/accelerate_configs/multi_gpu.yaml examples/train_itit.py --config "" \
-        --model_preset base --text_encoder google/t5-v1_1-xxl --image_tokenizer path/to/vqgan \
-        --paired_dataset path/to/pairs --per_device_train_batch_size 64 --output_dir out/itit-base
+    accelerate launch --config_file examples/accelerate_configs/multi_gpu.yaml --num_processes 64 \
+        examples/train_itit.py --config examples/recipes/paper/base.yaml --image_tokenizer path/to/vqgan \
+        --paired_dataset path/to/pairs --image_dataset path/to/images --text_dataset path/to/texts
 """
 
 import logging
@@ -49,12 +49,17 @@ from itit_hf.adaptation import replace_text_decoder
 from itit_hf.configuration_itit import text_fields
 from itit_hf.data import STREAM_COLUMNS, add_image_token_ids, load_rows
 from itit_hf.emoji_scenes.build import ensure_emoji_scenes
+from itit_hf.image_processing_itit import ASPECT_RATIOS
 from itit_hf.objectives import OBJECTIVES
-from itit_hf.sources import parse_columns
+from itit_hf.sources import parse_columns, source_name
 from itit_hf.training_args import parse_arguments
 
 logger = logging.getLogger(__name__)
 
+EMOJI_PROMPTS = (
+    *("a red bus", "a blue fish", "a green tree"),
+    *("a yellow umbrella", "a purple flower", "an orange cat"),
+)
 TEXT_EMBEDDINGS = ("model", "text_encoder")
 
 
@@ -84,6 +89,9 @@ class ScriptArguments:
         text_encoder (`str`, *optional*): T5 or mT5 encoder with its tokenizer, in place of the one there.
         image_tokenizer (`str`, *optional*): Image tokenizer, in place of the one there.
         resolution (`int`, *optional*): Side of a picture in pixels, for another image tokenizer than the one there.
+        aspect_ratio (`str`, *optional*): What becomes of pictures that are not square: squeeze, all of it, resized to
+            a square; pad, all of it, with white beside it; or crop, the middle. By default what the image processor
+            does that is there, or lies beside `image_tokenizer`, and squeeze for a new one.
         model_name_or_path (`str`, *optional*): Checkpoint to start from; new weights by default.
         model_preset (`str`): Size of new weights: tiny, base, large or huge.
         text_embeddings (`str`): What the text decoder's embedding starts as: model, as the model has it; or
@@ -115,6 +123,7 @@ class ScriptArguments:
     text_encoder: str | None = None
     image_tokenizer: str | None = None
     resolution: int | None = None
+    aspect_ratio: str | None = None
     model_name_or_path: str | None = None
     model_preset: str = "tiny"
     text_embeddings: str = "model"
@@ -127,6 +136,8 @@ class ScriptArguments:
     scenes_num_kinds: int = 24
 
     def __post_init__(self):
+        if self.aspect_ratio is not None and self.aspect_ratio not in ASPECT_RATIOS:
+            raise ValueError(f"`aspect_ratio` must be one of {ASPECT_RATIOS}, got {self.aspect_ratio!r}")
         if self.text_embeddings not in TEXT_EMBEDDINGS:
             raise ValueError(f"`text_embeddings` must be one of {TEXT_EMBEDDINGS}, got {self.text_embeddings!r}")
         if self.text_decoder is not None and self.text_embeddings != "model":
@@ -159,12 +170,22 @@ def load_frozen_parts(args: ScriptArguments):
         else VQModel
     )
     image_tokenizer = kind.from_pretrained(image_source, **image_at)
-    if args.resolution is None:
-        image_processor = ITITImageProcessorPil.from_pretrained(args.frozen_parts, subfolder="image_processor")
-    else:
-        size = {"height": args.resolution, "width": args.resolution}
-        image_processor = ITITImageProcessorPil(size=size)
+    image_processor = load_image_processor(args)
     return text_encoder, ITITProcessor(image_processor, tokenizer, image_tokenizer, args.image_features)
+
+
+def load_image_processor(args: ScriptArguments) -> ITITImageProcessorPil:
+    """That of the image tokenizer, if one lies beside it, or of the other frozen parts, at the size that is wanted."""
+    if args.image_tokenizer and os.path.isfile(os.path.join(args.image_tokenizer, "preprocessor_config.json")):
+        found = ITITImageProcessorPil.from_pretrained(args.image_tokenizer)
+    elif args.image_tokenizer and args.resolution is not None:
+        found = ITITImageProcessorPil(size=args.resolution)
+    else:
+        found = ITITImageProcessorPil.from_pretrained(args.frozen_parts, subfolder="image_processor")
+    if args.resolution is None and args.aspect_ratio is None:
+        return found
+    height, width = found.crop_size["height"], found.crop_size["width"]
+    return found.with_size(args.resolution or height, args.resolution or width, args.aspect_ratio)
 
 
 def create_model(args: ScriptArguments, text_encoder, processor, num_image_tokens: int) -> ITITForPreTraining:
@@ -227,13 +248,21 @@ def load_streams(
         columns = parse_columns(getattr(args, f"{name}_columns"), f"--{name}_columns")
         needed = STREAM_COLUMNS[name]
         rows = load_rows(source, split, columns, args.stream_rows, needed, args.bad_captions)
-        streams[name] = rows if name == "text" else add_image_token_ids(rows, processor, bad_images=bad_images)
+        if name != "text":
+            rows = add_image_token_ids(rows, processor, bad_images=bad_images, name=split or source_name(source))
+        streams[name] = rows
     if evaluation[1] is None:
         return streams, None
     source, split = evaluation
     columns = parse_columns(args.paired_columns, "--paired_columns")
     pairs = load_rows(source, split, columns, needed=STREAM_COLUMNS["paired"], bad_captions=args.bad_captions)
-    return streams, add_image_token_ids(pairs, processor)
+    return streams, add_image_token_ids(pairs, processor, bad_images=bad_images, name=split)
+
+
+def choose_sample_prompts(args: ScriptArguments, training_args: ITITTrainingArguments):
+    """Of the emoji scenes, prompts that all of them know; of other datasets the trainer takes held-out captions."""
+    if training_args.sample_prompts is None and args.paired_dataset is None:
+        training_args.sample_prompts = list(EMOJI_PROMPTS)
 
 
 def main(arguments: list[str] | None = None):
@@ -242,6 +271,7 @@ def main(arguments: list[str] | None = None):
     args, training_args = parse_arguments([ScriptArguments, ITITTrainingArguments], arguments, default_config)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     set_seed(training_args.seed)
+    choose_sample_prompts(args, training_args)
     text_encoder, processor = load_frozen_parts(args)
     with training_args.main_process_first(desc="data"):
         names = [OBJECTIVES[objective] for objective in training_args.objectives]

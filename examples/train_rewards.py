@@ -23,7 +23,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from train_itit import ScriptArguments, create_model, load_frozen_parts, load_streams
+from train_itit import ScriptArguments, choose_sample_prompts, create_model, load_frozen_parts, load_streams
 from transformers import set_seed
 
 from itit_hf import (
@@ -110,6 +110,7 @@ def main(arguments: list[str] | None = None):
     args, training_args = parse_arguments([RewardArguments, ITITRewardConfig], arguments, default_config)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     set_seed(training_args.seed)
+    choose_sample_prompts(args, training_args)
     text_encoder, processor = load_frozen_parts(args)
     names = streams_of_training(args, training_args)
     corpus = [] if "paired" in names else ["text"]

@@ -20,6 +20,7 @@ from itit_hf.data import (
     check_image_tokenizer,
     image_tokenizer_fingerprint,
     load_rows,
+    readable_images,
 )
 from itit_hf.processing_itit import ITITProcessor
 
@@ -355,8 +356,21 @@ def test_rows_with_bad_pictures_get_no_tokens(processor):
     files[7]["image"] = BAD
     bad = Dataset.from_list(files).cast_column("image", DatasetImage())
     assert len(add_image_token_ids(bad, processor, bad_images="skip")) == 47
-    with pytest.raises(ValueError, match="cannot be read as a picture"):
-        add_image_token_ids(bad, processor)
+    with pytest.raises(ValueError, match="row 7 of `train` .*: it cannot be read as a picture"):
+        add_image_token_ids(bad, processor, name="train")
+
+
+def test_of_few_images_a_bad_one_is_no_large_share_but_half_of_them_is(caplog):
+    logging.getLogger("itit_hf").propagate = True
+    files = tiny_pairs(6).cast_column("image", DatasetImage(decode=False)).to_list()
+    for row in (1, 4):
+        files[row]["image"] = BAD
+    rows = readable_images(Dataset.from_list(files), "test")
+    assert len(rows) == 4 and "2 of 6 images cannot be used and are left out: row 1 of `test`" in caplog.text
+    for row in (0, 2):
+        files[row]["image"] = BAD
+    with pytest.raises(ValueError, match="`test`: 4 of 6 images cannot be used, more than 5%: row 0 of `test`"):
+        readable_images(Dataset.from_list(files), "test")
 
 
 def test_a_sampler_starts_where_a_run_was():

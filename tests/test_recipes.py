@@ -61,6 +61,18 @@ def test_the_control_of_the_image_reward_differs_by_the_reward_alone(monkeypatch
     assert {name for name in control if control[name] != rewarded[name]} <= {"output_dir", "direction", "ce_interval"}
 
 
+def test_the_papers_recipe_has_its_five_losses_on_2048_samples():
+    _, args = parsed("paper/base.yaml")
+    assert set(args.objectives) == {"t2i", "i2t", "i2i", "t2i2t", "i2t2i"} and args.loss_weights == {}
+    counts = (args.per_device_train_batch_size, args.per_device_image_batch_size, args.per_device_text_batch_size)
+    assert [64 * count for count in counts] == [512 + 512, 512, 512]
+    assert (args.t2i_share, args.i2t_share, args.i2i_mask_ratio) == (0.5, 0.5, None)  # i2i shares the pass of i2t
+    table_3 = ITITTrainingArguments(args.output_dir, use_cpu=True)
+    names = ("optim", "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_steps")
+    names += ("adam_beta1", "adam_beta2", "max_grad_norm", "t2i_mask_ratio", "i2t_mask_ratio", "label_smoothing")
+    assert all(getattr(args, name) == getattr(table_3, name) for name in names)
+
+
 class Colour(Enum):
     RED = "red"
 

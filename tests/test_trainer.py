@@ -6,6 +6,7 @@ import os
 import PIL.Image
 import pytest
 import torch
+from datasets import Dataset, Image
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 
 from itit_hf import ITITPipeline, ITITTrainingArguments
@@ -338,6 +339,38 @@ def test_samples_are_drawn_and_the_pipeline_is_saved(tmp_path):
     card = (tmp_path / "pipeline" / "README.md").read_text()
     assert "cc0-1.0" in card and "24" in card
     assert len(ITITPipeline.from_pretrained(tmp_path / "pipeline")("a red bus", num_inference_steps=2).images) == 1
+
+
+def test_samples_are_drawn_of_held_out_captions_unless_others_are_given(tmp_path):
+    trainer = make_trainer(tmp_path)
+    assert trainer.sample_prompts() == ["a red bus", "a blue bus", "a green bus"]  # each once
+    trainer.eval_dataset = None
+    trainer.streams[0].rows = [{"text": "a tree"}, {"text": ["", "fish"]}]
+    assert trainer.sample_prompts() == ["a tree", "fish"]
+    assert make_trainer(tmp_path, sample_prompts=["a bus"]).sample_prompts() == ["a bus"]
+    assert make_trainer(tmp_path, sample_prompts=[]).sample_prompts() == []
+
+
+def test_held_out_images_that_cannot_be_read_are_left_out_if_bad_images_are(tmp_path):
+    rows = tiny_pairs(6).cast_column("image", Image(decode=False)).to_list()
+    rows[0]["image"] = {"bytes": b"<html>", "path": None}
+    held_out = Dataset.from_list(rows)
+    trainer = make_trainer(tmp_path, bad_images="skip")
+    trainer.eval_dataset = held_out
+    assert len(trainer._first_eval_images()) == 5 and trainer.evaluate()["eval_loss"] > 0
+    trainer.args.bad_images = "raise"
+    with pytest.raises(ValueError, match="row 0 of the evaluation: it cannot be read"):
+        trainer._first_eval_images()
+    with pytest.raises(ValueError, match="it cannot be read"):
+        trainer.evaluate()
+
+
+def test_images_of_a_batch_have_the_models_size_as_soon_as_they_are_read(tmp_path):
+    rows = [{"image": PIL.Image.new("RGB", (60, 40)), "text": "a bus"} for _ in range(4)]
+    trainer = make_trainer(tmp_path)
+    (stream,) = trainer.streams
+    stream.rows = rows
+    assert stream.sample(0)["image"].size == (16, 16)
 
 
 def test_the_card_of_a_saved_pipeline_is_written_again_but_never_one_written_by_hand(tmp_path):

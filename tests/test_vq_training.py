@@ -1,7 +1,5 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-import sys
-
 import datasets
 import PIL.Image
 import pytest

@@ -32,7 +32,7 @@ from itit_hf.optimization import create_muon
 from itit_hf.sampling import TextCondition, classifier_free_guidance, decode_image_tokens
 from itit_hf.scheduling_itit import ITITScheduler
 
-STEPS = 24  # section 3.3
+STEPS = 24  # appendix B
 GUIDANCE_SCALE = 3.0
 TEXT_LENGTHS = {"64/64": (64, 64), "trimmed": (16, 1)}  # of the text, and of the one guidance moves away from
 DROPS = {"": "half", ", all dropped": "all"}

@@ -39,7 +39,7 @@ class Workload:
         batch_size (`int`): Samples.
         text_length (`int`): Text tokens of a sample, none of them padding.
         null_length (`int`): Tokens of the text that guidance moves away from; the empty text is one.
-        num_inference_steps (`int`): Decoding steps S of a picture (section 3.3).
+        num_inference_steps (`int`): Decoding steps S of a picture (appendix B).
         guidance_scale (`float`): 1.0 spares the pass with the empty text.
         num_beams (`int`): Of a caption; a cycle says its captions greedily, whatever this is.
         num_new_tokens (`int`): Tokens said in a caption, and in that of a cycle.
@@ -149,7 +149,7 @@ def text_head(config: ITITConfig, num_logits: int) -> int:
 
 
 def generate(work: Workload) -> int:
-    """FLOPs of drawing a batch: `num_inference_steps` parallel steps, twice each with guidance (section 3.3). A text
+    """FLOPs of drawing a batch: `num_inference_steps` parallel steps, twice each with guidance (appendix B). A text
     is projected once, not once a step."""
     config = work.config
     texts = [work.text_length] if work.guidance_scale == 1.0 else [work.text_length, work.null_length]
@@ -163,7 +163,7 @@ def generate(work: Workload) -> int:
 
 
 def caption(work: Workload) -> int:
-    """FLOPs of describing a batch of whole pictures by beam search (section 3.3): encoder and prefix once for each
+    """FLOPs of describing a batch of whole pictures by beam search (appendix B): encoder and prefix once for each
     picture, [BOS] too as all beams start with it, then one row for each beam and token."""
     config, prefix = work.config, work.config.num_prefix_tokens
     width, mlp, depth = (

@@ -13,7 +13,7 @@ INITIALIZERS = ("normal", "xavier")
 IMAGE_FEATURES = ("codes", "latents")
 IMAGE_DECODER_FILLS = ("mask", "text")
 
-# Totals without T5 and VQ tokenizer: 221M, 487M and 868M in Table 3. The paper does not give the decoder widths of L
+# Totals without T5 and VQ tokenizer: 221M, 487M and 868M in Table 1. The paper does not give the decoder widths of L
 # and H; these are the multiples of a 64-wide head whose totals come nearest (asserted by a test to be within 5%).
 PRESETS: dict[str, dict] = {
     "tiny": {
@@ -193,7 +193,7 @@ class ITITConfig(PreTrainedConfig):
         """The configuration of a named size.
 
         Args:
-            name (`str`): `"tiny"` (4.6M parameters, for two CPU cores), `"base"`, `"large"` or `"huge"` (Table 3).
+            name (`str`): `"tiny"` (4.6M parameters, for two CPU cores), `"base"`, `"large"` or `"huge"` (Table 1).
 
         Raises:
             ValueError: If the name is unknown.

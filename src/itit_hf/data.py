@@ -30,6 +30,7 @@ STREAMS = ("paired", "image", "text")
 BAD_IMAGE_REASONS = ("unreadable", "oversized")
 BAD_IMAGE_POLICIES = ("raise", "skip")
 MAX_BAD_IMAGES = 0.05  # share of pictures that `"skip"` may leave out
+MAX_BAD_OF_FEW = 5  # of few pictures, a bad one is a large share
 MAX_SKIPPED_IN_A_ROW = 100
 _NUM_NAMED = 3  # bad images that a message names
 IMAGE_TENSORS = {"image_token_ids": torch.long, "image_latents": torch.float32}  # what a tokenized picture is
@@ -138,6 +139,16 @@ class Stream:
                 index = (index + 1) % len(self.rows)
             else:
                 return index, row, picture | ({"skipped": skipped} if self.bad_images == "skip" else {})
+
+
+def captions_of_rows(rows: Sequence[Mapping]) -> Iterator[list[str]]:
+    """The captions of each row, one after the other; of a dataset no image is read.
+
+    Args:
+        rows (`datasets.Dataset` or `Sequence[Mapping]`): With `text`, a caption or several.
+    """
+    for row in rows.select_columns("text") if isinstance(rows, datasets.Dataset) else rows:
+        yield captions_of(row["text"])
 
 
 def undecoded(rows):
@@ -449,7 +460,8 @@ def readable_images(rows: datasets.Dataset, name: str = "dataset") -> datasets.D
         `datasets.Dataset`: Images as files.
 
     Raises:
-        ValueError: If more than 5% cannot be used; the first ones are named.
+        ValueError: If more than 5% cannot be used (of few rows up to 5 may be bad, and half of them); the first ones
+            are named.
     """
     files, bad = undecoded(rows), []
 
@@ -466,7 +478,7 @@ def readable_images(rows: datasets.Dataset, name: str = "dataset") -> datasets.D
     if not bad:
         return files
     named = "; ".join(found[index] for index in bad[:_NUM_NAMED])
-    if len(bad) > MAX_BAD_IMAGES * len(files):
+    if len(bad) > max(MAX_BAD_IMAGES * len(files), min(MAX_BAD_OF_FEW, len(files) // 2)):
         raise ValueError(
             f"`{name}`: {len(bad)} of {len(files)} images cannot be used, more than {MAX_BAD_IMAGES:.0%}: {named}"
         )

@@ -15,7 +15,7 @@ import datasets
 import torch
 
 from .captions import captions_of, clean_captions
-from .data import load_rows, undecoded
+from .data import captions_of_rows, load_rows, undecoded
 from .folders import kind_of
 from .masking import keyed_integer
 from .sources import COLUMNS
@@ -133,9 +133,7 @@ class EvaluationRows:
 
     def captions(self) -> Iterator[list[str]]:
         """The captions of each row; no image is read."""
-        is_table = isinstance(self._rows, datasets.Dataset)
-        for row in self._rows.select_columns("text") if is_table else self._rows:
-            yield captions_of(row["text"])
+        return captions_of_rows(self._rows)
 
 
 @dataclass

@@ -379,7 +379,7 @@ class TrainerHubMixin:
         known = {"name": self.hub_model_id.split("/")[-1], "location": self.hub_model_id}
         if self.args.should_save:
             known["pictures"] = self._copy_samples(folder)
-            known["prompt"] = next(iter(self.args.sample_prompts), None)
+            known["prompt"] = next(iter(self.sample_prompts()), None)
             if os.path.isfile(os.path.join(output_dir, CARD)):
                 shutil.copy(os.path.join(output_dir, CARD), folder)
             if checkpoint_folder is not None:

@@ -20,7 +20,7 @@ from .shared_prefix import SharedPrefixCache, attend_behind_prefix
 
 
 def scale_gradient(hidden_states: torch.Tensor, scale: float) -> torch.Tensor:
-    """Identity whose gradient is multiplied by `scale`: `scale * z + stopgrad((1 - scale) * z)` (section 3.4).
+    """Identity whose gradient is multiplied by `scale`: `scale * z + stopgrad((1 - scale) * z)` (appendix B).
 
     Args:
         hidden_states (`torch.FloatTensor`): z, of any shape.

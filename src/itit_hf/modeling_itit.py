@@ -386,7 +386,7 @@ class ITITForCaptioning(TextVocabularyMixin, ITITHeadModel, ITITGenerationMixin)
         self.model = ITITModel(config)
         self.text_decoder = ITITTextDecoder(config)
         self.post_init()
-        self.generation_config.update(num_beams=4, max_new_tokens=config.max_text_length)  # section 3.3
+        self.generation_config.update(num_beams=4, max_new_tokens=config.max_text_length)  # appendix B
 
     def get_input_embeddings(self) -> nn.Embedding:
         """The text embedding, of shape `(vocab_size, decoder_hidden_size)`: `generate` works on text ids."""
@@ -662,7 +662,7 @@ class ITITForPreTraining(ITITForCaptioning):
             encoder_gradient_scale (`float`, *optional*, defaults to 1.0):
                 Scale of all gradient into the encoder; 0.0 stops it, as after the first pass of a cycle (appendix B).
             text_gradient_scale (`float`, *optional*, defaults to 1.0):
-                Scale of the text decoder's gradient into the encoder; 0.1 in the paper (section 3.4).
+                Scale of the text decoder's gradient into the encoder; 0.1 in the paper (appendix B).
             output_hidden_states (`bool`, *optional*): See [`ITITForCaptioning`].
             output_attentions (`bool`, *optional*): As there.
             output_image_hidden_states (`bool`, *optional*): Return those of the image decoder.

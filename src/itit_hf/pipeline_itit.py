@@ -283,7 +283,7 @@ class ITITPipeline(
     def caption(
         self, images, prompt: str | list[str] | None = None, num_beams: int = 4, max_new_tokens: int | None = None
     ) -> list[str]:
-        """Describe pictures by beam search (section 3.3).
+        """Describe pictures by beam search (appendix B).
 
         Args:
             images (`PIL.Image.Image`, path, array or tensor, or a list of them): What to describe.

@@ -13,7 +13,7 @@ from .masking import Generators, kept_positions, masked_positions
 
 GUIDANCE_SCHEDULES = ("constant", "linear")
 CALL_PRESETS = {
-    "paper": {"num_inference_steps": 24, "guidance_scale": 3.0, "guidance_schedule": "constant"},  # section 3.3
+    "paper": {"num_inference_steps": 24, "guidance_scale": 3.0, "guidance_schedule": "constant"},  # appendix B
 }
 # Both passes of guidance are one call of the model while that is faster on a CPU (docs/performance.md).
 MAX_POSITIONS_OF_ONE_CALL = 768  # image positions of both passes; larger ones gain nothing from each other
@@ -207,7 +207,7 @@ def decode_image_tokens(
     strength: float = 1.0,
     on_step_end: Callable[[DecodingState], DecodingState] | None = None,
 ) -> torch.Tensor:
-    """Draw: fill hidden image tokens in `num_inference_steps` parallel steps (section 3.3).
+    """Draw: fill hidden image tokens in `num_inference_steps` parallel steps (appendix B).
 
     At each step in which at least half of a sample's tokens are hidden the encoder is given half of the positions
     only, just as in training.

@@ -26,7 +26,7 @@ MASKING_SCHEDULES = {
 CONFIDENCE_SCORES = ("log_prob", "prob")
 DECODING_ORDERS = ("confidence", "random", "halton", "remasking")
 PRESETS = {
-    "paper": {  # section 3.3
+    "paper": {  # appendix B
         "masking_schedule": "cosine",
         "temperature": 32.0,
         "score": "log_prob",
@@ -102,7 +102,7 @@ class ITITSchedulerOutput(BaseOutput):
 
 
 class ITITScheduler(SchedulerMixin, ConfigMixin):
-    r"""Ordered parallel decoding (section 3.3 of the paper; Chang et al. 2022; Chang et al. 2023).
+    r"""Ordered parallel decoding (appendix B of the paper; Chang et al. 2022; Chang et al. 2023).
 
     After step s of S, `floor(n * schedule(s / S))` of a sample's n hidden tokens stay hidden, and `decoding_order`
     says which:

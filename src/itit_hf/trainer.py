@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """[`ITITTrainer`]: the Trainer of transformers over three streams and a list of named losses."""
 
+import itertools
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
@@ -20,10 +21,12 @@ from transformers.utils import logging
 from .data import (
     BAD_IMAGE_REASONS,
     MAX_BAD_IMAGES,
+    STREAM_COLUMNS,
     ITITCollator,
     MixedBatchSampler,
     MixedDataset,
     Stream,
+    captions_of_rows,
     check_image_tokenizer,
 )
 from .hub import TrainerHubMixin
@@ -44,6 +47,7 @@ logger = logging.get_logger(__name__)
 
 MIN_IMAGES_TO_JUDGE = 100
 NUM_SHOWN = 6  # samples in a grid of captions, or of a cycle
+NUM_SEARCHED = 100  # rows that are looked through for as many different captions
 CYCLE_LABELS = {  # by the stream that goes in
     "text": ["prompt", "drawn", "said again (teacher-forced)"],
     "image": ["picture", "said", "hidden part drawn again"],
@@ -466,17 +470,16 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
             return
         pipe.set_progress_bar_config(disable=True)
         self.model.eval()
-        images, labels = [], []
+        images, labels = [], self.sample_prompts()
         with self.averaged_weights():
-            if args.sample_prompts:
+            if labels:
                 images = pipe(
-                    list(args.sample_prompts),
+                    list(labels),
                     num_inference_steps=args.sample_inference_steps,
                     guidance_scale=args.sample_guidance_scale,
                     temperature=args.sample_temperature,
-                    generator=[torch.Generator().manual_seed(args.seed + i) for i in range(len(args.sample_prompts))],
+                    generator=[torch.Generator().manual_seed(args.seed + i) for i in range(len(labels))],
                 ).images
-                labels = list(args.sample_prompts)
             if self.eval_dataset is not None and "image" in self.eval_dataset.column_names:
                 pictures = self._first_eval_images()
                 images += pictures
@@ -484,6 +487,19 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
         self.model.train(training)
         if images:
             self._save_sample(labelled_grid(images, labels), labels)
+
+    def sample_prompts(self) -> list[str]:
+        """What the samples are drawn of: the prompts of the arguments, or the first different captions of the held-out
+        pairs, or, if none are held out, of a stream that has captions."""
+        if self.args.sample_prompts is not None:
+            return list(self.args.sample_prompts)
+        rows = self.eval_dataset
+        if rows is None:
+            rows = next((stream.rows for stream in self.streams if "text" in STREAM_COLUMNS[stream.name]), [])
+        found: dict[str, None] = {}
+        for captions in itertools.islice(captions_of_rows(rows), NUM_SEARCHED):
+            found.update(dict.fromkeys(captions[:1]))
+        return list(found)[:NUM_SHOWN]
 
     def _first_eval_images(self) -> list[PIL.Image.Image]:
         """As many as are shown; those that cannot be read are left out if `bad_images` says so."""

@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of a training run; defaults are Table 3 of the paper."""
+"""Settings of a training run; defaults are Table 3 of the paper, with the losses of row 3 of Table 2."""
 
 import json
 import math
@@ -147,7 +147,8 @@ class SafeTrainingArguments(TrainingArguments):
 @dataclass
 class ITITTrainingArguments(SafeTrainingArguments):
     r"""[`SafeTrainingArguments`] and what ITIT needs besides. Defaults of optimizer, schedule and losses are
-    the paper's (Table 3), made for 10^8 samples; `examples/recipes/` holds settings for small runs.
+    the paper's (Table 3), made for 10^8 samples, and without cycles (row 3 of Table 2): its own run has a recipe,
+    `examples/recipes/paper/base.yaml`, and so have small runs.
 
     `per_device_train_batch_size` counts pairs; training ends on `max_steps`. `adam_beta1` and `adam_beta2` hold for
     Adafactor too.
@@ -198,7 +199,8 @@ class ITITTrainingArguments(SafeTrainingArguments):
             each unpaired one's to that of the pairs; costs one more backward pass per loss. 0 never.
         sample_steps (`int`): Every so many steps, draw and caption samples into `output_dir/samples`, and, with
             `monitoring`, show the cycles of the last batch; 0 never.
-        sample_prompts (`list[str]`): Prompts to draw.
+        sample_prompts (`list[str]`, *optional*): Prompts to draw; by default the first captions of the held-out pairs,
+            or of the training's if none are held out. An empty list draws none.
         sample_guidance_scale (`float`): Guidance of these pictures; pictures without guidance look worse than the
             model is.
         sample_inference_steps (`int`): Decoding steps of these pictures.
@@ -248,7 +250,7 @@ class ITITTrainingArguments(SafeTrainingArguments):
     monitoring: bool = field(default=True, metadata={"help": "Log what is synthesised and predicted, and warn."})
     gradient_norm_steps: int = field(default=0, metadata={"help": "Log each loss's gradient every so many steps."})
     sample_steps: int = field(default=0, metadata={"help": "Draw and caption samples every so many steps."})
-    sample_prompts: list[str] = field(default_factory=list, metadata={"help": "Prompts to draw."})
+    sample_prompts: list[str] | None = field(default=None, metadata={"help": "Held-out captions by default."})
     sample_guidance_scale: float = field(default=3.0, metadata={"help": "1 + tau."})
     sample_inference_steps: int = field(default=24, metadata={"help": "Decoding steps."})
     sample_temperature: float | None = field(default=None, metadata={"help": "The scheduler's by default."})

@@ -5,12 +5,13 @@
 import importlib.util
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import PIL.Image
 import pytest
 
-from itit_hf import ITITForPreTraining, ITITPipeline
+from itit_hf import ITITForPreTraining, ITITPipeline, ITITTrainingArguments
 
 from ..testing_utils import tiny_pairs, tiny_pipeline, tiny_text_encoder, tiny_tokenizer
 
@@ -129,6 +130,47 @@ def test_train_itit_keeps_its_pipeline_if_the_last_evaluation_fails(
     with pytest.raises(RuntimeError, match="no memory left"):
         train(pipeline_folder, picture_folder, tmp_path, "--max_steps", "1", "--eval_split", "train[:4]")
     assert ITITPipeline.from_pretrained(tmp_path / "pipeline").model.config.codebook_size == 23
+
+
+def test_train_itit_takes_bad_images_out_of_the_evaluation_and_keeps_the_rule_for_wide_ones(
+    pipeline_folder, picture_folder, tmp_path, caplog
+):
+    logging.getLogger("itit_hf").propagate = True
+    folder = tmp_path / "mine"
+    shutil.copytree(picture_folder, folder)
+    (folder / "6.png").write_bytes(b"<html>")
+    splits = ["--paired_split", "train[:4]", "--eval_split", "train[4:]", "--max_steps", "1", "--sample_steps", "1"]
+    with pytest.raises(ValueError, match=r"row 2 of `train\[4:\]` .*6.png.* it cannot be read"):
+        train(pipeline_folder, str(folder), tmp_path / "out", *splits)
+    train(pipeline_folder, str(folder), tmp_path / "out", *splits, "--bad_images", "skip", "--aspect_ratio", "pad")
+    assert "`train[4:]`: 1 of 4 images cannot be used" in caplog.text
+    assert ITITPipeline.from_pretrained(tmp_path / "out" / "pipeline").image_processor.aspect_ratio == "pad"
+
+
+def test_the_rule_of_an_image_tokenizer_is_that_of_the_model(pipeline_folder, tmp_path):
+    training = script("train_itit")
+    pipe = ITITPipeline.from_pretrained(pipeline_folder)
+    pipe.image_tokenizer.save_pretrained(tmp_path)
+    arguments = training.ScriptArguments(frozen_parts=pipeline_folder, image_tokenizer=str(tmp_path))
+    assert training.load_image_processor(arguments).to_dict() == pipe.image_processor.to_dict()
+    pipe.image_processor.with_size(16, 16, "crop").save_pretrained(tmp_path)  # as train_vq.py does
+    assert training.load_image_processor(arguments).aspect_ratio == "crop"
+    arguments.resolution = 32
+    found = training.load_image_processor(arguments)
+    assert (found.aspect_ratio, dict(found.size)) == ("crop", {"height": 32, "width": 32})
+    arguments.aspect_ratio = "squeeze"
+    assert training.load_image_processor(arguments).aspect_ratio == "squeeze"
+    with pytest.raises(ValueError, match="`aspect_ratio` must be one of"):
+        training.ScriptArguments(aspect_ratio="stretch")
+
+
+def test_only_emoji_scenes_have_prompts_of_their_own(tmp_path):
+    training = script("train_itit")
+    settings = ITITTrainingArguments(str(tmp_path), use_cpu=True)
+    training.choose_sample_prompts(training.ScriptArguments(paired_dataset="mine"), settings)
+    assert settings.sample_prompts is None
+    training.choose_sample_prompts(training.ScriptArguments(), settings)
+    assert settings.sample_prompts[0] == "a red bus"
 
 
 def test_train_itit_goes_on_from_its_last_checkpoint(pipeline_folder, picture_folder, tmp_path):

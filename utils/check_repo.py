@@ -41,13 +41,17 @@ TENSOR = re.compile(r"\b\w*Tensor\b")
 
 # Functions that may take `**kwargs`, by name or as Class.name, each with the reason.
 KWARGS_ALLOWED = {
-    "_prepare_image_like_inputs": "the image processor's base class passes each option of the call",
+    "_preprocess_image_like_inputs": "the image processor's base class passes each option of the call",
+    "_standardize_kwargs": "the image processor's base class passes each option of the call",
     "_validate_preprocess_kwargs": "the image processor's base class passes each option of the call",
     "create_masks_for_generate": "transformers' `generate` passes all that a mask may be made of",
     "eager_attention_forward": "the signature of transformers' attention functions",
     "from_pretrained": "the loading options of the Hugging Face base class",
     "save_pretrained": "the saving options of the Hugging Face base class",
     "push_to_hub": "the Hub options of the Hugging Face base class",
+    "on_log": "transformers' callbacks are passed all the trainer holds",
+    "on_optimizer_step": "transformers' callbacks are passed all the trainer holds",
+    "on_step_begin": "transformers' callbacks are passed all the trainer holds",
     "on_step_end": "transformers' callbacks are passed all the trainer holds",
     "on_pre_optimizer_step": "transformers' callbacks are passed all the trainer holds",
     "on_save": "transformers' callbacks are passed all the trainer holds",

@@ -297,6 +297,7 @@ class TrainerHubMixin:
     push_in_progress: PushInProgress | None
     is_world_process_zero: Callable[[], bool]
     save_pipeline: Callable
+    sample_prompts: Callable[[], list[str]]
     _finish_current_push: Callable[[], None]
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:

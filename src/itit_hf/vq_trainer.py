@@ -215,7 +215,9 @@ class VQTrainer(SafeTrainer):
             raise ValueError("FSDP must be off: k-means and the re-seeding of codes need the whole codebook")
         self.counter = CodeCounter(image_tokenizer.config.num_vq_embeddings)
         self._outputs: list = []  # of the current update
-        self.discriminator = self.perceptual = self.ema = None
+        self.discriminator: PatchDiscriminator | None = None
+        self.perceptual: torch.nn.Module | None = None
+        self.ema: EMAModel | None = None
         if discriminator is not None:
             self._add_discriminator(discriminator)
         if args.perceptual_weight:
@@ -345,7 +347,8 @@ class VQTrainer(SafeTrainer):
         return (loss, output) if return_outputs else loss
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
-        """One pass of the autoencoder, and of the discriminator if there is one; the autoencoder's loss, `()`."""
+        """One pass of the autoencoder, and of the discriminator if there is one; the autoencoder's loss, a scalar of
+        shape `()`."""
         loss = super().training_step(model, inputs, num_items_in_batch)
         if self.fights:
             pixel_values, output = self._outputs[-1]

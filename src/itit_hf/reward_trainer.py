@@ -334,9 +334,9 @@ class ITITRewardTrainer(ITITTrainer):
         lengths, ids = said["attention_mask"].sum(dim=-1), said["input_ids"]
         ended = (ids == objectives.config.eos_token_id).any(dim=-1)
         lengths = {"mean_length": lengths.float().mean(), "clipped_ratio": 1.0 - ended.float().mean()}
-        self._add({f"completions/{name}": value for name, value in lengths.items()})
+        self.add_figures({f"completions/{name}": value for name, value in lengths.items()})
         spread = rewards.view(-1, args.num_generations).std(dim=1, unbiased=args.num_generations > 1)  # (B,)
-        self._add({"reward_std": spread.mean(), "frac_reward_zero_std": (spread < 1e-6).float().mean()})
+        self.add_figures({"reward_std": spread.mean(), "frac_reward_zero_std": (spread < 1e-6).float().mean()})
         self._add_rewards(scores, rewards, entropy)
         return loss
 
@@ -376,7 +376,7 @@ class ITITRewardTrainer(ITITTrainer):
         real = self._texts(next(inputs[name] for name in ("text", "paired") if name in inputs))
         for reward in learning:
             figures = reward.update(real, fake)
-            self._add({f"rewards/{reward_name(reward)}/{name}": value for name, value in figures.items()})
+            self.add_figures({f"rewards/{reward_name(reward)}/{name}": value for name, value in figures.items()})
 
     def _weights_of_rewards(self) -> torch.Tensor:
         """Of this update, `(num_rewards,)`."""
@@ -388,10 +388,10 @@ class ITITRewardTrainer(ITITTrainer):
 
     def _add_rewards(self, scores: torch.Tensor, rewards: torch.Tensor, entropy: torch.Tensor):
         """Figures by trl's names; `scores` are `(num_samples, num_rewards)`, `rewards` their weighted sums."""
-        self._add({"reward": rewards.mean(), "entropy": entropy})
+        self.add_figures({"reward": rewards.mean(), "entropy": entropy})
         for name, values in zip(self.reward_names, scores.unbind(dim=1), strict=True):
             spread = values.std(unbiased=len(values) > 1)
-            self._add({f"rewards/{name}/mean": values.mean(), f"rewards/{name}/std": spread})
+            self.add_figures({f"rewards/{name}/mean": values.mean(), f"rewards/{name}/std": spread})
 
     def _states_of_rewards(self) -> dict:
         named = zip(self.reward_names, self.reward_funcs, strict=True)

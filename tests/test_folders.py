@@ -149,6 +149,8 @@ STRAY = [
     "lora/grid.png",
     "vq/diffusion_pytorch_model.safetensors",
     "vq/reconstructions.png",
+    "cycles/samples/step-0000003.png",
+    "cycles/samples/t2i2t/step-0000003.png",
 ]
 
 
@@ -179,6 +181,24 @@ def test_what_is_left_aside_is_said(put, warned):
     find_splits(folder)
     assert "1 links lead to nothing and are left aside, such as 2.png" in warned()
     assert "folders that runs wrote are left aside: out" in warned()
+
+
+def test_what_is_not_read_is_said(put, warned):
+    find_splits(put("1.png", "2.HEIC", "sub/captions.jsonl", "README.txt", "1.json"))
+    assert "1 images are of kinds that are not read, such as 2.HEIC" in warned()
+    assert "1 files of text are left aside, such as sub/captions.jsonl: captions of images stand in" in warned()
+
+
+def test_an_adapter_may_be_written_into_the_folder_or_below(put):
+    names = ("adapter/adapter_config.json", "before-after.png")
+    before = find_splits(put("1.png"))
+    put(*names)
+    assert find_splits(put(*(f"lora/{name}" for name in names))) == before
+
+
+def test_metadata_may_be_compressed_and_in_capitals(put):
+    assert found(put("METADATA.CSV", "1.png")) == {"train": ("metadata", ["METADATA.CSV"])}
+    assert found(put("metadata.jsonl.gz", "1.png", root="gz")) == {"train": ("metadata", ["metadata.jsonl.gz"])}
 
 
 def test_a_run_may_write_into_the_folder_itself(put):

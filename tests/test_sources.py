@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import io
 import json
+import re
 import tarfile
 
 import datasets
@@ -12,7 +13,7 @@ from datasets import ClassLabel, Dataset, Features, Image, Value
 
 from itit_hf.data import ITITCollator, MixedDataset, Stream, load_rows
 from itit_hf.image_processing_itit import load_image
-from itit_hf.sources import label_captions, parse_columns
+from itit_hf.sources import label_captions, parse_columns, with_columns
 
 from .hub_server import HubServer
 from .testing_utils import tiny_pipeline
@@ -194,9 +195,58 @@ def test_a_folder_for_each_class_is_a_dataset_with_the_class_as_caption(tmp_path
     assert sorted(rows["text"][:]) == [["fish"], ["red bus"]]
 
 
+def test_several_labels_are_several_captions():
+    features = Features({"text": datasets.List(ClassLabel(names=["red_bus", "fish"]))})
+    rows = with_columns(Dataset.from_dict({"text": [[0, 1], [], None, [1, -1]]}, features=features), {}, "set")
+    assert rows["text"][:] == [["red bus", "fish"], [], [], ["fish", None]]
+
+
 def test_a_template_without_a_place_for_the_name_is_refused():
     with pytest.raises(ValueError, match="a picture"):
         label_captions(labelled().features["label"], ["a picture"])
+
+
+@pytest.mark.parametrize("name", ["photos [v1]", "a*b", "what?", "50% {off}", "-o", "~", "tr\u00e4in test"])
+def test_a_path_that_exists_is_that_path_whatever_its_name(tmp_path, name, monkeypatch):
+    folder = folder_of_pictures(tmp_path / name, "csv")
+    archive(tmp_path / name / "0.tar", samples("png", "txt"))
+    (tmp_path / name / "[a].txt").write_text("a red bus\n", encoding="utf-8")
+    assert len(load_rows(folder)) == len(load_rows(folder + "/")) == len(load_rows(tmp_path / name)) == 3
+    assert len(load_rows(f"{folder}/*.tar")) == 3 and said(load_rows(f"{folder}/[a].txt")) == ["a red bus"]
+    monkeypatch.chdir(tmp_path)
+    assert len(load_rows(f"./{name}")) == 3
+
+
+@pytest.mark.parametrize(
+    "name", ["gone", "./gone", "/gone", "a/b/c", "gone.tar", "gone/*.csv", "~/gone", "b ä", "owner/gone"]
+)
+def test_what_does_not_exist_is_named(tmp_path, name, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder_of_pictures(tmp_path / "gone-elsewhere", "csv")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "gone-elsewhere").rename(tmp_path / "there" / "gone")
+    cached = datasets.load_dataset(str(tmp_path / "there" / "gone"))  # which the library knows by its last name
+    assert len(cached["train"]) == 3
+    with pytest.raises(ValueError, match=f"`{re.escape(name)}`"):
+        load_rows(name)
+
+
+def test_a_file_that_holds_no_rows_is_refused(tmp_path):
+    (tmp_path / "a.docx").write_text("x")
+    with pytest.raises(ValueError, match="`.*a.docx`: a file must hold rows"):
+        load_rows(str(tmp_path / "a.docx"))
+    (tmp_path / "a.csv").write_text("text\nb\n")
+    with pytest.raises(ValueError, match="means files of several kinds"):
+        load_rows(str(tmp_path / "a.*"))
+
+
+def test_images_that_a_table_names_are_seen_from_there(tmp_path, monkeypatch):
+    folder = folder_of_pictures(tmp_path / "set", "csv")
+    (tmp_path / "set" / "metadata.csv").rename(tmp_path / "set" / "captions.csv")
+    columns = {"image": "file_name"}
+    monkeypatch.chdir("/")
+    rows = load_rows(f"{folder}/captions.csv", columns=columns, needed=["image", "text"])
+    assert colours_of(rows) == list(COLOURS) and said(rows) == [f"a {colour} bus" for colour in COLOURS]
 
 
 def test_only_the_first_rows_of_a_stream_are_read(tmp_path):
@@ -276,3 +326,8 @@ def test_a_dataset_of_the_hub_is_opened_whole_and_in_part(tmp_path, monkeypatch)
         table_of_pictures().push_to_hub("user/buses")
         assert sorted(said(load_rows("user/buses"))) == sorted(f"a {colour} bus" for colour in COLOURS)
         assert said(load_rows("user/buses", "train", stream_rows=2)) == ["a red bus", "a blue bus"]
+        for unknown in ("user/none", "none"):
+            with pytest.raises(ValueError, match=f"`{unknown}`.* no (such )?dataset of the Hub"):
+                load_rows(unknown)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    assert len(load_rows("user/buses")) == 3  # as it was read before

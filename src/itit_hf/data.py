@@ -8,6 +8,7 @@ streams of uneven sizes wrap on their own and nothing but the number of steps do
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import datasets
@@ -21,7 +22,7 @@ from transformers.utils import logging
 from .captions import captions_of, clean_captions
 from .image_processing_itit import load_image
 from .masking import keyed_integer
-from .sources import open_source, source_name, with_columns
+from .sources import open_source, source_name, with_columns, with_image_files
 
 logger = logging.get_logger(__name__)
 
@@ -271,20 +272,21 @@ class ITITCollator:
 
 
 def load_rows(
-    source: str,
+    source: str | os.PathLike,
     split: str | None = None,
     columns: Mapping[str, str] | None = None,
     stream_rows: int | None = None,
     needed: Sequence[str] | None = None,
     bad_captions: str = "raise",
 ) -> datasets.Dataset:
-    """Open a dataset: a folder, files of one kind, or a Hub id; see [`~sources.open_source`].
+    """Open a dataset: a folder, files of one kind, or a Hub id; see [`~sources.open_source`] and [`~folders`].
 
     Captions are normalised, and those that are none are named or left out, by [`~captions.clean_captions`].
 
     Args:
-        source (`str`): Folder of images with `metadata.jsonl` or `metadata.csv`, or of parquet files; a file or
-            pattern that ends in `.tar` (webdataset), `.parquet`, `.jsonl`, `.json`, `.csv` or `.txt`; or a Hub id.
+        source (`str` or `os.PathLike`): Folder of images, with `metadata.jsonl`, `.csv` or `.parquet`, with a `.txt`
+            beside each, or alone; or of tables. A file or pattern that ends in `.tar` (webdataset), `.parquet`,
+            `.arrow`, `.jsonl`, `.json`, `.csv`, `.tsv` or `.txt`, compressed or not. Or a Hub id.
         split (`str`, *optional*): Its split, or a part of it in datasets' words, such as `"train[:500]"`,
             `"train[:2%]"` or `"train[:500]+extra"`; may be left out if there is one only.
         columns (`Mapping[str, str]`, *optional*): Which columns `image` and `text` are, such as
@@ -304,12 +306,13 @@ def load_rows(
         ValueError: If there is no such split, or several and none was named, or the part holds no row; a column is
             missing; captions are none; or a file is broken, by its name and line.
     """
+    source = os.fspath(source)
     name = source_name(source)
     found = open_source(source, columns, stream_rows)
     if stream_rows is not None and split is not None and split not in found:
         raise ValueError(f"`{name}`: with `stream_rows`, `split` must be one of {sorted(found)}, got {split!r}")
     rows = _part(found, name, split)
-    rows = with_columns(rows, columns or {}, name, needed or ())
+    rows = with_image_files(with_columns(rows, columns or {}, name, needed or ()), source)
     if "text" in (rows.column_names if needed is None else needed):
         rows = clean_captions(rows, bad_captions, name)
     return rows

@@ -42,7 +42,7 @@ KINDS = {
     ".txt": "txt",
 }
 CONTAINERS = ("tar", "parquet", "arrow")  # of images, as well as of text
-METADATA = re.compile(r"metadata\.(jsonl|csv|parquet)")
+METADATA = re.compile(r"metadata\.((jsonl|csv)(\.(gz|bz2|xz))?|parquet)", re.IGNORECASE)
 SPLIT_WORDS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
@@ -54,7 +54,11 @@ _OF_A_RUN = re.compile(
     r"|(diffusion_pytorch_|adapter_)?model\.safetensors(\.index\.json)?|training_args\.bin|optimizer\.pt"
     r"|checkpoint-(\d+|best|last)"
 )
+_PARTS_OF_A_RUN = ("pipeline/model_index.json", "adapter/adapter_config.json")
 _SAMPLE_GRID = re.compile(r"step-\d+\.png")
+_IMAGES_OF_A_RUN = ("before-after.png",)  # in its own folder
+# Images that nothing here reads.
+_OTHER_IMAGES = (".heic", ".heif", ".jxl", ".svg", ".psd", ".tga", ".ico", ".cr2", ".nef", ".dng")
 # JSON and text that is about something, and no rows.
 _NOT_DATA = re.compile(
     r"(.*_?config|.*_results|.*_stats|model_index|trainer_state|training_args|tokens|dataset_info|dataset_infos"
@@ -181,7 +185,7 @@ def find_splits(folder: str) -> dict[str, SplitFiles]:
     declared = _declared_splits(folder) or _saved_splits(folder)
     if declared:
         return declared
-    directories = _without_companions(list(_walk(folder)))
+    directories = _without_companions(folder, list(_walk(folder)))
     by_split: dict[str, list[_Directory]] = {}
     depth = _common_depth(directories)
     for directory in directories:
@@ -197,6 +201,7 @@ def _walk(folder: str) -> Iterator[_Directory]:
     """All directories that hold something, from the root down, in order; nothing of a run of ours below the root."""
     dangling: list[str] = []
     of_runs: list[str] = []
+    unread: list[str] = []
     waiting = [""]
     while waiting:
         path = waiting.pop()
@@ -204,10 +209,13 @@ def _walk(folder: str) -> Iterator[_Directory]:
         with os.scandir(at) as entries:
             visible = [entry for entry in entries if not entry.name.startswith((".", "__MACOSX"))]
         visible.sort(key=lambda entry: entry.name)
-        if path and _is_of_a_run(path, [entry.name for entry in visible]):
-            of_runs.append(path)
-            continue
+        if _is_of_a_run(at, path, [entry.name for entry in visible]):
+            if path:
+                of_runs.append(path)
+                continue
+            visible = [entry for entry in visible if entry.name not in _IMAGES_OF_A_RUN]
         files = [entry for entry in visible if entry.is_file()]
+        unread += [os.path.join(path, file.name) for file in files if file.name.lower().endswith(_OTHER_IMAGES)]
         folders = [entry.name for entry in visible if entry.is_dir() and not _leads_upward(entry)]
         waiting += [os.path.join(path, name) for name in reversed(folders)]
         dangling += [
@@ -220,6 +228,8 @@ def _walk(folder: str) -> Iterator[_Directory]:
             yield directory
     if dangling:
         logger.warning(f"`{folder}`: {len(dangling)} links lead to nothing and are left aside, such as {dangling[0]}")
+    if unread:
+        logger.warning(f"`{folder}`: {len(unread)} images are of kinds that are not read, such as {unread[0]}")
     if of_runs:
         logger.warning(f"`{folder}`: folders that runs wrote are left aside: {', '.join(of_runs[:_NUM_NAMED])}")
 
@@ -240,10 +250,12 @@ def _is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGE_ENDINGS
 
 
-def _is_of_a_run(path: str, names: list[str]) -> bool:
-    if any(map(_OF_A_RUN.fullmatch, names)):
+def _is_of_a_run(at: str, path: str, names: list[str]) -> bool:
+    """Whether a run wrote this folder, which is `path` as seen from the dataset."""
+    if any(map(_OF_A_RUN.fullmatch, names)) or any(os.path.exists(os.path.join(at, part)) for part in _PARTS_OF_A_RUN):
         return True
-    return os.path.basename(path) == "samples" and bool(names) and all(map(_SAMPLE_GRID.fullmatch, names))
+    files = [name for name in names if "." in name]
+    return "samples" in path.split(os.sep) and bool(files) and all(map(_SAMPLE_GRID.fullmatch, files))
 
 
 def _examined(path: str, files: list[os.DirEntry]) -> _Directory:
@@ -260,23 +272,33 @@ def _examined(path: str, files: list[os.DirEntry]) -> _Directory:
             found.has_sidecars |= is_sidecar
         elif METADATA.fullmatch(file.name):
             found.metadata.append(os.path.join(path, file.name))
-        elif (kind := kind_of(file.name)) is not None and not _NOT_DATA.fullmatch(file.name):
+        elif (kind := kind_of(file.name)) in CONTAINERS or _is_text_data(file.name, stems):
             found.tables.append((kind, os.path.join(path, file.name)))
     found.image_state = digest.hexdigest()
     return found
 
 
-def _without_companions(directories: list[_Directory]) -> list[_Directory]:
+def _is_text_data(name: str, stems: set[str]) -> bool:
+    """Whether a file of text may hold rows: not if it is about something, or about one image beside it."""
+    return kind_of(name) is not None and not _NOT_DATA.fullmatch(name) and stem_of(name) not in stems
+
+
+def _without_companions(folder: str, directories: list[_Directory]) -> list[_Directory]:
     """Leave aside files that are about others: text where there are images or files that may hold some, and tables of
     img2dataset, which are called as the archive or the folder of images that they list."""
     tables = [table for directory in directories for table in directory.tables]
     of_images = {directory.path for directory in directories if directory.num_images}
     of_images |= {os.path.splitext(path)[0] for kind, path in tables if kind == "tar"}
     tables = [(kind, path) for kind, path in tables if kind != "parquet" or os.path.splitext(path)[0] not in of_images]
-    if any(directory.num_images or directory.metadata for directory in directories) or any(
-        kind in CONTAINERS for kind, _ in tables
-    ):
+    has_metadata = any(directory.metadata for directory in directories)
+    if has_metadata or of_images or any(kind in CONTAINERS for kind, _ in tables):
+        texts = [path for kind, path in tables if kind not in CONTAINERS]
         tables = [(kind, path) for kind, path in tables if kind in CONTAINERS]
+        if texts and not has_metadata:
+            logger.warning(
+                f"`{folder}`: {len(texts)} files of text are left aside, such as {texts[0]}: captions of images stand "
+                "in metadata.jsonl, .csv or .parquet, or in a .txt beside each"
+            )
     kept = set(tables)
     for directory in directories:
         directory.tables = [table for table in directory.tables if table in kept]

@@ -165,7 +165,7 @@ def _number_of(cells: Sequence[str | None], kind: pa.DataType | None) -> Callabl
 def _metadata(files: SplitFiles, columns: Mapping[str, str], typed: TypedColumns) -> Iterator[pa.Table]:
     seen = []
     for path in files.paths:
-        read = _metadata_parquet if path.endswith(".parquet") else _metadata_lines
+        read = _metadata_parquet if kind_of(path) == "parquet" else _metadata_lines
         for table in read(path, columns, typed):
             seen.append(pc.struct_field(table["image"], "path"))
             yield table

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 import datasets
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets.exceptions import DatasetNotFoundError
@@ -104,8 +105,7 @@ def local_splits(source: str) -> dict[str, SplitFiles] | None:
         return find_splits(path)
     files = [path] if os.path.isfile(path) else []
     if not files and glob.has_magic(path):
-        files = sorted(file for file in glob.glob(path, recursive=True) if os.path.isfile(file))
-        files = [file for file in files if not os.path.basename(file).startswith(".")]
+        files = sorted(file for file in glob.glob(_pattern(path), recursive=True) if os.path.isfile(file))
     if not files:
         if kind_of(source) is not None or not _HUB_ID.fullmatch(source):
             raise ValueError(f"there is no file or folder at `{source}`")
@@ -117,6 +117,15 @@ def local_splits(source: str) -> dict[str, SplitFiles] | None:
     if kind is None:
         raise ValueError(f"`{source}`: a file must hold rows, as .jsonl, .csv, .txt, .parquet, .arrow or .tar does")
     return {"train": SplitFiles(kind, files, file_state(files), source_name(source))}
+
+
+def _pattern(path: str) -> str:
+    """A pattern in which the folders that exist are meant as they stand, such as `"photos [v1]/*.tar"`."""
+    above, below = path, ""
+    while not os.path.isdir(above):
+        above, name = os.path.split(above)
+        below = os.path.join(name, below) if below else name
+    return os.path.join(glob.escape(above), below)
 
 
 def _from_hub(source: str, stream_rows: int | None) -> Mapping[str, datasets.Dataset]:
@@ -202,16 +211,46 @@ def with_columns(
             remedy = f": say which one is meant, such as columns {name}={others[0]}" if others else ""
             raise ValueError(f"`{source}` has no column {name!r}, it has {rows.column_names}{remedy}")
     label = rows.features.get("text")
+    label = label.feature if isinstance(label, datasets.List) else label
     if isinstance(label, datasets.ClassLabel):
-        texts = pa.array([[name.replace("_", " ")] for name in label.names])
+        texts = pa.array([name.replace("_", " ") for name in label.names])
         rows = replace_column(rows, "text", lambda codes: _label_texts(codes, texts), LIST_OF_TEXTS, "labels")
     return rows
 
 
-def _label_texts(codes: pa.Array, texts: pa.Array) -> pa.Array:
-    """Captions of class labels; null for a row without a label, which is -1 or null."""
-    codes = codes.cast(pa.int64())
-    return texts.take(pc.if_else(pc.greater_equal(codes, 0), codes, None))
+def with_image_files(rows: datasets.Dataset, source: str) -> datasets.Dataset:
+    """Rows whose images are named in a table, as files: a name is seen from where the table is, if a file is there.
+
+    Args:
+        rows (`datasets.Dataset`): With a column `image`; other columns than one of names are left as they are.
+        source (`str`): File, pattern or folder that they were read from.
+    """
+    if rows.features.get("image") not in (datasets.Value("string"), datasets.Value("large_string")):
+        return rows
+    folder = os.path.abspath(os.path.expanduser(source))
+    folder = folder if os.path.isdir(folder) else os.path.dirname(folder)
+
+    def found(name: str) -> str:
+        path = os.path.join(folder, name)
+        return path if os.path.exists(path) else name
+
+    def to_files(names: pa.Array) -> pa.Array:
+        paths = [name and found(name) for name in names.to_pylist()]
+        return pa.array([path and {"bytes": None, "path": path} for path in paths], datasets.Image().pa_type)
+
+    return replace_column(rows, "image", to_files, datasets.Image(), f"images/{folder}")
+
+
+def _label_texts(codes: pa.Array, names: pa.Array) -> pa.Array:
+    """Captions of class labels, a list for each row; null for a label that is not known, which is -1 or null."""
+    flat = pc.list_flatten(codes) if pa.types.is_nested(codes.type) else codes
+    flat = flat.cast(pa.int64())
+    texts = names.take(pc.if_else(pc.greater_equal(flat, 0), flat, None))
+    if pa.types.is_nested(codes.type):
+        lengths = np.asarray(pc.fill_null(pc.list_value_length(codes), 0))
+    else:
+        lengths = np.ones(len(codes), dtype=np.int64)
+    return pa.ListArray.from_arrays(pa.array(np.concatenate(([0], np.cumsum(lengths))), pa.int32()), texts)
 
 
 def label_captions(

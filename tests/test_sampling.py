@@ -35,6 +35,16 @@ def scheduler():
     return ITITScheduler(mask_token_id=23, temperature=2.0)
 
 
+def test_generating_on_a_cpu_does_not_wait_for_the_compiler(model, scheduler, monkeypatch):
+    """Its import takes seconds, and is what the mark of a step of CUDA graphs begins with."""
+
+    def mark():
+        raise AssertionError("there are no CUDA graphs here")
+
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", mark)
+    assert decode_image_tokens(model, texts(0), scheduler, num_inference_steps=2).shape == (1, 16)
+
+
 def texts(*seeds):
     return TextCondition(torch.stack([torch.randn(4, 10, generator=g) for g in generators(*seeds)]))
 

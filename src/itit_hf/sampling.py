@@ -269,7 +269,8 @@ def decode_image_tokens(
     state.guidance_scale = guidance_scale
     for step, timestep in enumerate(scheduler.timesteps, start=scheduler.first_step):
         if max(tokens.masked, default=0) > 0:
-            torch.compiler.cudagraph_mark_step_begin()  # a compiled model's two results both live for this step
+            if device.type == "cuda":  # elsewhere there are no such graphs, and to ask for them imports the compiler
+                torch.compiler.cudagraph_mark_step_begin()  # a compiled model's two results both live for this step
             inputs, positions = _step_inputs(config, state.image_token_ids, tokens.masked, generator)
             scale = scales(state.guidance_scale)[step]
             logits = _guided_logits(model, inputs, state.condition, state.negative_condition, scale)

@@ -161,6 +161,8 @@ def _guided_logits(model, inputs: dict, condition, negative_condition, guidance_
     def logits(inputs: dict, text: TextCondition) -> torch.Tensor:
         return model(**inputs, text_embeds=text.embeds, text_attention_mask=text.attention_mask).image_logits
 
+    if condition.embeds.device.type == "cuda":  # elsewhere there are no such graphs, and this imports the compiler
+        torch.compiler.cudagraph_mark_step_begin()  # a compiled model's two results both live for this step
     if guidance_scale <= 1.0:
         return logits(inputs, condition)  # (batch_size, num_masked, codebook_size)
     batch_size, text_length = condition.embeds.shape[:2]
@@ -269,8 +271,6 @@ def decode_image_tokens(
     state.guidance_scale = guidance_scale
     for step, timestep in enumerate(scheduler.timesteps, start=scheduler.first_step):
         if max(tokens.masked, default=0) > 0:
-            if device.type == "cuda":  # elsewhere there are no such graphs, and to ask for them imports the compiler
-                torch.compiler.cudagraph_mark_step_begin()  # a compiled model's two results both live for this step
             inputs, positions = _step_inputs(config, state.image_token_ids, tokens.masked, generator)
             scale = scales(state.guidance_scale)[step]
             logits = _guided_logits(model, inputs, state.condition, state.negative_condition, scale)

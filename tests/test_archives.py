@@ -55,9 +55,11 @@ def test_what_is_hidden_or_no_file_is_no_member(tmp_path):
     assert samples_of(str(tmp_path / "0.tar")) == [("1", {"png": b"A"})]
 
 
-@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
-def test_compressed_archives_are_read_too(tmp_path, mode):
-    file = archive(tmp_path / f"0.tar.{mode[2:]}", [("1.png", b"A"), ("2.png", b"B"), ("1.txt", b"one")], mode)
+@pytest.mark.parametrize(
+    ("ending", "mode"), [("tar.gz", "w:gz"), ("TGZ", "w:gz"), ("tar.bz2", "w:bz2"), ("tar.xz", "w:xz")]
+)
+def test_compressed_archives_are_read_too(tmp_path, ending, mode):
+    file = archive(tmp_path / f"0.{ending}", [("1.png", b"A"), ("2.png", b"B"), ("1.txt", b"one")], mode)
     assert samples_of(file) == [("1", {"png": b"A", "txt": b"one"}), ("2", {"png": b"B"})]
 
 

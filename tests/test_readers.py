@@ -91,6 +91,17 @@ def test_all_kinds_of_metadata_give_the_same_rows(folder):
         (folder / f"metadata.{ending}").unlink()
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_may_end_as_on_any_machine(folder, end):
+    lines = ["file_name,text", 'red.png,"a red', 'bus"', "blue.png,a blue bus", ""]
+    (folder / "metadata.csv").write_bytes(end.join(lines).encode())
+    assert rows_of(folder) == [("red.png", "a red bus"), ("blue.png", "a blue bus")]
+    (folder / "metadata.csv").unlink()
+    lines = [json.dumps({"file_name": f"{colour}.png", "text": colour}) for colour in COLOURS]
+    (folder / "metadata.jsonl").write_bytes(end.join(lines).encode())
+    assert rows_of(folder) == [(f"{colour}.png", colour) for colour in COLOURS]
+
+
 def test_metadata_in_folders_names_images_from_there(tmp_path):
     for number, name in enumerate(("a", "b")):
         (tmp_path / "set" / name / "images").mkdir(parents=True)

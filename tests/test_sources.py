@@ -154,6 +154,15 @@ def test_a_column_that_is_not_there_is_named(tmp_path, columns, message):
         load_rows(str(tmp_path / "a.parquet"), columns=columns)
 
 
+def test_columns_may_change_places_and_take_one(tmp_path):
+    rows = Dataset.from_dict({"image": ["a bus"], "text": ["a fish"], "alt": ["a tree"]})
+    swapped = with_columns(rows, {"image": "text", "text": "image"}, "set")
+    assert swapped[0] == {"text": "a bus", "image": "a fish", "alt": "a tree"}
+    assert with_columns(rows, {"text": "alt"}, "set")[0] == {"image": "a bus", "text": "a tree"}
+    with pytest.raises(ValueError, match="to two columns"):
+        with_columns(rows, {"image": "alt", "text": "alt"}, "set")
+
+
 def test_a_column_that_is_needed_and_not_there_is_named_with_those_that_are(tmp_path):
     table_of_pictures(image="photo").to_parquet(tmp_path / "a.parquet")
     with pytest.raises(ValueError, match=r"has no column 'image', it has \['photo', 'text'\]: .* image=photo"):

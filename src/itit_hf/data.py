@@ -415,7 +415,7 @@ def add_image_token_ids(
     """
     wanted = processor.image_input_names
     if set(wanted) <= set(rows.column_names):
-        check_image_tokenizer(rows, processor)
+        check_image_tokenizer(rows, processor, name)
         return rows
     if "image" not in rows.column_names:
         raise ValueError(f"the pictures are needed for the columns {wanted}, the dataset has {rows.column_names}")

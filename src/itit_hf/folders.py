@@ -115,7 +115,7 @@ def kind_of(name: str) -> str | None:
         name (`str`): Such as `"a/Captions.JSONL.gz"`.
     """
     stem, ending = os.path.splitext(name.lower())
-    if ending in COMPRESSIONS:
+    if ending in COMPRESSIONS and ending not in KINDS:
         kind = KINDS.get(os.path.splitext(stem)[1])
         return None if kind in ("parquet", "arrow") else kind
     return KINDS.get(ending)
@@ -128,7 +128,8 @@ def stem_of(name: str) -> str:
         name (`str`): Such as `"a/wiki.train.txt.gz"`, of which `"wiki.train"` is left.
     """
     stem, ending = os.path.splitext(os.path.basename(name))
-    return os.path.splitext(stem)[0] if ending.lower() in COMPRESSIONS else stem
+    is_packed = ending.lower() in COMPRESSIONS and ending.lower() not in KINDS
+    return os.path.splitext(stem)[0] if is_packed else stem
 
 
 def file_state(paths: Sequence[str]) -> str:

@@ -201,10 +201,11 @@ def with_columns(
     for name, column in columns.items():
         if column not in rows.column_names:
             raise ValueError(f"`{source}` has no column {column!r} for {name!r}, it has {rows.column_names}")
-        if name != column:
-            if name in rows.column_names:
-                rows = rows.remove_columns(name)
-            rows = rows.rename_column(column, name)
+    names = {column: name for name, column in columns.items()}
+    if len(names) < len(columns):
+        raise ValueError(f"`columns` must map `image` and `text` to two columns, got {dict(columns)}")
+    replaced = [name for name in columns if name in rows.column_names and name not in names]
+    rows = rows.remove_columns(replaced).rename_columns(names)
     for name in needed:
         if name not in rows.column_names and not (name == "image" and "image_token_ids" in rows.column_names):
             others = [column for column in rows.column_names if column not in COLUMNS]

@@ -20,13 +20,18 @@ from typing import Any, BinaryIO
 from .captions import without_lone_surrogates
 
 # How a file is opened, by the last ending of its name.
-COMPRESSIONS: dict[str, Callable[..., Any]] = {".gz": gzip.GzipFile, ".bz2": bz2.BZ2File, ".xz": lzma.LZMAFile}
+COMPRESSIONS: dict[str, Callable[..., Any]] = {
+    ".gz": gzip.GzipFile,
+    ".tgz": gzip.GzipFile,
+    ".bz2": bz2.BZ2File,
+    ".xz": lzma.LZMAFile,
+}
 _BAD_COMPRESSION = (EOFError, OSError, zlib.error, lzma.LZMAError)
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def open_binary(path: str) -> BinaryIO:
-    """Open a file for reading, decompressed if its name ends in `.gz`, `.bz2` or `.xz`.
+    """Open a file for reading, decompressed if its name ends in `.gz`, `.tgz`, `.bz2` or `.xz`.
 
     Args:
         path (`str`): The file.

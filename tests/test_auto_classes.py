@@ -232,3 +232,22 @@ def test_a_folder_with_code_opens_in_the_package_itself(remote_folder):
     assert "auto_map" in json.loads((remote_folder / "config.json").read_text())
     assert type(AutoModelForImageTextToText.from_pretrained(remote_folder)) is ITITForCaptioning
     assert not isinstance(AutoModelForImageTextToText.from_pretrained(remote_folder), ITITForPreTraining)
+
+
+DIFFUSERS = """
+import sys
+if sys.argv[1] == "first":
+    import diffusers
+import itit_hf
+if sys.argv[1] == "package":
+    import itit_hf.pipeline_itit
+import diffusers
+had = "itit_hf.pipeline_itit" in sys.modules
+print(diffusers.ITITPipeline is itit_hf.ITITPipeline, hasattr(diffusers, "ITITPipelines"), had)
+"""
+
+
+@pytest.mark.parametrize("slow", ["", "1"])
+@pytest.mark.parametrize(("order", "had"), [("first", False), ("last", False), ("package", True)])
+def test_diffusers_knows_the_pipeline_whatever_is_imported_first(order, had, slow):
+    assert run(DIFFUSERS, order, DIFFUSERS_SLOW_IMPORT=slow) == f"True False {had}"

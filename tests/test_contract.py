@@ -54,6 +54,14 @@ def test_sharded_saves_and_variants_load_again(model, tmp_path):
     assert same_weights(ITITForPreTraining.from_pretrained(tmp_path, variant="half"), model)
 
 
+def test_a_model_saved_over_an_earlier_one_comes_back_with_its_own_weights(model, tmp_path):
+    for size in ("1GB", "20KB", "1GB"):
+        for parameter in model.parameters():
+            parameter.data += 0.5
+        model.save_pretrained(tmp_path, max_shard_size=size)
+        assert same_weights(ITITForPreTraining.from_pretrained(tmp_path), model)
+
+
 def test_a_checkpoint_keeps_its_precision_unless_another_is_asked_for(model, tmp_path):
     model.to(torch.bfloat16).save_pretrained(tmp_path)
     assert ITITForCaptioning.from_pretrained(tmp_path).dtype == torch.bfloat16

@@ -138,6 +138,13 @@ def test_a_pipeline_comes_back_and_draws_and_says_the_same(server, monkeypatch):
     assert len(server.requests) == asked
 
 
+def test_a_pipeline_that_is_saved_may_be_pushed_at_once(server, tmp_path):
+    pipe = tiny_pipeline()
+    pipe.save_pretrained(tmp_path / "saved", push_to_hub=True, repo_id="user/saved", commit_message="First")
+    assert (tmp_path / "saved" / "model_index.json").exists()
+    assert torch.equal(drawn(ITITPipeline.from_pretrained("user/saved")), drawn(pipe))
+
+
 def test_the_card_of_a_pipeline_shows_pictures_and_facts(server):
     facts = {"licence": "apache-2.0", "losses": {"eval_loss_t2i": 2.5, "eval_loss_i2t": 1.5}}
     tiny_pipeline().push_to_hub("user/pipe", prompts=["a red bus", "a blue fish"], facts=facts)

@@ -6,12 +6,13 @@ import shutil
 
 import pytest
 import torch
+from diffusers import DiffusionPipeline
 from safetensors.torch import load_file, save_file
 
 from itit_hf import ITITPipeline
 from itit_hf.safe_loading import COMPONENTS, check_pipeline_folder, local_folder, read_json
 
-from .testing_utils import tiny_pipeline
+from .testing_utils import tiny_pairs, tiny_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,135 @@ def test_classes_that_are_not_in_the_table_are_refused(folder, fields, message):
     change(folder / "model_index.json", **fields)
     with pytest.raises(ValueError, match=message):
         ITITPipeline.from_pretrained(folder)
+
+
+class Quiet(ITITPipeline):
+    """A user's own pipeline, with the same components."""
+
+
+class Judged(ITITPipeline):
+    """A user's own pipeline, with one component more."""
+
+    component_classes = COMPONENTS | {"judge": {("my_module", "Judge")}}
+
+    def __init__(self, model, text_encoder, tokenizer, image_tokenizer, image_processor, scheduler, judge=None):
+        super().__init__(model, text_encoder, tokenizer, image_tokenizer, image_processor, scheduler)
+        self.register_modules(judge=judge)
+
+
+def test_a_subclass_opens_the_folder_of_its_base_and_the_base_that_of_a_subclass(folder, tmp_path):
+    pipe = Quiet.from_pretrained(folder)
+    pipe.save_pretrained(tmp_path / "quiet")
+    assert json.loads((tmp_path / "quiet" / "model_index.json").read_text())["_class_name"] == "Quiet"
+    assert type(pipe) is Quiet and type(ITITPipeline.from_pretrained(tmp_path / "quiet")) is ITITPipeline
+
+
+def test_a_subclass_may_know_more_components_which_its_base_refuses(folder, tmp_path):
+    change(folder / "model_index.json", _class_name="Judged", judge=["my_module", "Judge"])
+    with pytest.raises(ValueError, match="`judge` is no component of a ITITPipeline; wanted"):
+        ITITPipeline.from_pretrained(folder)
+    assert Judged.from_pretrained(folder, judge=None).judge is None
+    with pytest.raises(ValueError, match="`safety` is no component of a Judged"):
+        change(folder / "model_index.json", safety=["os", "system"])
+        Judged.from_pretrained(folder)
+
+
+def test_diffusers_own_loader_opens_a_folder_by_the_same_table(folder):
+    pipe = DiffusionPipeline.from_pretrained(folder)
+    assert type(pipe) is ITITPipeline and len(pipe("a bus", num_inference_steps=1).images) == 1
+    change(folder / "model_index.json", scheduler=["shutil", "rmtree"])
+    with pytest.raises(ValueError, match="`scheduler` must be one of"):
+        DiffusionPipeline.from_pretrained(folder)
+
+
+def test_prompts_are_encoded_without_the_model(folder, tmp_path):
+    whole, prompt = ITITPipeline.from_pretrained(folder), ["the blue fish " * 30, "a"]
+    bare = ITITPipeline.from_pretrained(folder, model=None, image_tokenizer=None, scheduler=None, image_processor=None)
+    assert bare.model is None and bare.max_text_length == whole.max_text_length == 32
+    for ours, theirs in zip(bare.encode_prompt(prompt), whole.encode_prompt(prompt), strict=True):
+        assert torch.equal(ours, theirs)
+    embeds, mask = bare.encode_prompt(prompt)
+    options = {"num_inference_steps": 2, "output_type": "latent", "prompt_attention_mask": mask}
+    assert whole(prompt_embeds=embeds, **options).images.shape == (2, 16)
+
+
+def test_a_pipeline_without_its_model_is_saved_and_cuts_prompts_as_before(folder, tmp_path):
+    bare = ITITPipeline.from_pretrained(folder, model=None, image_tokenizer=None)
+    bare.save_pretrained(tmp_path / "bare")
+    again = ITITPipeline.from_pretrained(tmp_path / "bare")
+    assert again.model is None and again.max_text_length == 32
+    assert sorted(path.name for path in (tmp_path / "bare").iterdir() if path.is_dir()) == [
+        "image_processor", "scheduler", "text_encoder", "tokenizer"
+    ]  # fmt: skip
+    for task in (again, again.cycle):
+        with pytest.raises(ValueError, match="this pipeline was made without `model`, which this needs"):
+            task("a bus")
+    with pytest.raises(ValueError, match="made without `model`"):
+        again.caption(tiny_pairs(1)["image"][0])
+
+
+def test_a_pipeline_without_its_image_tokenizer_draws_tokens(folder):
+    pipe = ITITPipeline.from_pretrained(folder, image_tokenizer=None)
+    assert pipe("a bus", num_inference_steps=1, output_type="latent").images.shape == (1, 16)
+    for task in (lambda: pipe("a bus"), lambda: pipe.caption(tiny_pairs(1)["image"][0])):
+        with pytest.raises(ValueError, match="made without `image_tokenizer`"):
+            task()
+
+
+# Saving
+
+
+def moved(pipe):
+    """Other weights, in every component."""
+    for component in (pipe.model, pipe.text_encoder, pipe.image_tokenizer):
+        for parameter in component.parameters():
+            parameter.data += 0.5
+    return pipe
+
+
+def have_the_same_weights(first, second):
+    pairs = [(getattr(first, name), getattr(second, name)) for name in ("model", "text_encoder", "image_tokenizer")]
+    return all(
+        torch.equal(value, other.state_dict()[name])
+        for module, other in pairs
+        for name, value in module.state_dict().items()
+    )
+
+
+@pytest.mark.parametrize("variant", [None, "fp16"])
+@pytest.mark.parametrize(("before", "after"), [(None, "2KB"), ("2KB", None), ("2KB", "4KB")])
+def test_a_save_over_an_earlier_one_opens_with_the_new_weights(tmp_path, before, after, variant):
+    tiny_pipeline().save_pretrained(tmp_path, max_shard_size=before, variant=variant)
+    pipe = moved(tiny_pipeline())
+    pipe.save_pretrained(tmp_path, max_shard_size=after, variant=variant)
+    assert have_the_same_weights(ITITPipeline.from_pretrained(tmp_path, variant=variant), pipe)
+
+
+def test_another_variant_stays(tmp_path):
+    pipe = moved(tiny_pipeline())
+    tiny_pipeline().save_pretrained(tmp_path)
+    pipe.save_pretrained(tmp_path, variant="fp16", max_shard_size="4KB")
+    assert have_the_same_weights(ITITPipeline.from_pretrained(tmp_path), tiny_pipeline())
+    assert have_the_same_weights(ITITPipeline.from_pretrained(tmp_path, variant="fp16"), pipe)
+
+
+@pytest.mark.parametrize("option", [{"safe_serialization": False}, {"use_flashpack": True}])
+def test_a_form_that_would_never_open_is_refused_and_nothing_is_written(saved, tmp_path, option):
+    with pytest.raises(ValueError, match=f"`{next(iter(option))}` must be .*: only safetensors are opened again"):
+        tiny_pipeline().save_pretrained(tmp_path / "new", **option)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_save_that_fails_leaves_the_earlier_weights(folder, monkeypatch):
+    pipe = moved(tiny_pipeline())
+
+    def fail(*args, **kwargs):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(pipe.image_tokenizer, "save_pretrained", fail)
+    with pytest.raises(OSError, match="no space left"):
+        pipe.save_pretrained(folder, max_shard_size="2KB")
+    assert have_the_same_weights(ITITPipeline.from_pretrained(folder), tiny_pipeline())
 
 
 @pytest.mark.parametrize(

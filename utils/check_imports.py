@@ -53,6 +53,7 @@ LAYERS = (
         "visualization",
         "vocabulary_itit",
         "watching",
+        "weight_files",
     ),
     (
         "forward_inputs_itit",

@@ -47,6 +47,7 @@ KWARGS_ALLOWED = {
     "create_masks_for_generate": "transformers' `generate` passes all that a mask may be made of",
     "eager_attention_forward": "the signature of transformers' attention functions",
     "from_pretrained": "the loading options of the Hugging Face base class",
+    "extract_init_dict": "diffusers passes the loading options",
     "save_pretrained": "the saving options of the Hugging Face base class",
     "push_to_hub": "the Hub options of the Hugging Face base class",
     "on_log": "transformers' callbacks are passed all the trainer holds",

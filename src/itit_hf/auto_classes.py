@@ -4,7 +4,8 @@
 
 Their `register` wants the classes themselves, so the package would import torch for everybody. Instead the names go
 into transformers' own tables of names, whose classes are imported when one is asked for; and as transformers is slow
-to import too, a table is filled in when somebody else imports it.
+to import too, a table is filled in when somebody else imports it. So is diffusers' own, of the classes that it imports
+on demand, in which `DiffusionPipeline.from_pretrained` looks up the pipeline that a folder names.
 """
 
 import importlib.abc
@@ -15,6 +16,8 @@ from types import ModuleType
 
 MODEL_TYPE = "itit"
 AUTO_PACKAGE = "transformers.models.auto"
+PIPELINE_PACKAGE = "diffusers"
+PIPELINE_NAME = "ITITPipeline"
 
 # Module of AUTO_PACKAGE -> its tables -> what they say of MODEL_TYPE.
 AUTO_NAMES: dict[str, dict] = {
@@ -29,12 +32,31 @@ AUTO_NAMES: dict[str, dict] = {
 }
 
 
+def add_pipeline():
+    """Make diffusers, which is imported, know [`ITITPipeline`] by its name."""
+    module = sys.modules[PIPELINE_PACKAGE]  # it puts another object in its own place
+    sys.modules.setdefault(f"{PIPELINE_PACKAGE}.pipelines.{MODEL_TYPE}", sys.modules[__package__])
+    if hasattr(module, "_class_to_module"):
+        module._class_to_module[PIPELINE_NAME] = f"pipelines.{MODEL_TYPE}"
+    else:  # a plain module, by `DIFFUSERS_SLOW_IMPORT`
+        module.__getattr__ = _pipeline_of_diffusers
+
+
+def _pipeline_of_diffusers(name: str):
+    if name != PIPELINE_NAME:
+        raise AttributeError(f"module {PIPELINE_PACKAGE!r} has no attribute {name!r}")
+    return getattr(sys.modules[__package__], name)
+
+
 def add_names(module: ModuleType):
-    """Fill in the tables of one of transformers' auto modules; a second time changes nothing.
+    """Fill in the tables of one of transformers' auto modules, or diffusers' own; a second time changes nothing.
 
     Args:
-        module (`ModuleType`): One of `AUTO_NAMES`, imported.
+        module (`ModuleType`): One of `AUTO_NAMES` or diffusers, imported.
     """
+    if module.__name__ == PIPELINE_PACKAGE:
+        add_pipeline()
+        return
     # A table's classes are looked up in `transformers.models.<model type>`, and `__init__` imports them on demand.
     sys.modules.setdefault(f"transformers.models.{MODEL_TYPE}", sys.modules[__package__])
     for table, names in AUTO_NAMES[module.__name__.rpartition(".")[2]].items():
@@ -52,7 +74,8 @@ class _AddNamesAfterImport(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def find_spec(self, fullname: str, path, target=None) -> ModuleSpec | None:
         package, _, name = fullname.rpartition(".")
-        if package != AUTO_PACKAGE or name not in AUTO_NAMES or fullname in self.loaders:
+        is_wanted = fullname == PIPELINE_PACKAGE or (package == AUTO_PACKAGE and name in AUTO_NAMES)
+        if not is_wanted or fullname in self.loaders:
             return None
         self.loaders[fullname] = None  # the search below comes back here
         try:
@@ -74,9 +97,10 @@ class _AddNamesAfterImport(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 def register_auto_classes():
     """Make `AutoConfig`, `AutoModel`, `AutoModelForImageTextToText`, `AutoModelForPreTraining`, `AutoProcessor` and
-    `AutoImageProcessor` know this package, now or when transformers is imported. Imports nothing."""
-    for name in AUTO_NAMES:
-        module = sys.modules.get(f"{AUTO_PACKAGE}.{name}")
+    `AutoImageProcessor` know this package, and `DiffusionPipeline` its pipeline, now or when transformers or diffusers
+    are imported. Imports nothing."""
+    for name in (PIPELINE_PACKAGE, *(f"{AUTO_PACKAGE}.{name}" for name in AUTO_NAMES)):
+        module = sys.modules.get(name)
         if module is not None:
             add_names(module)
     if not any(isinstance(finder, _AddNamesAfterImport) for finder in sys.meta_path):

@@ -12,7 +12,9 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -21,10 +23,12 @@ import torch
 from accelerate.utils import broadcast_object_list
 from huggingface_hub import CommitInfo, HfApi, ModelCard, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+from transformers import PreTrainedModel
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import PushInProgress, logging
 
 from .modelcard import ModelFacts, model_card
+from .weight_files import weights_replaced
 
 logger = logging.get_logger(__name__)
 
@@ -156,11 +160,22 @@ def make_repository(repo_id: str, private: bool | None = None, token: str | None
 
 
 class ModelHubMixin:
-    """`push_to_hub` of [`ITITModel`] and its heads, as transformers has it, with our card and several attempts."""
+    """`push_to_hub` of [`ITITModel`] and its heads, as transformers has it, with our card and several attempts; and
+    `save_pretrained` over an earlier save."""
 
     # Of `PreTrainedModel`.
-    save_pretrained: Callable
     num_parameters: Callable[[], int]
+
+    def save_pretrained(self, save_directory: str | os.PathLike, is_main_process: bool = True, **kwargs):
+        """As in transformers; weights of an earlier save go, whether they were whole or in shards.
+
+        Args:
+            save_directory (`str` or `os.PathLike`): Folder, made if it is not there.
+            is_main_process (`bool`, *optional*, defaults to `True`): Whether this process writes.
+            kwargs: As in transformers.
+        """
+        with weights_replaced(save_directory, kwargs.get("variant")) if is_main_process else nullcontext():
+            super().save_pretrained(save_directory, is_main_process, **kwargs)  # type: ignore[misc]
 
     def push_to_hub(
         self,
@@ -210,6 +225,10 @@ class ModelHubMixin:
             card.save(Path(folder, CARD))
             message = commit_message or f"Upload {type(self).__name__}"
             return upload(folder, repo_id, message, token, revision, create_pr)
+
+
+# diffusers reads from it which options it may give.
+ModelHubMixin.save_pretrained.__signature__ = signature(PreTrainedModel.save_pretrained)  # type: ignore[attr-defined]
 
 
 class PipelineHubMixin:

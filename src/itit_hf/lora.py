@@ -336,22 +336,23 @@ class LoraMixin:
             Path(folder, CARD).write_text(_lora_card(repo_id, base_model, pictures), encoding="utf-8")
             return upload(folder, repo_id, commit_message or "Upload LoRA adapter", token)
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs):
+    def save_pretrained(self, save_directory: str | os.PathLike, *args, **kwargs):
         """As in diffusers: every component into a folder.
 
         Args:
             save_directory (`str` or `os.PathLike`): Folder, made if it is not there.
-            kwargs: Options of diffusers, such as `max_shard_size`.
+            args: Options of diffusers, such as `max_shard_size`.
+            kwargs: Likewise, by name.
 
         Raises:
             ValueError: If adapters are loaded: they are no part of a pipeline's folder.
         """
-        if lora_layers(self.model):
+        if self.model is not None and lora_layers(self.model):
             raise ValueError(
                 f"the adapters {self.get_list_adapters()} are loaded: save them with `save_lora_weights`, or make "
                 "them part of the weights with `fuse_lora()` and then `unload_lora_weights()`"
             )
-        super().save_pretrained(save_directory, **kwargs)  # type: ignore[misc]  # of the pipeline
+        super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]  # of the pipeline
 
 
 def _check_fit(source: str, state: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]):

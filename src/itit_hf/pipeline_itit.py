@@ -12,9 +12,11 @@ import PIL.Image
 import torch
 from diffusers import DiffusionPipeline, VQModel
 from diffusers.utils import BaseOutput
+from transformers import BatchFeature
 
 # diffusers looks component classes up in `sys.modules` by the path in model_index.json: these imports must be eager.
 from .call_state import CallState, CallStateMixin
+from .configuration_itit import ITITConfig
 from .cycle_generation import ITITCycleOutput, run_cycle
 from .editing import (
     EditStart,
@@ -44,7 +46,7 @@ from .pipeline_inputs import (
     repeat_text,
 )
 from .placement import WholeComponentsMixin
-from .processing_itit import ITITProcessor
+from .processing_itit import ITITProcessor, tokenize_text
 from .safe_loading import SafeLoadingMixin
 from .sampling import DecodingState, TextCondition, check_mask_token, decode_image_tokens
 from .scheduling_itit import ITITScheduler
@@ -88,7 +90,8 @@ class ITITPipeline(
         model ([`ITITForPreTraining`]): The trained network.
         text_encoder (`T5EncoderModel`, *optional*):
             Frozen text encoder it was trained with. `from_pretrained(..., text_encoder=None)` does without: to
-            describe pictures, and to draw from `prompt_embeds`.
+            describe pictures, and to draw from `prompt_embeds`. Likewise `model=None` and `image_tokenizer=None` are
+            enough for [`~ITITPipeline.encode_prompt`].
         tokenizer (`T5Tokenizer`): Its tokenizer.
         image_tokenizer (`VQModel` or [`PatchVQModel`]): Frozen image tokenizer it was trained with.
         image_processor ([`ITITImageProcessorPil`]): Pictures to `pixel_values`.
@@ -96,7 +99,7 @@ class ITITPipeline(
     """
 
     model_cpu_offload_seq = "text_encoder->model->image_tokenizer"
-    _optional_components = ["text_encoder"]
+    _optional_components = ["model", "text_encoder", "image_tokenizer"]
     _callback_tensor_inputs = list(TENSOR_INPUTS)
 
     def __init__(
@@ -109,6 +112,8 @@ class ITITPipeline(
         scheduler: ITITScheduler,
     ):
         super().__init__()
+        if model is not None and scheduler is not None:
+            check_mask_token(model.config, scheduler)
         self.register_modules(
             model=model,
             text_encoder=text_encoder,
@@ -121,12 +126,26 @@ class ITITPipeline(
     @property
     def processor(self) -> ITITProcessor:
         """The components that turn pictures and text into ids and back."""
-        features = self.model.config.image_features
+        features = "codes" if self.model is None else self.model.config.image_features
         return ITITProcessor(self.image_processor, self.tokenizer, self.image_tokenizer, features)
+
+    @property
+    def max_text_length(self) -> int:
+        """Tokens of a text at most: the model's; without it that of the model in the folder that was opened, or 64."""
+        if self.model is not None:
+            return self.model.config.max_text_length
+        return self.config.get("_max_text_length") or ITITConfig.max_text_length
+
+    def _require(self, *names: str):
+        for name in names:
+            if getattr(self, name) is None:
+                raise ValueError(f"this pipeline was made without `{name}`, which this needs")
 
     @torch.no_grad()
     def encode_prompt(self, prompt: str | list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Text features of prompts; a prompt of more than 64 tokens is cut, with a warning that quotes the rest.
+        """Text features of prompts; what is longer than `max_text_length` is cut, with a warning that quotes the rest.
+
+        Needs the text encoder and its tokenizer only, see [`ITITPipeline`].
 
         Args:
             prompt (`str` or `list[str]`): What to draw. An empty prompt is the null text.
@@ -245,6 +264,7 @@ class ITITPipeline(
         check_call(num_images_per_prompt, guidance_scale, output_type)
         check_return_best(return_best, num_images_per_prompt, prompt, rerank)
         strength = edit_strength(strength, image, mask_image)
+        self._require("model", "scheduler", *([] if output_type == "latent" else ["image_tokenizer"]))
         num_timesteps = self._num_steps(num_inference_steps, temperature, strength)
         words, condition = self._prompt("prompt", prompt, prompt_embeds, prompt_attention_mask)
         negative = (negative_prompt, negative_prompt_embeds, negative_prompt_attention_mask)
@@ -381,6 +401,7 @@ class ITITPipeline(
         if not isinstance(rounds, int) or rounds < 1:
             raise ValueError(f"`rounds` must be an integer of at least 1, got {rounds!r}")
         check_call(1, guidance_scale, output_type)
+        self._require("model", "scheduler", *([] if output_type == "latent" else ["image_tokenizer"]))
         total = rounds * self._num_steps(num_inference_steps, temperature)
         texts, image_token_ids = self._cycle_start(prompt, image)
         check_generators(generator, len(image_token_ids if texts is None else texts))
@@ -481,8 +502,8 @@ class ITITPipeline(
     def _tokenize(self, texts: str | list[str]):
         """Ids and padding mask of texts on the device, cut with a warning."""
         texts = [texts] if isinstance(texts, str) else list(texts)
-        max_length = self.model.config.max_text_length
-        return self.processor(text=texts, max_length=max_length, return_tensors="pt").to(self._execution_device)
+        rows = tokenize_text(self.tokenizer, texts, self.max_text_length)
+        return BatchFeature(dict(rows), tensor_type="pt").to(self._execution_device)
 
     def _encode_text(self, text) -> TextCondition:
         if self.text_encoder is None:
@@ -513,8 +534,9 @@ class ITITPipeline(
 
     def _read(self, images, beginnings=None) -> dict[str, torch.Tensor]:
         """Token ids of pictures, and of beginnings of their captions, on the device."""
+        self._require("model", "image_tokenizer")
         self._onload(self.image_tokenizer)
-        max_length = self.model.config.max_text_length
+        max_length = self.max_text_length
         inputs = self.processor(images=images, text=beginnings, max_length=max_length, return_tensors="pt")
         inputs.pop("pixel_values", None)
         return {name: rows.to(self._execution_device) for name, rows in inputs.items()}
@@ -524,7 +546,7 @@ class ITITPipeline(
         ids = self.model.generate(
             **inputs,
             num_beams=num_beams,
-            max_new_tokens=max_new_tokens or self.model.config.max_text_length,
+            max_new_tokens=max_new_tokens or self.max_text_length,
             do_sample=False,
         )
         return self.processor.batch_decode(ids)

@@ -11,11 +11,14 @@ import json
 import math
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack
 
 import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
+
+from .weight_files import weights_replaced
 
 INDEX_NAME = "model_index.json"
 MAX_CONFIG_BYTES = 1_000_000
@@ -60,11 +63,22 @@ _REFUSED_OPTIONS = ("custom_pipeline", "trust_remote_code", "use_onnx", "use_fla
 
 
 class SafeLoadingMixin:
-    """`from_pretrained` of [`ITITPipeline`]."""
+    """`from_pretrained` and `save_pretrained` of [`ITITPipeline`].
+
+    Subclasses open the folders of [`ITITPipeline`] and the other way round. One with components or classes of its own
+    names them in `component_classes`: component -> pairs of module and class.
+    """
+
+    component_classes: Table = COMPONENTS
+
+    # Of `DiffusionPipeline`.
+    config: Mapping
+    register_to_config: Callable
+    push_to_hub: Callable
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
-        """Open a folder or a repository of the Hub: safetensors and JSON, and the classes of `COMPONENTS`, only.
+        """Open a folder or a repository of the Hub: safetensors, JSON and the classes of `component_classes`, only.
 
         Args:
             pretrained_model_name_or_path (`str` or `os.PathLike`): Folder or Hub id.
@@ -84,21 +98,84 @@ class SafeLoadingMixin:
             raise ValueError(f"`{refused[0]}`: only safetensors and known classes are opened")
         source = str(pretrained_model_name_or_path)
         folder = local_folder(source, kwargs)
-        check_pipeline_folder(
-            folder, cls.__name__, COMPONENTS, without=[name for name in COMPONENTS if name in kwargs]
-        )
+        given = [name for name in cls.component_classes if name in kwargs]
+        check_pipeline_folder(folder, cls.__name__, cls.component_classes, without=given)
         try:
             pipe = super().from_pretrained(folder, use_safetensors=True, **kwargs)
         except (ValueError, OSError):
             raise
         except Exception as error:  # whatever a loader raises at what it does not expect
             raise ValueError(f"{source}: it cannot be opened: {type(error).__name__}: {error}") from error
-        for name in COMPONENTS:
-            if name not in kwargs and isinstance(getattr(pipe, name), torch.nn.Module):
+        for name in cls.component_classes:
+            if name not in given and isinstance(getattr(pipe, name), torch.nn.Module):
                 _check_complete(getattr(pipe, name), os.path.join(folder, name))
-        _check_mask_token(pipe)
         pipe.register_to_config(_name_or_path=source)
+        if pipe.model is None:
+            pipe.register_to_config(_max_text_length=_max_text_length(folder))
         return pipe
+
+    @classmethod
+    def extract_init_dict(cls, config_dict, **kwargs):
+        """As in diffusers, whose own loader reads `model_index.json` too: by the same table of classes.
+
+        Args:
+            config_dict (`dict`): What `model_index.json` holds.
+            kwargs: As in diffusers.
+
+        Returns:
+            `tuple[dict, dict, dict]`: As in diffusers.
+
+        Raises:
+            ValueError: If it names what is not in the table.
+        """
+        check_index(INDEX_NAME, config_dict, cls.__name__, cls.component_classes)
+        return super().extract_init_dict(config_dict, **kwargs)
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike,
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        max_shard_size: int | str | None = None,
+        push_to_hub: bool = False,
+        use_flashpack: bool = False,
+        **kwargs,
+    ):
+        """Write every component, so that `from_pretrained` opens them, in place of what an earlier save wrote there.
+
+        Args:
+            save_directory (`str` or `os.PathLike`): Folder, made if it is not there.
+            safe_serialization (`bool`, *optional*, defaults to `True`): Must be; pickles are never opened.
+            variant (`str`, *optional*): Part of the names of the weights, such as `"fp16"`; other variants stay.
+            max_shard_size (`int` or `str`, *optional*): Of a file of weights.
+            push_to_hub (`bool`, *optional*, defaults to `False`): Upload it afterwards.
+            use_flashpack (`bool`, *optional*, defaults to `False`): Must not be, as nothing opens it.
+            kwargs: Of [`~PipelineHubMixin.push_to_hub`]; `repo_id` is by default the folder's name.
+
+        Raises:
+            ValueError: If it were written in a form that is never opened.
+        """
+        for name, value, wanted in (
+            ("safe_serialization", safe_serialization, True),
+            ("use_flashpack", use_flashpack, False),
+        ):
+            if value is not wanted:
+                raise ValueError(f"`{name}` must be {wanted}, got {value!r}: only safetensors are opened again")
+        with ExitStack() as stack:
+            for name in self.component_classes:
+                stack.enter_context(weights_replaced(os.path.join(save_directory, name), variant))
+            super().save_pretrained(  # type: ignore[misc]  # of the pipeline
+                str(save_directory), variant=variant, max_shard_size=max_shard_size
+            )
+        if push_to_hub:
+            self.push_to_hub(kwargs.pop("repo_id", os.path.basename(os.path.abspath(save_directory))), **kwargs)
+
+
+def _max_text_length(folder: str) -> int | None:
+    """That of the model of a pipeline folder, which is left out; or what was noted of it when it was saved without."""
+    path = os.path.join(folder, "model", "config.json")
+    length = read_json(path).get("max_text_length") if os.path.isfile(path) else None
+    return length or read_json(os.path.join(folder, INDEX_NAME)).get("_max_text_length")
 
 
 def local_folder(source: str, options: dict) -> str:
@@ -123,7 +200,7 @@ def check_pipeline_folder(folder: str, class_name: str, table: Table, without: C
 
     Args:
         folder (`str`): With `model_index.json` and a folder for each component.
-        class_name (`str`): The pipeline's class.
+        class_name (`str`): The pipeline's class, for messages.
         table (`Mapping`): Component -> the pairs of library and class that it may have.
         without (`Collection[str]`, *optional*): Components that are not read from the folder.
 
@@ -133,8 +210,27 @@ def check_pipeline_folder(folder: str, class_name: str, table: Table, without: C
     """
     path = os.path.join(folder, INDEX_NAME)
     index = read_json(path)
-    if index.get("_class_name") != class_name:
-        raise ValueError(f"{path}: `_class_name` must be {class_name!r}, got {index.get('_class_name')!r:.200}")
+    check_index(path, index, class_name, table)
+    for name, value in index.items():
+        if not name.startswith("_") and value != [None, None] and name not in without:
+            check_component_folder(os.path.join(folder, name), _REQUIRED_FILES.get(name, ()))
+
+
+def check_index(path: str, index: Mapping, class_name: str, table: Table):
+    """Refuse a `model_index.json` that names what is not in the table.
+
+    Args:
+        path (`str`): What to call it.
+        index (`Mapping`): What it holds.
+        class_name (`str`): The pipeline's class, for messages.
+        table (`Mapping`): Component -> the pairs of library and class that it may have.
+
+    Raises:
+        ValueError: It names the field.
+    """
+    found = index.get("_class_name")
+    if not isinstance(found, str):  # a list names a module of the folder, to be imported
+        raise ValueError(f"{path}: `_class_name` must be {class_name!r} or the name of its kin, got {found!r:.200}")
     for name, value in index.items():
         if name.startswith("_"):
             continue
@@ -142,10 +238,8 @@ def check_pipeline_folder(folder: str, class_name: str, table: Table, without: C
             raise ValueError(f"{path}: `{name}` is no component of a {class_name}; wanted {sorted(table)}")
         if value == [None, None]:  # a pipeline that does without
             continue
-        if not isinstance(value, list) or tuple(map(str, value)) not in table[name]:
+        if not isinstance(value, (list, tuple)) or tuple(map(str, value)) not in table[name]:
             raise ValueError(f"{path}: `{name}` must be one of {sorted(table[name])}, got {value!r:.200}")
-        if name not in without:
-            check_component_folder(os.path.join(folder, name), _REQUIRED_FILES[name])
 
 
 def check_component_folder(folder: str, required: Collection[Collection[str]] = ()):
@@ -297,18 +391,6 @@ def _check_complete(module: torch.nn.Module, folder: str):
             raise ValueError(
                 f"{folder}: {len(missing)} weights of its configuration are not in {name}, such as {missing[0]}"
             )
-
-
-def _check_mask_token(pipe):
-    """Model and scheduler mean the same id by a hidden token."""
-    model, scheduler = pipe.model, pipe.scheduler
-    if model is None or scheduler is None:
-        return
-    if scheduler.config.mask_token_id != model.config.mask_token_id:
-        raise ValueError(
-            f"scheduler: `mask_token_id` must be that of the model, {model.config.mask_token_id}, "
-            f"got {scheduler.config.mask_token_id!r}"
-        )
 
 
 def _check_within(path: str, folder: str):

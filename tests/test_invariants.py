@@ -5,15 +5,15 @@
 import pytest
 import torch
 
-from .test_trainer import FULL_CYCLE, losses_of, make_trainer, weights_of
+from .test_trainer import DROPOUT, FULL_CYCLE, losses_of, make_trainer, weights_of
 from .testing_utils import tiny_pipeline
 
 
 def train_and_watch(folder, batch_size, accumulation):
-    """A trainer after three updates of eight samples of each stream; the losses of each update by name; the masks."""
+    """A trainer after two updates of eight samples of each stream; the losses of each update by name; the masks."""
     # Adam would blow up rounding in gradients near zero. With a share of the pairs, the front and the back of each
     # micro-batch would be other samples than those of the whole batch.
-    options = FULL_CYCLE | {"optim": "sgd", "learning_rate": 0.02, "max_steps": 3}
+    options = FULL_CYCLE | {"optim": "sgd", "learning_rate": 0.02, "max_steps": 2}
     options |= {"per_device_train_batch_size": batch_size, "gradient_accumulation_steps": accumulation}
     trainer = make_trainer(folder, **options)
     losses, masks, compute, draw = [], {}, trainer.compute_loss, trainer.objectives._mask
@@ -31,7 +31,7 @@ def train_and_watch(folder, batch_size, accumulation):
 
     trainer.compute_loss, trainer.objectives._mask = compute_and_keep, draw_and_keep
     trainer.train()
-    return trainer, torch.stack(losses).unflatten(0, (3, accumulation)).mean(dim=1), masks
+    return trainer, torch.stack(losses).unflatten(0, (2, accumulation)).mean(dim=1), masks
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def in_one_piece(tmp_path_factory):
 def test_accumulation_changes_nothing_in_the_full_cycle(tmp_path, in_one_piece, batch_size, accumulation):
     whole, whole_losses, whole_masks = in_one_piece
     parts, losses, masks = train_and_watch(tmp_path, batch_size, accumulation)
-    assert len(masks) == 24 * 6  # those of t2i and i2t, which i2i shares, and two of each cycle
+    assert len(masks) == 16 * 6  # those of t2i and i2t, which i2i shares, and two of each cycle
     assert masks == whole_masks
     torch.testing.assert_close(losses, whole_losses, atol=1e-5, rtol=0.0)
     torch.testing.assert_close(weights_of(parts), weights_of(whole), atol=1e-5, rtol=1e-4)
@@ -53,7 +53,7 @@ def interruptible(folder):
     """Everything that has a state: dropout, momentum, averaged weights, three streams, samples kept for replay."""
     options = FULL_CYCLE | {"save_strategy": "steps", "save_steps": 1, "ema_decay": 0.9, "synthesis_replay": 2}
     options |= {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "per_device_text_batch_size": 1}
-    return make_trainer(folder, tiny_pipeline(hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1), **options)
+    return make_trainer(folder, tiny_pipeline(**DROPOUT), **options)
 
 
 @pytest.fixture(scope="module")

@@ -16,18 +16,20 @@ from itit_hf.objectives import OBJECTIVES, ITITObjectives
 from itit_hf.optimization import CappedAdafactor
 from itit_hf.trainer import ITITTrainer
 
-from .testing_utils import tiny_pairs, tiny_pipeline
+from .testing_utils import ONE_LAYER, tiny_pairs, tiny_pipeline, tokenized_pairs
+
+DROPOUT = ONE_LAYER | {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
 
 
 def make_trainer(folder, pipe=None, **changes):
     """A trainer of the tiny pipeline on 24 pairs; dropout is off unless the pipeline has it."""
-    pipe = pipe or tiny_pipeline()
+    pipe = pipe or tiny_pipeline(**ONE_LAYER)
     values = {
         "output_dir": str(folder),
         "max_steps": 4,
         "per_device_train_batch_size": 4,
         "learning_rate": 1e-2,
-        "optim": "adamw_torch",
+        "optim": "adamw_torch_fused",
         "warmup_steps": 0,
         "logging_steps": 1,
         "save_strategy": "no",
@@ -35,7 +37,7 @@ def make_trainer(folder, pipe=None, **changes):
         "use_cpu": True,
         "disable_tqdm": True,
     }
-    pairs = add_image_token_ids(tiny_pairs(), pipe.processor)
+    pairs = tokenized_pairs(pipe.processor)
     args = ITITTrainingArguments(**(values | changes))
     streams = dict.fromkeys(dict.fromkeys(OBJECTIVES[objective] for objective in args.objectives), pairs)
     return ITITTrainer(
@@ -76,14 +78,14 @@ def test_smoothing_goes_to_the_neighbours_in_the_codebook_of_the_image_tokenizer
 
 
 def test_training_lowers_the_loss(tmp_path):
-    trainer = make_trainer(tmp_path, max_steps=40, logging_steps=10)
+    trainer = make_trainer(tmp_path, max_steps=20, logging_steps=5)
     trainer.train()
     assert losses_of(trainer)[-1] < 0.8 * losses_of(trainer)[0]
 
 
 @pytest.mark.parametrize(("batch", "accumulation"), [(1, 8), (2, 4)])
 def test_accumulation_changes_nothing(tmp_path, batch, accumulation):
-    options = {"optim": "sgd", "learning_rate": 0.05}  # Adam would blow up rounding in gradients near zero
+    options = {"optim": "sgd", "learning_rate": 0.05, "max_steps": 2}  # Adam would blow up rounding in gradients near zero
     whole = make_trainer(tmp_path / "whole", per_device_train_batch_size=8, **options)
     parts = make_trainer(
         tmp_path / "parts",
@@ -98,14 +100,14 @@ def test_accumulation_changes_nothing(tmp_path, batch, accumulation):
 
 def test_a_resumed_run_is_bit_identical(tmp_path):
     def run(folder, **changes):
-        pipe = tiny_pipeline(hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)  # so that RNG state matters
-        options = {"save_strategy": "steps", "save_steps": 3, "ema_decay": 0.9, "max_steps": 6} | changes
+        pipe = tiny_pipeline(**DROPOUT)  # so that RNG state matters
+        options = {"save_strategy": "steps", "save_steps": 2, "ema_decay": 0.9, "max_steps": 4} | changes
         return make_trainer(folder, pipe, **options)
 
     whole = run(tmp_path / "whole")
     whole.train()
     resumed = run(tmp_path / "resumed")
-    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
     assert torch.equal(weights_of(resumed), weights_of(whole))
     for ours, theirs in zip(resumed.ema.shadow_params, whole.ema.shadow_params, strict=True):
         assert torch.equal(ours, theirs)
@@ -123,7 +125,7 @@ def test_the_full_cycle_resumes_bit_identically_with_all_streams(tmp_path):
     options = FULL_CYCLE | {"save_strategy": "steps", "save_steps": 2, "per_device_text_batch_size": 2}
 
     def run(folder):
-        return make_trainer(folder, tiny_pipeline(hidden_dropout_prob=0.1), **options)
+        return make_trainer(folder, tiny_pipeline(**DROPOUT), **options)
 
     whole = run(tmp_path / "whole")
     whole.train()
@@ -169,7 +171,7 @@ def test_the_monitor_looks_closely_on_logged_steps_alone(tmp_path):
 
 def test_neither_monitoring_nor_gradient_norms_change_the_training(tmp_path):
     def run(folder, **changes):
-        pipe = tiny_pipeline(hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
+        pipe = tiny_pipeline(**DROPOUT)
         trainer = make_trainer(folder, pipe, **FULL_CYCLE, **changes)
         trainer.train()
         return trainer
@@ -309,14 +311,14 @@ def test_the_average_is_used_for_evaluation_and_then_put_away(tmp_path):
 
 
 def test_evaluation_gives_the_same_numbers_for_any_batch_size(tmp_path):
-    pipe = tiny_pipeline()
+    pipe = tiny_pipeline(**ONE_LAYER)
     one, four = (make_trainer(tmp_path, pipe, per_device_eval_batch_size=size).evaluate() for size in (1, 4))
     assert set(one) >= {"eval_loss", "eval_loss_i2t", "eval_loss_t2i", "eval_loss_i2i"}
     assert one["eval_loss"] == pytest.approx(four["eval_loss"], abs=1e-5)
 
 
 def test_the_null_text_is_the_text_encoders_feature_of_the_empty_text(tmp_path):
-    pipe = tiny_pipeline()
+    pipe = tiny_pipeline(**ONE_LAYER)
     make_trainer(tmp_path, pipe)
     embeds, _ = pipe.encode_prompt("")
     assert embeds.shape == (1, 1, 10)
@@ -401,7 +403,7 @@ def test_a_trainer_refuses_tokens_of_another_image_tokenizer(tmp_path):
 
 
 def test_captions_of_held_out_pairs_are_looked_at_before_the_first_step(tmp_path):
-    pipe = tiny_pipeline()
+    pipe = tiny_pipeline(**ONE_LAYER)
     pairs = add_image_token_ids(tiny_pairs(3), pipe.processor)
     held_out = pairs.remove_columns("text").add_column("text", ["a bus", None, "a fish"])
     with pytest.raises(ValueError, match="1 of 3 rows have a caption that is none: row 1"):

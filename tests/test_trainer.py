@@ -85,7 +85,11 @@ def test_training_lowers_the_loss(tmp_path):
 
 @pytest.mark.parametrize(("batch", "accumulation"), [(1, 8), (2, 4)])
 def test_accumulation_changes_nothing(tmp_path, batch, accumulation):
-    options = {"optim": "sgd", "learning_rate": 0.05, "max_steps": 2}  # Adam would blow up rounding in gradients near zero
+    options = {
+        "optim": "sgd",
+        "learning_rate": 0.05,
+        "max_steps": 2,
+    }  # Adam would blow up rounding in gradients near zero
     whole = make_trainer(tmp_path / "whole", per_device_train_batch_size=8, **options)
     parts = make_trainer(
         tmp_path / "parts",

@@ -137,7 +137,7 @@ _TOKENIZED: dict[tuple, Dataset] = {}
 
 
 def tokenized_pairs(processor, num_rows: int = 24) -> Dataset:
-    """[`tiny_pairs`] with the ids of their pictures; made once for each image tokenizer, as a dataset never changes."""
+    """[`tiny_pairs`] with the ids of their pictures; made once per image tokenizer, as a dataset never changes."""
     weights = b"".join(value.numpy().tobytes() for value in processor.image_tokenizer.state_dict().values())
     key = weights, repr(processor.image_processor), num_rows
     if key not in _TOKENIZED:

@@ -20,10 +20,11 @@ from itit_hf.objectives import OBJECTIVES
 from itit_hf.trainer import ITITTrainer
 
 from .. import test_distributed  # noqa: F401  it says what its children preload; ours, below, need that too
-from ..testing_utils import tiny_pipeline
+from ..testing_utils import ONE_LAYER, tiny_pipeline
 
 # None of the sizes divides a batch of four or another size: epochs end at other steps in each stream.
 SIZES = {"paired": 7, "image": 5, "text": 11}
+DROPOUT = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
 CYCLE = {"synthesis_steps": 2, "synthesis_max_new_tokens": 4}
 KINDS = {
     "pairs": {"objectives": ["t2i", "i2t", "i2i"]},
@@ -72,16 +73,18 @@ class WatchedTrainer(ITITTrainer):
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
 
-def make_trainer(folder, kind: str = "pairs", stop_after: int | None = None, sizes=None, **changes) -> WatchedTrainer:
+def make_trainer(
+    folder, kind: str = "pairs", stop_after: int | None = None, sizes=None, pipeline=None, **changes
+) -> WatchedTrainer:
     """A trainer with everything that has a state: dropout, momentum, averages, streams, and replay in one kind."""
-    pipe = tiny_pipeline(hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
+    pipe = pipeline or tiny_pipeline(**ONE_LAYER, **DROPOUT)
     values = {
         "output_dir": str(folder),
         "max_steps": 30,
         "per_device_train_batch_size": 2,
         "gradient_accumulation_steps": 2,
         "learning_rate": 1e-2,
-        "optim": "adamw_torch",
+        "optim": "adamw_torch_fused",
         "warmup_steps": 4,
         "ema_decay": 0.9,
         "logging_steps": 1,

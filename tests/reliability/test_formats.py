@@ -19,11 +19,11 @@ from itit_hf import ITITPipeline
 from itit_hf.checkpointing import read_manifest
 
 from ..testing_utils import tiny_pipeline
-from .harness import make_trainer
+from .harness import DROPOUT, make_trainer
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 MAX_BYTES = 1_000_000
-OPTIONS = {"kind": "half cycle", "max_steps": 4}
+OPTIONS = {"kind": "half cycle", "max_steps": 4, "optim": "adamw_torch"}
 
 
 def drawn_and_said(pipe) -> dict:
@@ -39,7 +39,7 @@ def write(version: str):
     """The folder of a version: a pipeline, a checkpoint, and what they give."""
     folder = Path(os.path.relpath(FIXTURES / version))  # so that no file names this machine's folders
     tiny_pipeline().save_pretrained(folder / "pipeline")
-    trainer = make_trainer(folder, stop_after=2, **OPTIONS)
+    trainer = make_trainer(folder, stop_after=2, pipeline=tiny_pipeline(**DROPOUT), **OPTIONS)
     trainer.train()
     shutil.rmtree(folder / "checkpoint-1")
     made = drawn_and_said(ITITPipeline.from_pretrained(folder / "pipeline"))
@@ -62,7 +62,7 @@ def test_what_a_version_wrote_opens_and_gives_the_same(version, tmp_path, figure
     run = tmp_path / "run"
     shutil.copytree(folder / "checkpoint-2", run / "checkpoint-2")
     assert read_manifest(str(run / "checkpoint-2")).step == 2
-    trainer = make_trainer(run, stop_after=3, **OPTIONS)
+    trainer = make_trainer(run, stop_after=3, pipeline=tiny_pipeline(**DROPOUT), **OPTIONS)
     trainer.train(resume_from_checkpoint=True)
     history = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     held += history[:2] == losses and len(history) == 3

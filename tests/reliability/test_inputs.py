@@ -16,7 +16,7 @@ from ..testing_utils import tiny_pipeline
 
 NUM_PROMPTS = 64
 WORDS = ("red", "blue", "green", "bus", "fish", "tree", "on", "the", "grass", "a")
-STEPS = 6
+STEPS = 3
 
 
 def prompts() -> list[str]:
@@ -36,7 +36,7 @@ def draw_and_say(pipe, texts, order, size) -> dict[int, tuple]:
             generator=keyed_generators(0, "test", batch),
             output_type="latent",
         ).images
-        said = pipe.model.generate(image_token_ids=ids, num_beams=2, do_sample=False, max_new_tokens=6)
+        said = pipe.model.generate(image_token_ids=ids, num_beams=2, do_sample=False, max_new_tokens=4)
         said = pipe.processor.batch_decode(said[:, pipe.model.config.num_prefix_tokens + 1 :])
         found |= {i: (row.tolist(), text) for i, row, text in zip(batch, ids, said, strict=True)}
     return found

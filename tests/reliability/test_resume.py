@@ -14,8 +14,9 @@ from itit_hf.data import MixedBatchSampler, MixedDataset, Stream
 
 from .harness import KINDS, SIZES, contents, make_trainer, rows, run_in_child, weights_hash
 
-LAST = 24
+LAST, QUICK = 24, 6  # stops of all tests, and of the default ones
 GO_ON = 2  # updates after each stop, whose checkpoint must be that of the run without a stop
+UPDATES = 12  # of the runs by micro-batches of different sizes
 
 
 def train(folder, checkpoint=None, **options):
@@ -43,21 +44,22 @@ def copy_checkpoint(source, folder):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """For each kind of training, the folder of the run without a stop, a checkpoint per update."""
+    """The folder of a kind of training's first updates without a stop, a checkpoint for each."""
     folders = {}
 
-    def get(kind):
-        if kind not in folders:
-            folders[kind] = tmp_path_factory.mktemp(kind.replace(" ", "-"))
-            train(folders[kind], kind=kind, stop_after=LAST + GO_ON)
-        return folders[kind]
+    def get(kind, updates):
+        if (kind, updates) not in folders:
+            folders[kind, updates] = tmp_path_factory.mktemp(kind.replace(" ", "-"))
+            train(folders[kind, updates], kind=kind, stop_after=updates)
+        return folders[kind, updates]
 
     return get
 
 
-# A quarter of the stops of each kind in the default tests.
+# A quarter of the stops of each kind in the default tests. In these six the streams of pairs, of pictures and of texts
+# begin anew, an accumulation is cut, samples are kept for replay and drawn again, and the warm-up ends.
 STOPS = [
-    pytest.param(kind, stop, id=f"{kind}-{stop}", marks=[] if stop % 4 == 1 else pytest.mark.slow)
+    pytest.param(kind, stop, id=f"{kind}-{stop}", marks=[] if stop <= QUICK else pytest.mark.slow)
     for kind in KINDS
     for stop in range(1, LAST + 1)
 ]
@@ -66,12 +68,12 @@ STOPS = [
 @pytest.mark.figure(name="R1")
 @pytest.mark.parametrize(("kind", "stop"), STOPS)
 def test_a_run_goes_on_bit_identically_after_any_step(kind, stop, whole, tmp_path, figure):
-    folder = tmp_path / "resumed"
-    copy_checkpoint(f"{whole(kind)}/checkpoint-{stop}", folder)
+    run, folder = whole(kind, (QUICK if stop <= QUICK else LAST) + GO_ON), tmp_path / "resumed"
+    copy_checkpoint(f"{run}/checkpoint-{stop}", folder)
     if stop % 2:  # half of the stops are in the midst of accumulation
         die_within_the_next_update(folder, kind=kind)
     train(folder, "last", kind=kind, stop_after=stop + GO_ON)
-    ours, theirs = (contents(f"{place}/checkpoint-{stop + GO_ON}") for place in (folder, whole(kind)))
+    ours, theirs = (contents(f"{place}/checkpoint-{stop + GO_ON}") for place in (folder, run))
     assert "rng_state-0.safetensors" in ours and "trainer_state.json" in ours
     assert ours == theirs
     figure(1, 1)
@@ -159,7 +161,13 @@ def test_the_same_seed_gives_the_same_weights(tmp_path, figure):
 def test_accumulation_is_a_large_batch(tmp_path, figure):
     losses, masks = [], []
     for batch, accumulation in ((8, 1), (4, 2), (1, 8)):
-        options = {"optim": "sgd", "learning_rate": 0.01, "save_strategy": "no", "ema_decay": 0.0, "max_steps": 50}
+        options = {
+            "optim": "sgd",
+            "learning_rate": 0.01,
+            "save_strategy": "no",
+            "ema_decay": 0.0,
+            "max_steps": UPDATES,
+        }
         trainer = make_trainer(
             tmp_path,
             per_device_train_batch_size=batch,
@@ -182,13 +190,13 @@ def test_accumulation_is_a_large_batch(tmp_path, figure):
         trainer.train()
         losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
         masks.append(seen)
-    assert len(masks[0]) == 400 and masks[0] == masks[1] == masks[2]
+    assert len(masks[0]) == 8 * UPDATES and masks[0] == masks[1] == masks[2]
     worst = max(abs(a - b) for other in losses[1:] for a, b in zip(losses[0], other, strict=True))
-    figure(sum(worst <= 1e-5 for _ in losses), 3, f"losses differ by {worst:.1e} at most in 50 updates")
+    figure(sum(worst <= 1e-5 for _ in losses), 3, f"losses differ by {worst:.1e} at most in {UPDATES} updates")
 
 
 def test_every_update_left_its_checkpoint(whole):
-    assert len(list_checkpoints(str(whole("pairs")))) == LAST + GO_ON
+    assert len(list_checkpoints(str(whole("pairs", QUICK + GO_ON)))) == QUICK + GO_ON
 
 
 def test_two_runs_of_other_seeds_differ(tmp_path):

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
 
 from itit_hf import ITITPipeline
-from itit_hf.lora import LORA_TARGETS, WEIGHTS_FILE, add_lora, lora_layers
+from itit_hf.lora import LORA_TARGETS, WEIGHTS_FILE, add_lora, lora_layers, without_wrapper
 
 from .testing_utils import generators, tiny_pipeline
 
@@ -296,3 +296,47 @@ def test_nothing_is_added_to_fused_adapters_so_that_they_come_out_again(pipe, ad
     pipe.unfuse_lora()
     pipe.unload_lora_weights()
     torch.testing.assert_close(weights(pipe), plain)
+
+
+# Models that peft has wrapped
+
+
+def wrapped(model, task=None):
+    """As `get_peft_model` gives it, with an adapter that has an effect."""
+    torch.manual_seed(3)
+    config = LoraConfig(task_type=task, r=2, target_modules=["q_proj", "fc2"], init_lora_weights=False)
+    return get_peft_model(model, config).eval()
+
+
+@pytest.mark.parametrize("task", [None, "CAUSAL_LM", "FEATURE_EXTRACTION"])
+def test_a_wrapped_model_says_what_it_says_with_its_adapter_merged(pipe, task):
+    inputs = {"image_token_ids": torch.arange(16)[None] % 23}
+    model = wrapped(pipe.model, task)
+    generate = model.get_base_model().generate if task == "FEATURE_EXTRACTION" else model.generate
+    said = generate(**inputs, num_beams=2, max_new_tokens=5)
+    labels = said.masked_fill(said >= pipe.model.config.num_text_tokens, -100)
+    output = model(input_ids=said, labels=labels, attention_mask=torch.ones_like(said), **inputs)
+    merged = model.merge_and_unload()
+    assert torch.equal(merged.generate(**inputs, num_beams=2, max_new_tokens=5), said)
+    torch.testing.assert_close(merged(input_ids=said, labels=labels, **inputs).loss, output.loss)
+
+
+def test_a_pipeline_takes_the_network_out_of_its_wrapper(pipe, tmp_path):
+    model = wrapped(pipe.model)
+    adapted = ITITPipeline(**{**pipe.components, "model": model})
+    assert adapted.model is model.get_base_model() and adapted.get_list_adapters() == ["default"]
+    adapted.save_lora_weights(tmp_path)
+    other = tiny_pipeline()
+    other.load_lora_weights(tmp_path)
+    torch.testing.assert_close(logits(other), logits(adapted))
+    adapted.fuse_lora()
+    adapted.unload_lora_weights()
+    torch.testing.assert_close(logits(adapted), logits(other))
+
+
+def test_a_wrapper_whose_prompts_are_in_front_of_the_network_is_refused(pipe):
+    config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3, token_dim=16, num_layers=2)
+    config.num_attention_heads = 2
+    model = get_peft_model(pipe.model, config)
+    with pytest.raises(ValueError, match="adapters within it, got prompts of the kind .'PROMPT_TUNING'."):
+        without_wrapper(model)

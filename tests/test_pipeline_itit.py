@@ -458,6 +458,19 @@ def test_captions_with_and_without_a_beginning_are_as_alone(pipe):
     assert together == alone and together[0] == pipe.caption(pictures[0], max_new_tokens=6)[0]
 
 
+def test_tokens_that_the_model_does_not_know_are_named_and_after_a_resize_it_says_as_before(pipe):
+    (picture,) = tiny_pairs(1)["image"][:]
+    before = pipe.caption(picture, max_new_tokens=6), pipe.score(picture, "a red bus").log_likelihoods
+    pipe.tokenizer.add_tokens(["okapi", "quagga", "tapir"])
+    for call in (lambda: pipe.caption(picture), lambda: pipe.score(picture, "okapi")):
+        with pytest.raises(ValueError, match="`tokenizer` has 33 tokens, and the model says 30"):
+            call()
+    assert pipe("a red bus", num_inference_steps=1).images  # which says nothing
+    pipe.model.resize_token_embeddings(len(pipe.tokenizer))
+    assert pipe.caption(picture, max_new_tokens=6) == before[0]
+    assert pipe.caption(picture, prompt="quagga", max_new_tokens=2)[0].startswith("quagga")
+
+
 # What callers of diffusers' pipelines rely on
 
 

@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import math
 import os
+from types import SimpleNamespace
 
 import PIL.Image
 import pytest
 import torch
 from datasets import Dataset, Image
+from peft import LoraConfig, get_peft_model
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 
 from itit_hf import ITITPipeline, ITITTrainingArguments
@@ -437,3 +439,42 @@ def test_a_mean_loss_is_divided_by_the_accumulation_steps_even_if_the_model_seem
     whole = trainer.compute_loss(trainer.model, batch).item()
     part = trainer.training_step(trainer.model, batch, num_items_in_batch=torch.tensor(7)).item()
     assert part == pytest.approx(whole / 4, rel=1e-5)
+
+
+# A model that peft has wrapped
+
+
+def make_peft_trainer(folder, **changes):
+    pipe = tiny_pipeline()
+    torch.manual_seed(5)
+    config = LoraConfig(r=2, target_modules=["q_proj", "fc2"])
+    wrapped = get_peft_model(pipe.model, config)
+    parts = SimpleNamespace(
+        model=wrapped, processor=pipe.processor, text_encoder=pipe.text_encoder, scheduler=pipe.scheduler
+    )
+    return make_trainer(folder, parts, **changes)
+
+
+def test_adapters_alone_are_trained_in_a_model_that_peft_has_wrapped(tmp_path):
+    trainer = make_peft_trainer(tmp_path, max_steps=2, **FULL_CYCLE)
+    before = {name: value.clone() for name, value in trainer.model.named_parameters()}
+    trainer.train()
+    changed = [name for name, value in trainer.model.named_parameters() if not torch.equal(value, before[name])]
+    assert changed and all("lora_" in name for name in changed)
+    assert trainer.evaluate()["eval_loss"] > 0
+    assert trainer.create_pipeline().get_list_adapters() == ["default"]
+
+
+def test_a_run_of_a_wrapped_model_is_resumed_bit_by_bit(tmp_path):
+    options = {"save_strategy": "steps", "save_steps": 2, "objectives": ["i2t"]}
+    whole = make_peft_trainer(tmp_path / "whole", **options)
+    whole.train()
+    resumed = make_peft_trainer(tmp_path / "resumed", **options)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
+    assert torch.equal(weights_of(resumed), weights_of(whole))
+
+
+def test_muon_alone_trains_the_adapters_of_blocks(tmp_path):
+    trainer = make_peft_trainer(tmp_path, muon_learning_rate=1e-2, max_steps=1)
+    trainer.train()
+    assert math.isfinite(losses_of(trainer)[0])

@@ -55,6 +55,28 @@ def lora_layers(model: nn.Module) -> list[nn.Module]:
     return [each for each in model.modules() if hasattr(each, "base_layer") and hasattr(each, "active_adapters")]
 
 
+def without_wrapper(model: nn.Module) -> nn.Module:
+    """The network that peft's `get_peft_model` has wrapped, its adapters still within it; any other as it is.
+
+    Args:
+        model (`nn.Module`): A `PeftModel` or another one.
+
+    Returns:
+        `nn.Module`, of which the adapters are managed as those of [`LoraMixin`] are.
+
+    Raises:
+        ValueError: If what peft has learned is not within the network but in front of its inputs.
+    """
+    if not hasattr(model, "get_base_model"):
+        return model
+    kinds = {config.peft_type.value for config in model.peft_config.values() if config.is_prompt_learning}
+    if kinds:
+        raise ValueError(
+            f"`model` must be a network with its adapters within it, got prompts of the kind {sorted(kinds)}"
+        )
+    return model.get_base_model()
+
+
 def add_lora(
     model: nn.Module,
     rank: int = 16,

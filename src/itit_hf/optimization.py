@@ -205,4 +205,5 @@ def create_muon(
     ]
     optimizer_class, arguments = others
     muon = Muon(hidden, lr=muon_learning_rate, weight_decay=weight_decay)
-    return CombinedOptimizer([muon, optimizer_class([group for group in groups if group["params"]], **arguments)])
+    groups = [group for group in groups if group["params"]]  # none where adapters of the blocks alone are trained
+    return CombinedOptimizer([muon, *([optimizer_class(groups, **arguments)] if groups else [])])

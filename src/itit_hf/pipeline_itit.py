@@ -31,7 +31,7 @@ from .hub import PipelineHubMixin
 from .image_processing_itit import ITITImageProcessorPil, list_images
 from .image_tokenization_itit import PatchVQModel, decode_image_token_ids
 from .likelihood import ITITScoreOutput, caption_log_likelihoods
-from .lora import LoraMixin
+from .lora import LoraMixin, without_wrapper
 from .modeling_itit import ITITForPreTraining
 from .pipeline_inputs import (
     TENSOR_INPUTS,
@@ -115,7 +115,7 @@ class ITITPipeline(
         if model is not None and scheduler is not None:
             check_mask_token(model.config, scheduler)
         self.register_modules(
-            model=model,
+            model=without_wrapper(model),
             text_encoder=text_encoder,
             tokenizer=tokenizer,
             image_tokenizer=image_tokenizer,
@@ -542,6 +542,7 @@ class ITITPipeline(
         return {name: rows.to(self._execution_device) for name, rows in inputs.items()}
 
     def _describe(self, inputs: dict[str, torch.Tensor], num_beams: int, max_new_tokens: int | None) -> list[str]:
+        self._check_vocabulary()
         self._onload(self.model)
         ids = self.model.generate(
             **inputs,
@@ -551,8 +552,18 @@ class ITITPipeline(
         )
         return self.processor.batch_decode(ids)
 
+    def _check_vocabulary(self):
+        """That the model has a row of its own for each token: ids beyond are those of its start and placeholder."""
+        num_tokens, num_known = len(self.tokenizer), self.model.config.num_text_tokens
+        if num_tokens > num_known:
+            raise ValueError(
+                f"`tokenizer` has {num_tokens} tokens, and the model says {num_known}: after adding tokens call "
+                "`pipe.model.resize_token_embeddings(len(pipe.tokenizer))`"
+            )
+
     def _score(self, image: dict[str, torch.Tensor], text) -> ITITScoreOutput:
         """Pictures of one prompt stand together, as many of each; or there is one picture."""
+        self._check_vocabulary()
         times = max(1, len(image["image_token_ids"]) // len(text["input_ids"]))
         text = {name: rows.repeat_interleave(times, dim=0) for name, rows in text.items()}
         image = {name: rows.to(self._execution_device) for name, rows in image.items()}

@@ -335,11 +335,14 @@ class SafeTrainer(Trainer):
             logger.warning(f"{checkpoint} was trained on other data, some rows may come twice or never: {changed}")
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        model = self.model if model is None else model
+        if hasattr(model, "get_base_model"):  # of peft: adapters alone are saved
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
         names = [name for name in read_manifest(resume_from_checkpoint).files if name.startswith("model")]
         tensors = {}
         for name in (name for name in names if name.endswith(".safetensors")):
             tensors |= load_file(os.path.join(resume_from_checkpoint, name))
-        model = self.model if model is None else model
         try:
             if self.is_fsdp_enabled:
                 set_model_state_dict(model, tensors, options=StateDictOptions(full_state_dict=True))

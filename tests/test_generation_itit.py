@@ -5,7 +5,10 @@
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
+from transformers import GenerationConfig
 from transformers.cache_utils import DynamicCache, StaticCache
+from transformers.exporters.exporter_dynamo import DynamoConfig, DynamoExporter
+from transformers.exporters.utils import decompose_for_generation
 from transformers.generation import LogitsProcessor, LogitsProcessorList
 
 from itit_hf.generation_itit import FullTextCriteria
@@ -305,3 +308,30 @@ def test_a_cache_has_the_layers_of_the_text_decoder(depth, cache):
         assert len(output.past_key_values.layers) == depth
         plain = captioner.generate(num_beams=num_beams, use_cache=False, **options)
         assert torch.equal(output.sequences, plain.sequences)
+
+
+# Graphs of its steps
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_the_steps_of_generation_are_taken_apart_for_an_export(model, num_beams):
+    settings = GenerationConfig(num_beams=num_beams, pad_token_id=0, eos_token_id=1)
+    stages = decompose_for_generation(model, {"image_token_ids": pictures(2)}, settings)
+    assert stages["prefill"][1]["encoder_hidden_states"].shape == (2, 17, 24)
+    network, inputs = stages["decode"]
+    assert inputs["input_ids"].shape == (2 * num_beams, 1) and network(**inputs).logits.shape[1] == 1
+
+
+@pytest.mark.slow
+def test_the_steps_of_generation_are_exported(model):
+    settings = GenerationConfig(num_beams=1, pad_token_id=0, eos_token_id=1)
+    inputs = {"image_token_ids": pictures(2)}
+    graphs = DynamoExporter().export_for_generation(
+        model, inputs, DynamoConfig(dynamic=True), generation_config=settings
+    )
+    stages = decompose_for_generation(model, inputs, settings)
+    again = decompose_for_generation(model, inputs, settings)  # as a cache is filled by what reads it
+    for name, (network, given) in stages.items():
+        graph = graphs.components[name].program.module()
+        flags = {key: given.pop(key) for key in ("use_cache", "return_dict")}
+        torch.testing.assert_close(graph(**given).logits, network(**again[name][1] | flags).logits)

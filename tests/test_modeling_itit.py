@@ -523,3 +523,36 @@ def test_both_decoders_of_a_pass_are_recorded_apart(model):
         model(**inputs, output_attentions=True)
     with pytest.raises(ValueError, match="need `logit_positions`"):
         model(input_ids=caption_ids(model.config, [3]), image_token_ids=pictures(1), output_image_attentions=True)
+
+
+# Graphs for any number of samples
+
+
+def exported(network, inputs, **dynamic):
+    """The graph of a model, with the named dimensions of some inputs left open."""
+    shapes = {name: dynamic.get(name) for name in inputs}
+    return torch.export.export(network.eval(), (), kwargs=inputs, dynamic_shapes=shapes).module()
+
+
+BATCH, LENGTH = torch.export.Dim("batch", max=64), torch.export.Dim("length", min=19, max=50)
+
+
+@pytest.mark.slow
+def test_the_image_decoder_is_exported_for_any_number_of_images():
+    drawer = ITITForImageGeneration(tiny_config(num_hidden_layers=1, image_decoder_num_hidden_layers=1))
+    hidden = torch.arange(16).expand(3, -1) % 2 == 0
+    inputs = {"image_token_ids": pictures(3), "bool_masked_pos": hidden}
+    graph = exported(drawer, inputs, image_token_ids={0: BATCH}, bool_masked_pos={0: BATCH})
+    inputs = {"image_token_ids": pictures(4), "bool_masked_pos": hidden[:1].expand(4, -1)}
+    torch.testing.assert_close(graph(**inputs).image_logits, drawer(**inputs).image_logits)
+
+
+@pytest.mark.slow
+def test_the_captioner_is_exported_for_any_number_of_images_and_tokens():
+    captioner = ITITForCaptioning(tiny_config(num_hidden_layers=1, text_decoder_num_hidden_layers=1))
+    config = captioner.config
+    inputs = {"input_ids": caption_ids(config, [3, 4, 5], [6, 7, 8]), "image_token_ids": pictures(2)}
+    dynamic = {"input_ids": {0: BATCH, 1: LENGTH}, "image_token_ids": {0: BATCH}}
+    graph = exported(captioner, inputs | {"use_cache": False}, **dynamic)
+    inputs = {"input_ids": caption_ids(config, *[[9, 3]] * 5), "image_token_ids": pictures(5)}
+    torch.testing.assert_close(graph(**inputs, use_cache=False).logits, captioner(**inputs).logits)

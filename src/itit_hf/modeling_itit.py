@@ -40,6 +40,13 @@ from .straight_through import straight_through_embedding, straight_through_proje
 from .vocabulary_itit import TextVocabularyMixin, WithoutTextMixin
 
 
+def _recorder(module: type[nn.Module], decoder: str) -> OutputRecorder:
+    """What records the blocks of a decoder, or their attention."""
+    recorder = OutputRecorder(module, index=int(module is ITITAttention), layer_name=decoder)
+    recorder.num_hidden_layers_key = f"{decoder}_num_hidden_layers"  # read by versions that take negative indices
+    return recorder
+
+
 class ITITPreTrainedModel(WholeModelMixin, ModelHubMixin, PreTrainedModel):
     """Weight initialisation and the contract with transformers."""
 
@@ -284,10 +291,8 @@ class ITITForImageGeneration(WithoutTextMixin, ITITHeadModel):
 
     _keys_to_ignore_on_load_unexpected = [r"^text_decoder\."]
     _can_record_outputs = {
-        "hidden_states": OutputRecorder(
-            ITITLayer, layer_name="image_decoder", num_hidden_layers_key="image_decoder_num_hidden_layers"
-        ),
-        "attentions": OutputRecorder(ITITAttention, index=1, layer_name="image_decoder"),
+        "hidden_states": _recorder(ITITLayer, "image_decoder"),
+        "attentions": _recorder(ITITAttention, "image_decoder"),
     }
     # The loss is a mean over samples, which accumulating small batches does not change.
     accepts_loss_kwargs = False
@@ -373,10 +378,8 @@ class ITITForCaptioning(TextVocabularyMixin, ITITHeadModel, ITITGenerationMixin)
     main_input_name = "input_ids"
     _keys_to_ignore_on_load_unexpected = [r"^image_decoder\."]
     _can_record_outputs = {
-        "hidden_states": OutputRecorder(
-            ITITLayer, layer_name="text_decoder", num_hidden_layers_key="text_decoder_num_hidden_layers"
-        ),
-        "attentions": OutputRecorder(ITITAttention, index=1, layer_name="text_decoder"),
+        "hidden_states": _recorder(ITITLayer, "text_decoder"),
+        "attentions": _recorder(ITITAttention, "text_decoder"),
     }
     # The loss is a mean over samples, which accumulating small batches does not change.
     accepts_loss_kwargs = False
@@ -556,8 +559,8 @@ class ITITForPreTraining(ITITForCaptioning):
 
     _keys_to_ignore_on_load_unexpected = []
     _can_record_outputs = ITITForCaptioning._can_record_outputs | {
-        "image_hidden_states": OutputRecorder(ITITLayer, layer_name="image_decoder"),
-        "image_attentions": OutputRecorder(ITITAttention, index=1, layer_name="image_decoder"),
+        "image_hidden_states": _recorder(ITITLayer, "image_decoder"),
+        "image_attentions": _recorder(ITITAttention, "image_decoder"),
     }
 
     def __init__(self, config: ITITConfig):

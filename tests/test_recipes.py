@@ -21,6 +21,7 @@ from .examples.test_examples import script
 ROOT = Path(__file__).parents[1]
 RECIPES = ROOT / "examples" / "recipes"
 OF_OTHER_SCRIPTS = {"emoji_scenes/dual_encoder.yaml", "lora_twenty_pictures.yaml"}
+OF_OTHER_SCRIPTS |= {"image_tokenizer/art_codes.yaml"}
 OF_OTHER_SCRIPTS |= {f"rewards/{name}.yaml" for name in ("cider_d", "clip_image", "without_pairs")}
 NAMES = [path.relative_to(RECIPES).as_posix() for path in sorted(RECIPES.rglob("*.yaml"))]
 NAMES = [name for name in NAMES if name not in OF_OTHER_SCRIPTS]
@@ -48,6 +49,13 @@ def test_a_stage_starts_from_weights_that_another_recipe_or_command_writes(name)
     commands = (RECIPES / name).read_text(encoding="utf-8")
     adapted = {f"{folder}/model" for folder in re.findall(r"--output_dir (\S+)", commands)}
     assert start in trained | adapted | {"out/rewards/start/pipeline/model"}  # see rewards/cider_d.yaml
+
+
+def test_the_recipe_of_an_image_tokenizer_has_arguments_of_its_script():
+    module, recipe = script("train_vq"), str(RECIPES / "image_tokenizer" / "art_codes.yaml")
+    types = [module.ScriptArguments, module.VQTrainingArguments]
+    images, training = parse_arguments(types, ["--config", recipe, "--use_cpu"])
+    assert images.splits == ["train"] and training.output_dir == "out/image_tokenizer_art/codes"
 
 
 def test_the_control_of_the_image_reward_differs_by_the_reward_alone(monkeypatch):

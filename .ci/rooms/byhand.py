@@ -199,6 +199,36 @@ def latents(repo, written):
     )
 
 
+def saving(written):
+    """What the mixin of the Hub did besides: saving over an earlier save goes to the model's other mixin."""
+    place, target = "src/itit_hf/hub/push.py", "src/itit_hf/models/placement_itit.py"
+    found = span(written[place], "ModelHubMixin.save_pretrained")
+    if found is None:
+        return
+    method = written[place][found[0] : found[1]].strip("\n")
+    written[place] = re.sub(
+        r"\n*(?:^# [^\n]*\n)?^ModelHubMixin\.save_pretrained\.__signature__ = [^\n]*\n", "\n", written[place], flags=re.M
+    )
+    end = span(written[target], "WholeModelMixin")[1]
+    text = written[target]
+    method = "    " + method.lstrip()
+    signed = (
+        "\n\n\n# diffusers reads from it which options it may give.\n"
+        "WholeModelMixin.save_pretrained.__signature__ = signature(PreTrainedModel.save_pretrained)"
+        "  # type: ignore[attr-defined]"
+    )
+    text = text[:end] + "\n\n" + method + signed + text[end:]
+    imports = (
+        "import os\nfrom contextlib import nullcontext\nfrom inspect import signature\n"
+        "from transformers import PreTrainedModel\nfrom .weight_files_itit import weights_replaced\n"
+    )
+    last = max(n.end_lineno for n in ast.parse(text).body if isinstance(n, (ast.Import, ast.ImportFrom)))
+    lines = text.splitlines(keepends=True)
+    written[target] = "".join(lines[:last]) + imports + "".join(lines[last:])
+    replace(written, target, '"""`from_pretrained` of [`ITITModel`] and its heads."""',
+            '"""`from_pretrained` and `save_pretrained` of [`ITITModel`] and its heads."""')
+
+
 def hub(written):
     place = "src/itit_hf/hub/push.py"
     replace_definition(
@@ -318,7 +348,7 @@ MODULES_OF_0_1_0 = {
     """
     found = dict(index)
     for name, value in index.items():
-        if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str):
+        if isinstance(value, (list, tuple)) and len(value) == 2 and isinstance(value[0], str):
             found[name] = [MODULES_OF_0_1_0.get(value[0], value[0]), value[1]]
     return found
 
@@ -326,29 +356,13 @@ MODULES_OF_0_1_0 = {
 '''
         + text[start:]
     )
-    end = span(written[place], "SafeLoadingMixin.from_pretrained")[1]
-    text = written[place]
-    written[place] = (
-        text[:end]
-        + '''
-
-    @classmethod
-    def load_config(cls, pretrained_model_name_or_path, **kwargs):
-        """As in diffusers, with the modules of version 0.1.0 by their names of today.
-
-        Args:
-            pretrained_model_name_or_path (`str` or `os.PathLike`): Folder with `model_index.json`.
-            kwargs: Options of diffusers.
-
-        Returns:
-            `dict`: What `model_index.json` holds; with some of the options a tuple, as in diffusers.
-        """
-        loaded = super().load_config(pretrained_model_name_or_path, **kwargs)
-        if isinstance(loaded, tuple):
-            return with_modules_of_today(loaded[0]), *loaded[1:]
-        return with_modules_of_today(loaded)
-'''.rstrip("\n")
-        + text[end:]
+    # Where diffusers asks which classes a folder names, and of which modules.
+    in_definition(
+        written,
+        place,
+        "SafeLoadingMixin.extract_init_dict",
+        re.compile(r"^( +)check_index\(INDEX_NAME, config_dict, ", re.M),
+        "\\1config_dict = with_modules_of_today(config_dict)\n\\1check_index(INDEX_NAME, config_dict, ",
     )
     tests = "tests/pipelines/test_safe_loading.py"
     written[tests] = (
@@ -412,13 +426,6 @@ def checkers(repo, written):
         re.compile(r"^(# Functions that may take `\*\*kwargs`)", re.M),
         "# Rooms whose test files are by subject, not by module.\n"
         'ONE_FOR_ALL = ("emoji_scenes",)\n\n\\1',
-    )
-    replace(
-        written,
-        place,
-        re.compile(r'^    "push_to_hub": "the Hub options of the Hugging Face base class",\n', re.M),
-        '    "load_config": "the loading options of the Hugging Face base class",\n'
-        '    "push_to_hub": "the Hub options of the Hugging Face base class",\n',
     )
     replace_definition(written, place, "check_test_files", (FILES / "check_test_files.txt").read_text())
     replace(
@@ -682,6 +689,7 @@ def own_cache(tmp_path_factory, monkeypatch):
 def apply(repo, written):
     models(written)
     latents(repo, written)
+    saving(written)
     hub(written)
     formats(written)
     checkers(repo, written)

@@ -34,7 +34,7 @@ def bound_names(node):
     if isinstance(node, (*Function, ast.ClassDef)):
         return [node.name]
     if isinstance(node, ast.Assign):
-        return [each.id for target in node.targets for each in ast.walk(target) if isinstance(each, ast.Name)]
+        return [each.id for target in node.targets for each in ast.walk(target) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)]
     if isinstance(node, (ast.AnnAssign, ast.AugAssign)):
         return [node.target.id] if isinstance(node.target, ast.Name) else []
     names = []

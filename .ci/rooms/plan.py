@@ -66,6 +66,7 @@ MODULES = {
     "training_args": "training/training_args",
     "visualization": "training/sample_logging",
     "vocabulary_itit": "models/vocabulary_itit",
+    "weight_files": "models/weight_files_itit",
     "vq_evaluation": "pretraining/vq_evaluation",
     "vq_trainer": "pretraining/vq_trainer",
     "call_state": "pipelines/call_state",

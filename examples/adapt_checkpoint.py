@@ -16,8 +16,8 @@ import torch
 from transformers import AutoModelForTextEncoding, AutoTokenizer
 
 from itit_hf import ITITPipeline
-from itit_hf.adaptation import replace_text_encoder, resize_image_grid
-from itit_hf.image_tokenization_itit import downsampling_factor
+from itit_hf.models.adaptation import replace_text_encoder, resize_image_grid
+from itit_hf.models.image_tokenization_itit import downsampling_factor
 
 logger = logging.getLogger(__name__)
 

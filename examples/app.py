@@ -21,7 +21,7 @@ import PIL.Image
 import torch
 
 from itit_hf import ITITPipeline
-from itit_hf.processing_itit import tokenize_text
+from itit_hf.models.processing_itit import tokenize_text
 
 CANVAS = 512  # pixels of the brush's canvas: one of the model's pixels is too small to hit
 CSS = """

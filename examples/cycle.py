@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 
 from itit_hf import ITITPipeline
-from itit_hf.cycle_generation import ITITCycleOutput
-from itit_hf.visualization import labelled_grid
+from itit_hf.pipelines.pipeline_output import ITITCycleOutput
+from itit_hf.training.sample_logging import labelled_grid
 
 logger = logging.getLogger(__name__)
 

@@ -36,14 +36,14 @@ from tqdm.auto import tqdm
 from itit_hf import ITITPipeline, decode_image_token_ids
 from itit_hf.emoji_scenes.kinds import KINDS
 from itit_hf.emoji_scenes.recogniser import INPUT_SIZE, SceneRecogniser, to_pixel_values
-from itit_hf.eval_data import PRESETS, open_evaluation
-from itit_hf.image_processing_itit import load_image
 from itit_hf.metrics.captions import caption_scores
 from itit_hf.metrics.coco_captions import coco_caption_scores, missing_for_coco, missing_for_spice
-from itit_hf.metrics.pictures import picture_scores
+from itit_hf.metrics.datasets import PRESETS, open_evaluation
+from itit_hf.metrics.images import picture_scores
 from itit_hf.metrics.retrieval import clip_score, hard_texts, r_precision, random_others
-from itit_hf.scorers import DualEncoderScorer
-from itit_hf.vq_evaluation import CodeCounter, code_entropy, code_usage
+from itit_hf.models.image_loading_itit import load_image
+from itit_hf.pretraining.vq_evaluation import CodeCounter, code_entropy, code_usage
+from itit_hf.rewards.dual_encoder import DualEncoderScorer
 
 logger = logging.getLogger(__name__)
 

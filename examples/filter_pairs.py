@@ -20,12 +20,12 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_curation.filters import FilterReport, FilterRules, filter_pairs
+from data_curation.pair_weights import clean_probabilities, pair_losses
 from itit_hf import ITITPipeline
-from itit_hf.data import load_rows, undecoded
-from itit_hf.filters import FilterReport, FilterRules, filter_pairs
-from itit_hf.pair_weights import clean_probabilities, pair_losses
-from itit_hf.scorers import DualEncoderScorer
-from itit_hf.training_args import parse_arguments
+from itit_hf.data.loading import load_rows, undecoded
+from itit_hf.rewards.dual_encoder import DualEncoderScorer
+from itit_hf.training.training_args import parse_arguments
 
 logger = logging.getLogger(__name__)
 

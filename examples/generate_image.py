@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from itit_hf import ITITPipeline
-from itit_hf.visualization import labelled_grid
+from itit_hf.training.sample_logging import labelled_grid
 
 logger = logging.getLogger(__name__)
 

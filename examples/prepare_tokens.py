@@ -26,12 +26,13 @@ from diffusers import VQModel
 from tqdm import tqdm
 from transformers import AutoTokenizer
 
-from itit_hf.configuration_itit import IMAGE_FEATURES
-from itit_hf.data import BAD_IMAGE_POLICIES, add_image_token_ids, image_tokens_fingerprint, load_rows
-from itit_hf.image_processing_itit import ITITImageProcessorPil
-from itit_hf.image_tokenization_itit import PatchVQModel
-from itit_hf.processing_itit import ITITProcessor
-from itit_hf.sources import parse_columns
+from itit_hf.data.image_tokens import add_image_token_ids, image_tokens_fingerprint
+from itit_hf.data.loading import load_rows, parse_columns
+from itit_hf.data.streams import BAD_IMAGE_POLICIES
+from itit_hf.models.configuration_itit import IMAGE_FEATURES
+from itit_hf.models.image_processing_itit import ITITImageProcessorPil
+from itit_hf.models.image_tokenization_itit import PatchVQModel
+from itit_hf.models.processing_itit import ITITProcessor
 
 logger = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ r"""Table 2 and Figure 4 at small scale: what each objective, and unpaired data,
 Every row of Table 2 is a recipe of examples/recipes/table2. Of each seed, all rows start from the same weights, which
 were trained on the pairs alone (row 3) for `--start_steps`, and take `--steps` more; with `--go_on_from`, each row
 from the weights of its own run in that folder. Each run is judged on scenes that
-no stream holds (utils/evaluate_emoji_scenes.py), and its losses on unseen pairs are kept. What is finished is not run
-again: interrupted, the same command goes on. All runs, and mean and range over the seeds, go into `results.json`,
-`table.md` and `figure.png` of the output folder.
+no stream holds (utils/studies/evaluate_emoji_scenes.py), and its losses on unseen pairs are kept. What is finished is
+not run again: interrupted, the same command goes on. All runs, and mean and range over the seeds, go into
+`results.json`, `table.md` and `figure.png` of the output folder.
 
 What follows `--` goes to each training: `-- --use_cpu --scenes_folder data/scenes --max_grad_norm 0.5`.
 """
@@ -84,7 +84,7 @@ def judge(folder: Path, pairs: int | None, options: Namespace) -> dict[str, floa
     """Figures of one run, each column's; measured once."""
     file = folder / "figures.json"
     if not file.is_file():
-        command = [sys.executable, str(ROOT / "utils" / "evaluate_emoji_scenes.py"), "--output", str(file)]
+        command = [sys.executable, str(ROOT / "utils" / "studies" / "evaluate_emoji_scenes.py"), "--output", str(file)]
         command += ["--model", str(folder / "pipeline"), "--dataset", options.dataset]
         command += ["--num_scenes", str(options.num_scenes), "--num_beams", "1", "--temperature", "0.5"]
         command += ["--copies_of", f"paired[:{pairs}]" if pairs is not None else options.copies_of]

@@ -21,8 +21,6 @@ from dataclasses import dataclass, field
 
 import torch
 from datasets import Dataset
-from train_itit import choose_sample_prompts, create_model, load_frozen_parts, load_streams
-from train_rewards import CAPTION_REWARDS, RewardArguments, create_rewards, streams_of_training, texts_of
 from transformers import set_seed
 
 from itit_hf import DualEncoderScorer, ITITRewardConfig, ITITRewardTrainer, ITITScheduler, ITITTrainer
@@ -30,9 +28,11 @@ from itit_hf.emoji_scenes.build import load_config
 from itit_hf.emoji_scenes.evaluation import caption_accuracy
 from itit_hf.emoji_scenes.scenes import Scene
 from itit_hf.metrics.captions import bad_endings, caption_diversity, caption_scores, tokenize_caption
-from itit_hf.rewards import add_image_embeds
-from itit_hf.scorers import search
-from itit_hf.training_args import parse_arguments
+from itit_hf.rewards.captions import add_image_embeds
+from itit_hf.rewards.dual_encoder import search
+from itit_hf.training.training_args import parse_arguments
+from train_itit import choose_sample_prompts, create_model, load_frozen_parts, load_streams
+from train_rewards import CAPTION_REWARDS, RewardArguments, create_rewards, streams_of_training, texts_of
 
 logger = logging.getLogger(__name__)
 

@@ -47,11 +47,11 @@ from transformers import (
 )
 from transformers.models.efficientnet.image_processing_pil_efficientnet import EfficientNetImageProcessorPil
 
-from itit_hf.contrastive import contrastive_loss, transport_targets
-from itit_hf.data import Stream, load_rows, undecoded
+from itit_hf.data.loading import load_rows, undecoded
+from itit_hf.data.streams import Stream
 from itit_hf.metrics.retrieval import recall_at_k
-from itit_hf.scorers import DualEncoderScorer, tokenize_texts
-from itit_hf.training_args import newest_checkpoint, parse_arguments, warn_of_bfloat16
+from itit_hf.rewards.dual_encoder import DualEncoderScorer, contrastive_loss, tokenize_texts, transport_targets
+from itit_hf.training.training_args import newest_checkpoint, parse_arguments, warn_of_bfloat16
 
 logger = logging.getLogger(__name__)
 

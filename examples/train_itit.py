@@ -45,14 +45,15 @@ from itit_hf import (
     ITITTrainingArguments,
     PatchVQModel,
 )
-from itit_hf.adaptation import replace_text_decoder
-from itit_hf.configuration_itit import text_fields
-from itit_hf.data import STREAM_COLUMNS, add_image_token_ids, load_rows
+from itit_hf.data.image_tokens import add_image_token_ids
+from itit_hf.data.loading import load_rows, parse_columns, source_name
+from itit_hf.data.streams import STREAM_COLUMNS
 from itit_hf.emoji_scenes.build import ensure_emoji_scenes
-from itit_hf.image_processing_itit import ASPECT_RATIOS
-from itit_hf.objectives import OBJECTIVES
-from itit_hf.sources import parse_columns, source_name
-from itit_hf.training_args import parse_arguments
+from itit_hf.models.adaptation import replace_text_decoder
+from itit_hf.models.configuration_itit import text_fields
+from itit_hf.models.image_loading_itit import ASPECT_RATIOS
+from itit_hf.objectives.objectives import OBJECTIVES
+from itit_hf.training.training_args import parse_arguments
 
 logger = logging.getLogger(__name__)
 

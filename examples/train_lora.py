@@ -26,13 +26,14 @@ from datasets import Dataset
 from transformers import set_seed
 
 from itit_hf import ITITPipeline, ITITTrainer, ITITTrainingArguments
-from itit_hf.data import STREAM_COLUMNS, add_image_token_ids, load_rows
+from itit_hf.data.image_tokens import add_image_token_ids
+from itit_hf.data.loading import load_rows, parse_columns
+from itit_hf.data.streams import STREAM_COLUMNS
 from itit_hf.emoji_scenes.grammar import captions
 from itit_hf.emoji_scenes.scenes import SceneConfig, render_scene
-from itit_hf.lora import add_lora
-from itit_hf.sources import parse_columns
-from itit_hf.training_args import parse_arguments
-from itit_hf.visualization import labelled_grid
+from itit_hf.pipelines.lora import add_lora
+from itit_hf.training.sample_logging import labelled_grid
+from itit_hf.training.training_args import parse_arguments
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,6 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from train_itit import ScriptArguments, choose_sample_prompts, create_model, load_frozen_parts, load_streams
 from transformers import set_seed
 
 from itit_hf import (
@@ -37,9 +36,10 @@ from itit_hf import (
     ITITScheduler,
     Naturalness,
 )
-from itit_hf.objectives import OBJECTIVES
-from itit_hf.rewards import add_image_embeds
-from itit_hf.training_args import parse_arguments
+from itit_hf.objectives.objectives import OBJECTIVES
+from itit_hf.rewards.captions import add_image_embeds
+from itit_hf.training.training_args import parse_arguments
+from train_itit import ScriptArguments, choose_sample_prompts, create_model, load_frozen_parts, load_streams
 
 logger = logging.getLogger(__name__)
 

@@ -32,16 +32,16 @@ from transformers import (
     set_seed,
 )
 
-from itit_hf.captions import captions_of
-from itit_hf.configuration_itit import padded_vocab_size
-from itit_hf.data import load_rows
-from itit_hf.span_corruption import (
+from itit_hf.data.captions import captions_of
+from itit_hf.data.loading import load_rows
+from itit_hf.models.configuration_itit import padded_vocab_size
+from itit_hf.pretraining.text_pretraining import (
     SpanCorruptionDataset,
     sentinel_token_ids,
     span_accuracy,
     train_unigram_tokenizer,
 )
-from itit_hf.training_args import newest_checkpoint, parse_arguments, warn_of_bfloat16
+from itit_hf.training.training_args import newest_checkpoint, parse_arguments, warn_of_bfloat16
 
 logger = logging.getLogger(__name__)
 

@@ -36,11 +36,11 @@ from tqdm.auto import tqdm
 from transformers import set_seed
 
 from itit_hf import PatchVQModel
-from itit_hf.data import BAD_IMAGE_POLICIES, load_rows, readable_images
-from itit_hf.sources import parse_columns
-from itit_hf.training_args import parse_arguments
-from itit_hf.vq_trainer import VQTrainer, VQTrainingArguments
-from itit_hf.vq_training import PictureDataset, with_new_decoder
+from itit_hf.data.loading import load_rows, parse_columns
+from itit_hf.data.streams import BAD_IMAGE_POLICIES, readable_images
+from itit_hf.pretraining.vq_trainer import VQTrainer, VQTrainingArguments
+from itit_hf.pretraining.vq_training import PictureDataset, with_new_decoder
+from itit_hf.training.training_args import parse_arguments
 
 logger = logging.getLogger(__name__)
 

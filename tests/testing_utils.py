@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tiny real models and small stubs that the tests share."""
 
+import importlib.util
+from pathlib import Path
+
 import PIL.Image
 import PIL.ImageDraw
 import torch
@@ -20,14 +23,14 @@ from transformers import (
 )
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from itit_hf.configuration_itit import ITITConfig
-from itit_hf.data import add_image_token_ids
-from itit_hf.image_processing_itit import ITITImageProcessorPil
-from itit_hf.image_tokenization_itit import PatchVQModel
-from itit_hf.modeling_itit import ITITForPreTraining
-from itit_hf.pipeline_itit import ITITPipeline
-from itit_hf.scheduling_itit import ITITScheduler
-from itit_hf.scorers import DualEncoderScorer
+from itit_hf.data.image_tokens import add_image_token_ids
+from itit_hf.decoding.scheduling_itit import ITITScheduler
+from itit_hf.models.configuration_itit import ITITConfig
+from itit_hf.models.image_processing_itit import ITITImageProcessorPil
+from itit_hf.models.image_tokenization_itit import PatchVQModel
+from itit_hf.models.modeling_itit import ITITForPreTraining
+from itit_hf.pipelines.pipeline_itit import ITITPipeline
+from itit_hf.rewards.dual_encoder import DualEncoderScorer
 
 
 def tiny_config(**changes) -> ITITConfig:
@@ -156,3 +159,13 @@ def draw_cut_outs(folder, kinds, first_round: int | None = None) -> str:
         shape((8, 8 + 6 * number, 88, 88 - 6 * number), fill=(128, 128, 128, 255))
         picture.save(folder / f"{kind.replace(' ', '_')}.png")
     return str(folder)
+
+
+ROOT = Path(__file__).parents[1]
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

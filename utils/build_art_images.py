@@ -32,7 +32,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from itit_hf.emoji_scenes.art import icon_svgs, openmoji_svgs, render_svg
-from itit_hf.masking import keyed_integer
+from itit_hf.rng import keyed_integer
 
 SIDE = 64
 EMOJI_STYLES = ("noto", "fluent", "twemoji")

@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Check the rules of the repository that no linter knows. Reads the source only: needs no installation.
 
-    python utils/check_repo.py [--root REPOSITORY]
+    python utils/check_repo.py [--root REPOSITORY] [--plain]
 
 The rules:
 
 - Each public name, which is one in `_import_structure` of the package's `__init__`, is defined where that table says,
   is mentioned by a test, and has a line in README.md.
-- Each module has a test file, `tests/test_<module>.py`; a subpackage has one for all its modules.
+- Each module has a test file, `tests/<room>/test_<module>.py`; a room of `ONE_FOR_ALL` has some for all its
+  modules. More test files may stand beside it.
 - In src/, what is public has a docstring, and one that takes or gives tensors states their shapes.
 - In src/, nothing is printed or asserted: a library raises errors and logs.
 - In src/, no function takes `**kwargs` but those of `KWARGS_ALLOWED`: a mistyped keyword would pass unnoticed. What is
@@ -34,10 +35,15 @@ FOLDERS = ("src", "tests", "examples", "utils", "metrics")
 MAX_MODULE_LINES = 800
 # The docstring is not counted: another rule asks for all of it.
 MAX_FUNCTION_LINES = 80
+# Besides `self` or `cls`.
+MAX_ARGUMENTS = 8
 
 HEADER = (r"# Copyright 20\d\d The itit_hf authors\.", r"# SPDX-License-Identifier: Apache-2\.0")
 UNFINISHED = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X)\b")  # in two halves, or this line were one itself
 TENSOR = re.compile(r"\b\w*Tensor\b")
+
+# Rooms whose test files are by subject, not by module.
+ONE_FOR_ALL = ("emoji_scenes",)
 
 # Functions that may take `**kwargs`, by name or as Class.name, each with the reason.
 KWARGS_ALLOWED = {
@@ -227,8 +233,91 @@ def mentions_tensors(node: Function | ast.ClassDef) -> bool:
     return any(TENSOR.search(ast.unparse(annotation)) for annotation in annotations if annotation is not None)
 
 
+# Functions whose signature a library prescribes, by name or as Class.name, each with the reason.
+ARGUMENTS_ALLOWED: dict[str, str] = {
+    "ITITConfig.__init__": "a configuration's fields are its arguments",
+    "ITITForCaptioning.forward": "what a model of transformers may be called with are arguments of `forward`",
+    "ITITForImageGeneration.forward": "what a model of transformers may be called with are arguments of `forward`",
+    "ITITForPreTraining.forward": "what a model of transformers may be called with are arguments of `forward`",
+    "ITITModel.forward": "what a model of transformers may be called with are arguments of `forward`",
+    "ITITPipeline.__call__": "the signature of diffusers' pipelines",
+    "ITITTrainer.__init__": "the arguments of transformers' `Trainer`",
+    "PatchVQModel.__init__": "diffusers makes the configuration of the arguments of `__init__`",
+    "ITITScheduler.__init__": "diffusers makes the configuration of the arguments of `__init__`",
+    "eager_attention_forward": "the signature of transformers' attention functions",
+    "push_to_hub": "the Hub options of the Hugging Face base class",
+}
+
+# Functions of as many arguments of one kind as one likes.
+VARIADIC = {
+    "max", "min", "zip", "print", "map", "join", "joinpath", "Path", "chain", "product", "union", "intersection",
+    "update", "gather", "add_row", "cat", "view", "reshape", "expand", "repeat", "permute", "new_zeros", "new_full",
+    "zeros", "ones", "empty", "broadcast_tensors", "Sequential", "partial",
+}  # fmt: skip
+
+
+def check_arguments(source: Source) -> Iterator[tuple[int, str]]:
+    """A function of ours has `MAX_ARGUMENTS` arguments at most, but those of `ARGUMENTS_ALLOWED`."""
+    for name, node in source.functions:
+        arguments = [argument.arg for argument in node.args.posonlyargs + node.args.args + node.args.kwonlyargs]
+        if arguments[:1] in (["self"], ["cls"]):
+            arguments = arguments[1:]
+        if len(arguments) > MAX_ARGUMENTS and not {name, node.name} & ARGUMENTS_ALLOWED.keys():
+            limit = f"must have {MAX_ARGUMENTS} at most"
+            yield (
+                node.lineno,
+                f"`{name}` has {len(arguments)} arguments and {limit}; give it an object that holds them",
+            )
+
+
+def check_splats(source: Source) -> Iterator[tuple[int, str]]:
+    """No call unpacks a tuple of unlike things into arguments by their place.
+
+    What a function was given as `*args` may be passed on, and functions of `VARIADIC` take things of one kind.
+    """
+    relayed: dict[int, set[str]] = {}
+    for _, function in source.functions:
+        if function.args.vararg is not None:
+            for node in ast.walk(function):
+                relayed.setdefault(id(node), set()).add(function.args.vararg.arg)
+    for node in ast.walk(source.tree):
+        if not isinstance(node, ast.Call):
+            continue
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        starred = [argument for argument in node.args if isinstance(argument, ast.Starred)]
+        unlike = [each for each in starred if ast.unparse(each.value) not in relayed.get(id(each), ())]
+        if unlike and len(node.args) > 1 and called not in VARIADIC:
+            splat = ast.unparse(unlike[0])
+            yield node.lineno, f"unpacks `{splat}` among other arguments of `{called}`; name the arguments"
+
+
+def check_packings(source: Source) -> Iterator[tuple[int, str]]:
+    """An assignment gives one name one value, unless it swaps some."""
+    for node in ast.walk(source.tree):
+        if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Tuple):
+            continue
+        for target in node.targets:
+            if not isinstance(target, ast.Tuple) or len(target.elts) != len(node.value.elts):
+                continue
+            names, values = ({ast.unparse(each) for each in side.elts} for side in (target, node.value))
+            if names != values:
+                yield node.lineno, f"packs `{ast.unparse(target)}` into one assignment; write one for each"
+
+
+def check_ternaries(source: Source) -> Iterator[tuple[int, str]]:
+    """A conditional expression has one condition."""
+    for node in ast.walk(source.tree):
+        if not isinstance(node, ast.IfExp):
+            continue
+        inner = [each for part in (node.test, node.body, node.orelse) for each in ast.walk(part)]
+        if isinstance(node.test, ast.BoolOp) or any(isinstance(each, ast.IfExp) for each in inner):
+            yield node.lineno, f"`{ast.unparse(node):.60}` has more than one condition; write `if` statements"
+
+
 EVERYWHERE = (check_header, check_size, check_unfinished)
 LIBRARY_ONLY = (check_statements, check_kwargs, check_docstrings)
+# What is still to be mended: `--plain` counts them.
+PLAIN = (check_arguments, check_splats, check_packings, check_ternaries)
 
 
 def import_structure(init: Source) -> dict[str, dict[str, int]] | None:
@@ -305,7 +394,7 @@ def check_public_names(sources: dict[str, Source], readme: str) -> Iterator[str]
 
 
 def check_test_files(sources: dict[str, Source]) -> Iterator[str]:
-    """Check that each module, and each subpackage as a whole, has its test file.
+    """Check that each module has its test file in the room's folder of tests/.
 
     Args:
         sources (`dict[str, Source]`): All Python files by place.
@@ -313,21 +402,28 @@ def check_test_files(sources: dict[str, Source]) -> Iterator[str]:
     Yields:
         `str`: A message for each problem.
     """
-    modules = {}
+    seen = set()
     for place in sources:
-        match = re.match(rf"src/{PACKAGE}/(\w+)(/|\.py)", place)
-        if match and match[1] != "__init__":
-            modules.setdefault(match[1], place)
-    for module, place in modules.items():
-        if f"tests/test_{module}.py" not in sources:
-            yield f"{place}:1: has no test file; create tests/test_{module}.py"
+        match = re.fullmatch(rf"src/{PACKAGE}/(?:(\w+)/)?(\w+)\.py", place)
+        if match is None or match[2] == "__init__":
+            continue
+        room = match[1]
+        if room in ONE_FOR_ALL:
+            if room not in seen and not any(name.startswith(f"tests/{room}/test_") for name in sources):
+                yield f"{place}:1: has no test file; create one in tests/{room}"
+            seen.add(room)
+            continue
+        wanted = f"tests/{room}/test_{match[2]}.py" if room else f"tests/test_{match[2]}.py"
+        if wanted not in sources:
+            yield f"{place}:1: has no test file; create {wanted}"
 
 
-def check(root: Path) -> list[str]:
+def check(root: Path, plain: bool = False) -> list[str]:
     """Check a repository.
 
     Args:
         root (`Path`): The repository.
+        plain (`bool`, *optional*, defaults to `False`): Also the rules of `PLAIN`, for src/.
 
     Returns:
         `list[str]`: A message for each problem, as `file:line: what is wrong; the remedy`; empty if there is none.
@@ -340,7 +436,7 @@ def check(root: Path) -> list[str]:
         except SyntaxError as error:
             problems.append(f"{place}:{error.lineno}: is no Python, {error.msg}; mend it")
             continue
-        rules = EVERYWHERE + (LIBRARY_ONLY if place.startswith("src/") else ())
+        rules = EVERYWHERE + ((LIBRARY_ONLY + PLAIN * plain) if place.startswith("src/") else ())
         problems += [f"{place}:{line}: {message}" for rule in rules for line, message in rule(source)]
     readme = root / "README.md"
     if f"src/{PACKAGE}/__init__.py" not in sources or not readme.is_file():
@@ -354,7 +450,9 @@ def main() -> int:
     """Print the problems of the repository; the exit status is 1 if there is one."""
     parser = argparse.ArgumentParser(description="Check the rules of the repository that no linter knows.")
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[1], help="the repository")
-    problems = check(parser.parse_args().root)
+    parser.add_argument("--plain", action="store_true", help="count too what is not yet plain enough")
+    args = parser.parse_args()
+    problems = check(args.root, args.plain)
     print("\n".join(problems) or "check_repo: the rules hold", file=sys.stderr if problems else sys.stdout)
     return int(bool(problems))
 

@@ -15,7 +15,7 @@ import tarfile
 import numpy as np
 import torch
 
-from itit_hf.perceptual_loss import NETWORKS, PerceptualLoss
+from itit_hf.pretraining.perceptual_loss import NETWORKS, PerceptualLoss
 
 _PREFIXES = {"alexnet": "AlexNet_0", "vgg16": "VGG16_0"}
 _ALLOWED = {

@@ -23,8 +23,8 @@ from transformers import AutoConfig, AutoTokenizer
 
 from convert_vqgan import convert_maskgit, read_weights
 from itit_hf import ITITConfig, ITITForPreTraining, ITITImageProcessorPil
-from itit_hf.configuration_itit import text_fields
-from itit_hf.image_tokenization_itit import downsampling_factor
+from itit_hf.models.configuration_itit import text_fields
+from itit_hf.models.image_tokenization_itit import downsampling_factor
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,8 @@ def mage_config(state: Mapping[str, torch.Tensor], fields: Mapping | None = None
 
     Args:
         state (`Mapping[str, torch.Tensor]`): The weights.
-        fields (`Mapping`, *optional*): What the shapes do not tell, such as [`~configuration_itit.text_fields`] and
+        fields (`Mapping`, *optional*): What the shapes do not tell, such as [`~models.configuration_itit.text_fields`]
+        and
             numbers of heads; by default MAGE's: 64 numbers a head, and 16 heads in the image decoder.
 
     Raises:

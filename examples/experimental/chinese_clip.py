@@ -9,14 +9,18 @@ are left out: Chinese has no spaces to count words by.
 """
 
 import logging
+import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
 import torch
 
-from itit_hf.data import load_rows, undecoded
-from itit_hf.filters import FilterRules, filter_pairs, texts_of
-from itit_hf.scorers import DualEncoderScorer
+from itit_hf.data.loading import load_rows, undecoded
+from itit_hf.rewards.dual_encoder import DualEncoderScorer
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where data_curation is
+
+from data_curation.filters import FilterRules, filter_pairs, texts_of
 
 logger = logging.getLogger(__name__)
 

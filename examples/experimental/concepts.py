@@ -11,15 +11,19 @@ without captions get the concepts alone.
 """
 
 import logging
+import sys
 from argparse import ArgumentParser
 from collections import Counter
 from pathlib import Path
 
 from datasets import Dataset
 
-from itit_hf.data import load_rows, undecoded
-from itit_hf.filters import texts_of, words_of
-from itit_hf.scorers import DualEncoderScorer, search
+from itit_hf.data.loading import load_rows, undecoded
+from itit_hf.rewards.dual_encoder import DualEncoderScorer, search
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where data_curation is
+
+from data_curation.filters import texts_of, words_of
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,9 @@ mean. One process only: the head is called beside the wrapped model.
 
 import logging
 import os
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from datasets import Dataset
@@ -23,12 +25,16 @@ from torch.nn import functional as F
 from transformers import set_seed
 
 from itit_hf import ITITPipeline, ITITTrainer, ITITTrainingArguments
-from itit_hf.contrastive import contrastive_loss
-from itit_hf.data import add_image_token_ids, load_rows
-from itit_hf.filters import texts_of
+from itit_hf.data.image_tokens import add_image_token_ids
+from itit_hf.data.loading import load_rows
 from itit_hf.metrics.retrieval import recall_at_k
-from itit_hf.objectives import picture_of
-from itit_hf.training_args import parse_arguments
+from itit_hf.objectives.objectives import picture_of
+from itit_hf.rewards.dual_encoder import contrastive_loss
+from itit_hf.training.training_args import parse_arguments
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where data_curation is
+
+from data_curation.filters import texts_of
 
 logger = logging.getLogger(__name__)
 

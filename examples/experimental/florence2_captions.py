@@ -16,8 +16,8 @@ import torch
 from tqdm.auto import tqdm
 from transformers import AutoProcessor, Florence2ForConditionalGeneration
 
-from itit_hf.data import load_rows, undecoded
-from itit_hf.image_processing_itit import load_image
+from itit_hf.data.loading import load_rows, undecoded
+from itit_hf.models.image_loading_itit import load_image
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@
 import datasets
 import evaluate
 
-from itit_hf.cycle_generation import word_f1
+from itit_hf.pipelines.pipeline_output import word_f1
 
 _DESCRIPTION = "How much of a text is said again after it was drawn and described (T2I2T), by its words."
 _INPUTS = """

@@ -7,31 +7,41 @@ Public names are imported when they are first used: a captioner does not pay for
 
 import importlib
 
-from .auto_classes import register_auto_classes
+from .models.auto_classes import register_auto_classes
 
 __version__ = "0.1.0.dev0"
 
 _import_structure = {
-    "configuration_itit": ["ITITConfig"],
-    "masking": ["MaskRatio", "kept_positions", "keyed_generators", "masked_positions", "random_mask"],
-    "losses": ["caption_loss", "masked_image_loss"],
-    "scheduling_itit": ["ITITScheduler"],
-    "sampling": ["TextCondition", "classifier_free_guidance", "decode_image_tokens"],
-    "image_processing_itit": ["ITITImageProcessorPil", "ImageLimits", "load_image"],
-    "image_tokenization_itit": ["PatchVQModel", "decode_image_token_ids", "encode_images"],
-    "modeling_itit": ["ITITForCaptioning", "ITITForImageGeneration", "ITITForPreTraining", "ITITModel"],
-    "processing_itit": ["ITITProcessor"],
-    "scorers": ["DualEncoderScorer"],
-    "likelihood": ["ITITScoreOutput", "caption_log_likelihoods"],
-    "cycle_generation": ["ITITCycleDrift", "ITITCycleOutput", "cycle_drift", "word_f1"],
-    "pipeline_itit": ["ITITPipeline", "ITITPipelineOutput"],
-    "straight_through": ["straight_through_embedding"],
-    "cycle": ["TextCycleSettings", "i2t2i_loss", "t2i2t_loss"],
-    "objectives": ["ITITObjectives", "ObjectiveSettings"],
-    "training_args": ["ITITTrainingArguments"],
-    "trainer": ["ITITTrainer"],
-    "rewards": ["CiderD", "ClipAgg", "ClipCos", "ClipImageReward", "Naturalness"],
-    "reward_trainer": ["ITITRewardConfig", "ITITRewardTrainer"],
+    "models.configuration_itit": ["ITITConfig"],
+    "masking": ["MaskRatio", "kept_positions", "masked_positions", "random_mask"],
+    "rng": ["keyed_generators"],
+    "objectives.losses": ["caption_loss", "masked_image_loss"],
+    "decoding.scheduling_itit": ["ITITScheduler"],
+    "decoding.sampling": ["TextCondition", "classifier_free_guidance", "decode_image_tokens"],
+    "models.image_processing_itit": ["ITITImageProcessorPil"],
+    "models.image_loading_itit": ["ImageLimits", "load_image"],
+    "models.image_tokenization_itit": ["PatchVQModel", "decode_image_token_ids", "encode_images"],
+    "models.modeling_itit": ["ITITForCaptioning", "ITITForImageGeneration", "ITITForPreTraining", "ITITModel"],
+    "models.processing_itit": ["ITITProcessor"],
+    "rewards.dual_encoder": ["DualEncoderScorer"],
+    "pipelines.pipeline_output": [
+        "ITITCycleDrift",
+        "ITITCycleOutput",
+        "ITITPipelineOutput",
+        "ITITScoreOutput",
+        "cycle_drift",
+        "word_f1",
+    ],
+    "pipelines.scoring": ["caption_log_likelihoods"],
+    "pipelines.pipeline_itit": ["ITITPipeline"],
+    "models.straight_through_itit": ["straight_through_embedding"],
+    "objectives.cycle": ["TextCycleSettings", "i2t2i_loss", "t2i2t_loss"],
+    "objectives.objectives": ["ITITObjectives", "ObjectiveSettings"],
+    "training.training_args": ["ITITTrainingArguments"],
+    "training.trainer": ["ITITTrainer"],
+    "rewards.captions": ["CiderD", "ClipAgg", "ClipCos", "Naturalness"],
+    "rewards.images": ["ClipImageReward"],
+    "training.reward_trainer": ["ITITRewardConfig", "ITITRewardTrainer"],
 }
 
 _module_of = {name: module for module, names in _import_structure.items() for name in names}

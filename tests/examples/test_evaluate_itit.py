@@ -11,9 +11,8 @@ import torch
 
 from itit_hf.emoji_scenes.recogniser import SceneRecogniser
 
-from ..test_eval_data import write_coco
-from ..testing_utils import tiny_dual_encoder, tiny_pairs, tiny_pipeline
-from .test_examples import script
+from ..metrics.test_datasets import write_coco
+from ..testing_utils import script, tiny_dual_encoder, tiny_pairs, tiny_pipeline
 
 evaluation = script("evaluate_itit")
 
@@ -39,7 +38,7 @@ def evaluate(folders, output, *more, dataset="pairs", num_steps=2):
 
 @pytest.fixture(scope="module", autouse=True)
 def without_java():
-    """Java takes seconds; tests/test_metrics.py has it."""
+    """Java takes seconds; tests/metrics/test_captions.py has it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "missing_for_coco", lambda: "no `java` in these tests")
         yield

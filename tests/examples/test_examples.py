@@ -2,27 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The scripts of examples/, in process, with the tiny pipeline."""
 
-import importlib.util
 import json
 import logging
 import shutil
-from pathlib import Path
 
 import PIL.Image
 import pytest
 
 from itit_hf import ITITForPreTraining, ITITPipeline, ITITTrainingArguments
 
-from ..testing_utils import tiny_pairs, tiny_pipeline, tiny_text_encoder, tiny_tokenizer
-
-ROOT = Path(__file__).parents[2]
-
-
-def script(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from ..testing_utils import script, tiny_pairs, tiny_pipeline, tiny_text_encoder, tiny_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +115,7 @@ def test_train_itit_keeps_its_pipeline_if_the_last_evaluation_fails(
     def fail(trainer):
         raise RuntimeError("no memory left")
 
-    monkeypatch.setattr("itit_hf.trainer.ITITTrainer.evaluate", fail)
+    monkeypatch.setattr("itit_hf.training.trainer.ITITTrainer.evaluate", fail)
     with pytest.raises(RuntimeError, match="no memory left"):
         train(pipeline_folder, picture_folder, tmp_path, "--max_steps", "1", "--eval_split", "train[:4]")
     assert ITITPipeline.from_pretrained(tmp_path / "pipeline").model.config.codebook_size == 23

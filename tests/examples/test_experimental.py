@@ -16,12 +16,11 @@ from transformers import (
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from itit_hf.data import load_rows
-from itit_hf.pipeline_itit import ITITPipeline
+from itit_hf.data.loading import load_rows
+from itit_hf.pipelines.pipeline_itit import ITITPipeline
 
-from ..test_scorers import chinese_clip
-from ..testing_utils import tiny_dual_encoder, tiny_pairs, tiny_pipeline
-from .test_examples import script
+from ..rewards.test_dual_encoder import chinese_clip
+from ..testing_utils import script, tiny_dual_encoder, tiny_pairs, tiny_pipeline
 
 
 @pytest.fixture(scope="module")

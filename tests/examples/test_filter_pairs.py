@@ -5,10 +5,10 @@
 import pytest
 import torch
 
-from itit_hf.data import Stream, load_rows
+from itit_hf.data.loading import load_rows
+from itit_hf.data.streams import Stream
 
-from ..testing_utils import tiny_dual_encoder, tiny_pairs, tiny_pipeline
-from .test_examples import script
+from ..testing_utils import script, tiny_dual_encoder, tiny_pairs, tiny_pipeline
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,11 @@
 import pytest
 import torch
 
-from itit_hf.data import ITITCollator, Stream, add_image_token_ids, load_rows
+from itit_hf.data.image_tokens import add_image_token_ids
+from itit_hf.data.loading import load_rows
+from itit_hf.data.streams import ITITCollator, Stream
 
-from ..testing_utils import tiny_pairs, tiny_pipeline
-from .test_examples import script
+from ..testing_utils import script, tiny_pairs, tiny_pipeline
 
 
 @pytest.fixture(scope="module")

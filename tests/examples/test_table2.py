@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .test_examples import script
+from ..testing_utils import script
 
 table2 = script("table2")
 

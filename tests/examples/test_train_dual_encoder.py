@@ -10,8 +10,7 @@ from transformers import AlignConfig
 
 from itit_hf import DualEncoderScorer
 
-from ..testing_utils import tiny_dual_encoder, tiny_pairs
-from .test_examples import script
+from ..testing_utils import script, tiny_dual_encoder, tiny_pairs
 
 training = script("train_dual_encoder")
 

@@ -5,9 +5,8 @@
 import pytest
 import torch
 
-from ..test_adaptation import SPEAKS, byte_tokenizer, gpt2, speaker
-from ..testing_utils import tiny_pipeline
-from .test_examples import script
+from ..models.test_adaptation import SPEAKS, byte_tokenizer, gpt2, speaker
+from ..testing_utils import script, tiny_pipeline
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,7 @@ from itit_hf.emoji_scenes.evaluation import prompt_accuracy
 from itit_hf.emoji_scenes.recogniser import SceneRecogniser
 
 from ..hub_server import HubServer
-from ..testing_utils import generators, tiny_pipeline
-from .test_examples import ROOT, script
+from ..testing_utils import ROOT, generators, script, tiny_pipeline
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from itit_hf import ITITPipeline, ITITRewardConfig
-from itit_hf.training_args import parse_arguments
+from itit_hf.training.training_args import parse_arguments
 
-from ..testing_utils import tiny_dual_encoder, tiny_pairs, tiny_pipeline
-from .test_examples import ROOT, script
+from ..testing_utils import ROOT, script, tiny_dual_encoder, tiny_pairs, tiny_pipeline
 
 
 @pytest.fixture(scope="module")

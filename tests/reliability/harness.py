@@ -15,11 +15,11 @@ import torch
 from transformers import TrainerCallback
 
 from itit_hf import ITITTrainingArguments
-from itit_hf.checkpointing import read_manifest
-from itit_hf.objectives import OBJECTIVES
-from itit_hf.trainer import ITITTrainer
+from itit_hf.objectives.objectives import OBJECTIVES
+from itit_hf.training.checkpointing import read_manifest
+from itit_hf.training.trainer import ITITTrainer
 
-from .. import test_distributed  # noqa: F401  it says what its children preload; ours, below, need that too
+from .. import training_utils  # noqa: F401  it says what its children preload; ours, below, need that too
 from ..testing_utils import ONE_LAYER, tiny_pipeline
 
 # None of the sizes divides a batch of four or another size: epochs end at other steps in each stream.

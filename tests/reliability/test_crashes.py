@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from itit_hf import checkpointing
-from itit_hf.checkpointing import find_checkpoint, list_checkpoints, verify_checkpoint
+from itit_hf.training import checkpointing
+from itit_hf.training.checkpointing import find_checkpoint, list_checkpoints, verify_checkpoint
 
 from .harness import contents, fork, make_trainer, pipe, run_in_child, wait
 

@@ -18,8 +18,7 @@ from huggingface_hub import constants, hf_api
 
 from itit_hf import ITITPipeline
 
-from ..hub_server import HubServer
-from ..test_hub import (
+from ..hub.test_push import (
     PASSING,
     REFUSED,
     lasting_server,  # noqa: F401  a fixture
@@ -27,12 +26,9 @@ from ..test_hub import (
     server,  # noqa: F401  a fixture
     waits,  # noqa: F401  a fixture
 )
-from ..test_hub import (
-    test_a_refused_push_is_said_once_and_the_checkpoint_stays as refused,
-)
-from ..test_hub import (
-    test_training_goes_on_and_the_push_is_tried_again as tried_again,
-)
+from ..hub.test_push import test_a_refused_push_is_said_once_and_the_checkpoint_stays as refused
+from ..hub.test_push import test_training_goes_on_and_the_push_is_tried_again as tried_again
+from ..hub_server import HubServer
 from ..testing_utils import tiny_pipeline
 from .harness import fork, make_trainer, pipe, wait
 

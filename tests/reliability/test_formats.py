@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from itit_hf import ITITPipeline
-from itit_hf.checkpointing import read_manifest
+from itit_hf.training.checkpointing import read_manifest
 
 from ..testing_utils import tiny_pipeline
 from .harness import DROPOUT, make_trainer

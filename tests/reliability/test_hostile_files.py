@@ -16,7 +16,13 @@ import pytest
 from safetensors.torch import load_file
 
 from itit_hf import ITITPipeline
-from itit_hf.checkpointing import CheckpointError, commit_checkpoint, load_state, stage_checkpoint, verify_checkpoint
+from itit_hf.training.checkpointing import (
+    CheckpointError,
+    commit_checkpoint,
+    load_state,
+    stage_checkpoint,
+    verify_checkpoint,
+)
 
 from ..testing_utils import tiny_pipeline
 from .harness import fork, make_trainer, wait

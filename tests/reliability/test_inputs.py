@@ -10,7 +10,7 @@ import string
 import pytest
 import torch
 
-from itit_hf.masking import keyed_generators
+from itit_hf.rng import keyed_generators
 
 from ..testing_utils import tiny_pipeline
 

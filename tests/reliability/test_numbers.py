@@ -8,8 +8,8 @@ import math
 import pytest
 import torch
 
-from itit_hf.checkpointing import find_checkpoint
-from itit_hf.sampling import TextCondition, decode_image_tokens
+from itit_hf.decoding.sampling import TextCondition, decode_image_tokens
+from itit_hf.training.checkpointing import find_checkpoint
 
 from ..testing_utils import tiny_pipeline
 from .harness import make_trainer

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
-from itit_hf.data import BAD_IMAGE_REASONS, Stream
-from itit_hf.image_processing_itit import ImageLimitError, load_image
+from itit_hf.data.streams import BAD_IMAGE_REASONS, Stream
+from itit_hf.models.image_loading_itit import ImageLimitError, load_image
 
 from .harness import fork, make_trainer, wait
 

@@ -12,9 +12,10 @@ import yaml
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
 
-from itit_hf.data import Stream
+from itit_hf.data.streams import Stream
 
-from ..test_distributed import ROOT, launch
+from ..training.test_distributed import ROOT
+from ..training_utils import launch
 from .harness import CYCLE, contents, make_trainer, weights_hash
 
 UNEVEN = [

@@ -9,8 +9,8 @@ import time
 import pytest
 import torch
 
-from itit_hf.checkpointing import list_checkpoints
-from itit_hf.data import MixedBatchSampler, MixedDataset, Stream
+from itit_hf.data.streams import MixedBatchSampler, MixedDataset, Stream
+from itit_hf.training.checkpointing import list_checkpoints
 
 from .harness import KINDS, SIZES, contents, make_trainer, rows, run_in_child, weights_hash
 

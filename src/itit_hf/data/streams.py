@@ -1,0 +1,340 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Three streams (paired, image-only, text-only), each a pure function from position to sample.
+
+Row p of stream s depends on (seed, s, p) alone. A global batch takes the next positions of each stream, and rank r of
+W takes fixed slots of it, so any number of processes, workers or accumulation steps gives the same global batches,
+streams of uneven sizes wrap on their own and nothing but the number of steps done has to be saved.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import datasets
+import numpy as np
+import PIL.Image
+import pyarrow.compute as pc
+import torch
+from torch.utils.data import Dataset, Sampler
+from transformers.utils import logging
+
+from ..models.image_loading_itit import load_image
+from ..rng import keyed_integer
+from .captions import captions_of, clean_captions
+from .loading import undecoded
+
+logger = logging.get_logger(__name__)
+
+STREAMS = ("paired", "image", "text")
+# What may be wrong with a picture, in the order of the counts in a batch's `skipped`.
+BAD_IMAGE_REASONS = ("unreadable", "oversized")
+BAD_IMAGE_POLICIES = ("raise", "skip")
+MAX_BAD_IMAGES = 0.05  # share of pictures that `"skip"` may leave out
+MAX_BAD_OF_FEW = 5  # of few pictures, a bad one is a large share
+MAX_SKIPPED_IN_A_ROW = 100
+_NUM_NAMED = 3  # bad images that a message names
+IMAGE_TENSORS = {"image_token_ids": torch.long, "image_latents": torch.float32}  # what a tokenized picture is
+TOKENIZER_COLUMN = "image_tokenizer"  # fingerprint of what made the tokens of a row
+STREAM_COLUMNS = {"paired": ("image", "text"), "image": ("image",), "text": ("text",)}
+
+
+class Stream:
+    """An endless, shuffled view of a dataset with random access.
+
+    Args:
+        name (`str`): `"paired"`, `"image"` or `"text"`.
+        rows: A `datasets.Dataset`, or any sequence of dictionaries, with the columns `image` (or `image_token_ids`)
+            and `text` as the stream needs. Captions of a `datasets.Dataset` are looked at here, by
+            [`~data.captions.clean_captions`]; those of other sequences when their row comes.
+        seed (`int`): Seed of its shuffles; each epoch has its own.
+        bad_images (`str`, *optional*, defaults to `"raise"`):
+            What to do about a picture that [`load_image`] refuses: `"raise"`, or `"skip"`, which takes the next row
+            whose picture can be read, always the same one, and counts why.
+        read (`Callable`, *optional*, defaults to [`load_image`]): What reads a picture, called with it and `name=`.
+            `read_image` of an image processor resizes each as it is read.
+
+    Raises:
+        ValueError: If the name or `bad_images` is unknown, there are no rows, a column is missing, or captions are
+            none.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        rows: Sequence[Mapping],
+        seed: int = 0,
+        bad_images: str = "raise",
+        read: Callable[..., PIL.Image.Image] = load_image,
+    ):
+        if name not in STREAMS:
+            raise ValueError(f"`name` must be one of {STREAMS}, got {name!r}")
+        if len(rows) == 0:
+            raise ValueError(f"the stream `{name}` has no rows")
+        if bad_images not in BAD_IMAGE_POLICIES:
+            raise ValueError(f"`bad_images` must be one of {BAD_IMAGE_POLICIES}, got {bad_images!r}")
+        self._check_columns(name, getattr(rows, "column_names", None) or list(rows[0]))
+        rows = undecoded(rows)
+        if "text" in STREAM_COLUMNS[name] and isinstance(rows, datasets.Dataset):
+            rows = clean_captions(rows, name=f"stream {name}")
+        self.name, self.rows, self.seed, self.bad_images, self.read = name, rows, seed, bad_images, read
+        self._epoch, self._order = -1, torch.arange(0)
+
+    def _check_columns(self, name: str, columns: Sequence[str]):
+        for column in STREAM_COLUMNS[name]:
+            if column not in columns and not (column == "image" and "image_token_ids" in columns):
+                raise ValueError(f"the stream `{name}` needs a column `{column}`, its dataset has {list(columns)}")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def row_index(self, position: int) -> int:
+        """Which row stands at `position`, counted on over all epochs."""
+        epoch, offset = divmod(position, len(self.rows))
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(keyed_integer(self.seed, f"shuffle/{self.name}", epoch))
+            self._epoch, self._order = epoch, torch.randperm(len(self.rows), generator=generator)
+        return int(self._order[offset])
+
+    def sample(self, position: int) -> dict:
+        """The sample at `position`: its columns, one of its captions, and the position itself; of a pair also its
+        `pair_weight`, if it has one.
+
+        Raises:
+            ValueError: If the row has no caption, its weight is no number of at least 0, or a picture is refused and
+                `bad_images` does not skip it.
+        """
+        index, picture = self.row_index(position), {}
+        if "image" in STREAM_COLUMNS[self.name]:
+            index, row, picture = self._picture(index)
+        else:
+            row = self.rows[index]
+        sample = {"position": position} | picture
+        if "text" in STREAM_COLUMNS[self.name]:
+            captions = captions_of(row["text"])
+            if not captions:
+                raise ValueError(f"row {index} of the stream `{self.name}` has no caption")
+            sample["text"] = captions[keyed_integer(self.seed, f"caption/{self.name}", position) % len(captions)]
+        if self.name == "paired" and "pair_weight" in row:
+            weight = row["pair_weight"]
+            if weight is None or not 0.0 <= weight < float("inf"):
+                raise ValueError(f"`pair_weight` of row {index} must be a number of at least 0, got {weight}")
+            sample["pair_weight"] = weight
+        return sample
+
+    def _picture(self, index: int) -> tuple[int, Mapping, dict]:
+        """The first row from `index` on whose picture can be used, that picture, and why others could not."""
+        skipped = [0] * len(BAD_IMAGE_REASONS)
+        while True:
+            row, name = self.rows[index], f"row {index} of the stream `{self.name}`"
+            if row.get("image_token_ids") is not None:
+                return index, row, {key: row[key] for key in IMAGE_TENSORS if row.get(key) is not None}
+            try:
+                picture = {"image": self.read(row["image"], name=name)}
+            except ValueError as error:
+                if self.bad_images == "raise":
+                    raise
+                skipped[BAD_IMAGE_REASONS.index(getattr(error, "reason", "unreadable"))] += 1
+                if sum(skipped) == MAX_SKIPPED_IN_A_ROW:
+                    raise ValueError(f"{sum(skipped)} pictures in a row cannot be used, up to {error}") from error
+                index = (index + 1) % len(self.rows)
+            else:
+                return index, row, picture | ({"skipped": skipped} if self.bad_images == "skip" else {})
+
+
+def captions_of_rows(rows: Sequence[Mapping]) -> Iterator[list[str]]:
+    """The captions of each row, one after the other; of a dataset no image is read.
+
+    Args:
+        rows (`datasets.Dataset` or `Sequence[Mapping]`): With `text`, a caption or several.
+    """
+    for row in rows.select_columns("text") if isinstance(rows, datasets.Dataset) else rows:
+        yield captions_of(row["text"])
+
+
+class MixedDataset(Dataset):
+    """Samples of several streams, addressed as `(stream name, position, use)`: `use` counts how often it came before.
+
+    Args:
+        streams (`Sequence[Stream]`): At most one of each name.
+    """
+
+    def __init__(self, streams: Sequence[Stream]):
+        self.streams = {stream.name: stream for stream in streams}
+
+    def __len__(self) -> int:
+        return sum(len(stream) for stream in self.streams.values())
+
+    def __getitem__(self, address: tuple[str, int, int]) -> tuple[str, dict]:
+        name, position, use = address
+        return name, self.streams[name].sample(position) | {"use": use}
+
+
+class MixedBatchSampler(Sampler):
+    """Addresses `(stream name, position, use)` of each micro-batch of one rank: fixed counts of each stream.
+
+    With `replay`, the unpaired streams go on after so many updates only: each of their micro-batches comes back, on
+    the same rank, so that what was synthesised for it can serve again. Pairs are new each time.
+
+    Args:
+        counts (`Mapping[str, int]`): Samples of each stream per micro-batch and rank.
+        num_updates (`int`): Updates in all.
+        rank (`int`, *optional*, defaults to 0): This process.
+        world_size (`int`, *optional*, defaults to 1): Number of processes.
+        accumulation (`int`, *optional*, defaults to 1): Micro-batches per update.
+        replay (`int`, *optional*, defaults to 1): Updates that a sample of an unpaired stream serves.
+        first_update (`int`, *optional*, defaults to 0): Where to start: updates done before.
+    """
+
+    def __init__(
+        self,
+        counts: Mapping[str, int],
+        num_updates: int,
+        rank: int = 0,
+        world_size: int = 1,
+        accumulation: int = 1,
+        replay: int = 1,
+        first_update: int = 0,
+    ):
+        self.counts = {name: count for name, count in counts.items() if count}
+        self.num_updates, self.rank, self.world_size = num_updates, rank, world_size
+        self.accumulation, self.replay, self.first_update = accumulation, replay, first_update
+
+    def __len__(self) -> int:
+        """Micro-batches in all, those before the first update included."""
+        return self.num_updates * self.accumulation
+
+    def __iter__(self) -> Iterator[list[tuple[str, int, int]]]:
+        for batch in range(self.first_update * self.accumulation, len(self)):
+            yield [address for name, count in self.counts.items() for address in self._addresses(batch, name, count)]
+
+    def _addresses(self, batch: int, name: str, count: int) -> list[tuple[str, int, int]]:
+        update, micro_batch = divmod(batch, self.accumulation)
+        update, use = (update, 0) if name == "paired" else divmod(update, self.replay)
+        slot = (update * self.accumulation + micro_batch) * self.world_size + self.rank
+        return [(name, position, use) for position in range(slot * count, (slot + 1) * count)]
+
+
+class ITITCollator:
+    """Samples -> nested batch of tensors, `{"paired": {...}, "image": {...}, "text": {...}}`; see [`ITITObjectives`].
+
+    Args:
+        processor ([`ITITProcessor`]): Turns pictures into `pixel_values` and text into ids.
+        max_text_length (`int`, *optional*, defaults to 64): Tokens of a text at most; longer ones are cut, and named.
+    """
+
+    def __init__(self, processor, max_text_length: int = 64):
+        self.processor = processor
+        self.max_text_length = max_text_length
+
+    def __call__(self, samples: Sequence[tuple[str, dict]]) -> dict[str, dict[str, torch.Tensor]]:
+        """Collate `(stream name, sample)` pairs into tensors whose first dimension is the stream's count; see the
+        class for names and shapes."""
+        parts: dict[str, list[dict]] = {}
+        for name, sample in samples:
+            parts.setdefault(name, []).append(sample)
+        return {name: self._part(rows) for name, rows in parts.items()}
+
+    def _part(self, rows: list[dict]) -> dict[str, torch.Tensor]:
+        part = {
+            "position": torch.tensor([row["position"] for row in rows]),
+            "use": torch.tensor(rows[0].get("use", 0)),
+        }
+        if "skipped" in rows[0]:
+            part["skipped"] = torch.tensor([row["skipped"] for row in rows])  # (B, len(BAD_IMAGE_REASONS))
+        if "image_token_ids" in rows[0]:
+            for name in [name for name in IMAGE_TENSORS if name in rows[0]]:
+                part[name] = torch.stack([torch.as_tensor(row[name], dtype=IMAGE_TENSORS[name]) for row in rows])
+        elif "image" in rows[0]:
+            images = [row["image"] for row in rows]
+            part["pixel_values"] = self.processor.image_processor(images, return_tensors="pt")["pixel_values"]
+        if "pair_weight" in rows[0]:
+            part["pair_weight"] = torch.tensor([float(row["pair_weight"]) for row in rows])  # (B,)
+        if "text" in rows[0]:
+            texts = [row["text"] for row in rows]
+            encoded = self.processor(text=texts, max_length=self.max_text_length, return_tensors="pt")
+            part["input_ids"], part["attention_mask"] = encoded["input_ids"], encoded["attention_mask"]
+        return part
+
+
+def image_tokenizer_fingerprint(processor) -> str:
+    """What image tokens mean: a digest of the weights that make them. Those of the decoder alone may change.
+
+    Args:
+        processor ([`ITITProcessor`]): With its image tokenizer.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(processor.image_tokenizer.state_dict().items()):
+        if not name.startswith(("decoder.", "post_quant_conv.")):
+            digest.update(name.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def check_image_tokenizer(rows, processor, name: str = "dataset"):
+    """See that the image tokens of rows, if they have any, were made by the image tokenizer that is used with them.
+
+    Args:
+        rows: A `datasets.Dataset`, with `image_token_ids`, and `image_tokenizer`, the fingerprint of what made them;
+            of anything else nothing is known.
+        processor ([`ITITProcessor`]): With its image tokenizer.
+        name (`str`, *optional*): What messages call the rows.
+
+    Raises:
+        ValueError: If another one made them: their numbers would mean other things.
+    """
+    if not isinstance(rows, datasets.Dataset) or "image_token_ids" not in rows.column_names:
+        return
+    if TOKENIZER_COLUMN not in rows.column_names:
+        logger.warning_once(
+            f"`{name}` has no column `{TOKENIZER_COLUMN}`: nothing says which image tokenizer made its tokens"
+        )
+        return
+    makers = set()
+    for table in rows.select_columns(TOKENIZER_COLUMN).with_format("arrow").iter(batch_size=100_000):
+        makers.update(pc.unique(table[TOKENIZER_COLUMN]).to_pylist())
+    given = image_tokenizer_fingerprint(processor)
+    if makers - {None, given}:
+        raise ValueError(
+            f"`{name}`: its image tokens were made by another image tokenizer than the one that is used, "
+            f"{sorted(makers - {None, given})} and not {given}: use that one, or make the tokens again"
+        )
+
+
+def _row(index: int, name: str) -> str:
+    return f"row {index} of `{name}`"
+
+
+def readable_images(rows: datasets.Dataset, name: str = "dataset") -> datasets.Dataset:
+    """The rows whose images can be used; which they are is decided once and cached.
+
+    Args:
+        rows (`datasets.Dataset`): With a column `image`.
+        name (`str`, *optional*, defaults to `"dataset"`): What messages call the rows.
+
+    Returns:
+        `datasets.Dataset`: Images as files.
+
+    Raises:
+        ValueError: If more than 5% cannot be used (of few rows up to 5 may be bad, and half of them); the first ones
+            are named.
+    """
+    files, bad = undecoded(rows), []
+
+    def why_not(row: dict, index: int) -> dict:
+        try:
+            load_image(row["image"], name=_row(index, name), reduce_to=1)
+        except ValueError as error:
+            return {"why_not": str(error)}
+        return {"why_not": None}
+
+    images = files.select_columns("image")
+    found = images.map(why_not, with_indices=True, remove_columns="image", desc="images that can be read")["why_not"]
+    bad = [index for index, reason in enumerate(found) if reason is not None]
+    if not bad:
+        return files
+    named = "; ".join(found[index] for index in bad[:_NUM_NAMED])
+    if len(bad) > max(MAX_BAD_IMAGES * len(files), min(MAX_BAD_OF_FEW, len(files) // 2)):
+        raise ValueError(
+            f"`{name}`: {len(bad)} of {len(files)} images cannot be used, more than {MAX_BAD_IMAGES:.0%}: {named}"
+        )
+    logger.warning(f"`{name}`: {len(bad)} of {len(files)} images cannot be used and are left out: {named}")
+    return files.select(np.delete(np.arange(len(files)), bad))

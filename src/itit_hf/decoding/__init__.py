@@ -1,0 +1,3 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Parallel decoding of image tokens. Takes the model as an argument."""

@@ -1,0 +1,350 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Parallel decoding of image tokens: the one text-to-image loop, behind the pipeline and the T2I2T cycle alike."""
+
+from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import dataclass, field
+
+import torch
+from torch.nn import functional as F
+
+from ..masking import kept_positions, masked_positions
+from ..rng import Generators
+
+GUIDANCE_SCHEDULES = ("constant", "linear")
+CALL_PRESETS = {
+    "paper": {"num_inference_steps": 24, "guidance_scale": 3.0, "guidance_schedule": "constant"},  # appendix B
+}
+# Both passes of guidance are one call of the model while that is faster on a CPU (docs/performance.md).
+MAX_POSITIONS_OF_ONE_CALL = 768  # image positions of both passes; larger ones gain nothing from each other
+MAX_PADDING_OF_ONE_CALL = 0.05  # of all positions: what the shorter text costs in vain
+
+
+@dataclass
+class TextCondition:
+    """What a picture is drawn from: text features and their padding mask.
+
+    Args:
+        embeds (`torch.FloatTensor` of shape `(batch_size, text_length, text_hidden_size)`):
+            Last hidden states of the text encoder.
+        attention_mask (`torch.Tensor` of shape `(batch_size, text_length)`, *optional*):
+            1 for text, 0 for padding; `None` when nothing is padded.
+    """
+
+    embeds: torch.Tensor
+    attention_mask: torch.Tensor | None = None
+
+
+@dataclass
+class DecodingState:
+    """What a `on_step_end` callback of [`decode_image_tokens`] sees and may replace.
+
+    Args:
+        step (`int`): 0 for the first step.
+        timestep (`int`): Steps that follow.
+        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_tokens)`):
+            `mask_token_id` where masked. Another tensor in its place may unmask tokens, which then stay as they are,
+            and mask others, which are then generated anew; what it masks after the last step stays as it was filled.
+        filled_image_token_ids (`torch.LongTensor` of shape `(batch_size, num_tokens)`): A whole picture, a preview.
+        condition ([`TextCondition`]): The text asked for.
+        negative_condition ([`TextCondition`], *optional*): The text to move away from; `None` is the empty text.
+        interrupt (`bool`, *optional*, defaults to `False`): Stop here, with the preview as the result.
+        guidance_scale (`float`, *optional*, defaults to 1.0): Of the steps that follow, before its schedule.
+    """
+
+    step: int
+    timestep: int
+    image_token_ids: torch.Tensor
+    filled_image_token_ids: torch.Tensor
+    condition: TextCondition
+    negative_condition: TextCondition | None = field(default=None)
+    interrupt: bool = False
+    guidance_scale: float = 1.0
+
+
+def check_mask_token(config, scheduler):
+    """Refuse a scheduler that means another id by a masked token than the model does, or knows none.
+
+    Args:
+        config ([`ITITConfig`]): Of the model.
+        scheduler ([`ITITScheduler`]): Of any setting.
+
+    Raises:
+        ValueError: It names both ids, or the class.
+    """
+    if not hasattr(scheduler, "num_masked_after"):
+        raise ValueError(f"`scheduler` must be an ITITScheduler, got {type(scheduler).__name__}")
+    if scheduler.config.mask_token_id != config.mask_token_id:
+        raise ValueError(
+            f"`scheduler`: `mask_token_id` must be that of the model, {config.mask_token_id}, "
+            f"got {scheduler.config.mask_token_id!r}"
+        )
+
+
+def classifier_free_guidance(cond: torch.Tensor, uncond: torch.Tensor, guidance_scale: float) -> torch.Tensor:
+    """Move logits away from the unconditional ones: `uncond + guidance_scale * (cond - uncond)`.
+
+    This is diffusers' convention, in which 1.0 means no guidance. The paper writes `(1 + tau) * cond - tau * uncond`,
+    so `guidance_scale = 1 + tau`: its `tau = 2.0` is 3.0 here.
+
+    Args:
+        cond (`torch.FloatTensor`): Logits given the text, of any shape.
+        uncond (`torch.FloatTensor`): Logits given the empty or negative text, of the same shape.
+        guidance_scale (`float`): 1.0 leaves `cond` as it is.
+
+    Returns:
+        `torch.FloatTensor` of the same shape.
+    """
+    return torch.lerp(uncond, cond, guidance_scale)
+
+
+def guidance_scales(
+    guidance_scale: float,
+    num_inference_steps: int,
+    schedule: str = "constant",
+    interval: Sequence[float] = (0.0, 1.0),
+) -> list[float]:
+    """The scale of each step; a step of 1.0 has no guidance and needs no second pass of the model.
+
+    Args:
+        guidance_scale (`float`): `1 + tau`.
+        num_inference_steps (`int`): Number of steps S.
+        schedule (`str`, *optional*, defaults to `"constant"`):
+            `"constant"` (the paper), or `"linear"`: from 1.0 at the first step to `guidance_scale` at the last (Chang
+            et al. 2023), which leaves more freedom while little of the picture stands.
+        interval (`Sequence[float]` of length 2, *optional*, defaults to `(0.0, 1.0)`):
+            Guide from this share of the steps to that one only, 1.0 elsewhere (Kynkäänniemi et al. 2024,
+            https://huggingface.co/papers/2404.07724): step s, counted from 0, with `start <= s / S < stop`.
+
+    Returns:
+        `list[float]` of length `num_inference_steps`.
+
+    Raises:
+        ValueError: If there is no such schedule, or the interval does not lie in [0, 1].
+    """
+    if schedule not in GUIDANCE_SCHEDULES:
+        raise ValueError(f"`guidance_schedule` must be one of {GUIDANCE_SCHEDULES}, got {schedule!r}")
+    if len(interval) != 2 or not 0.0 <= interval[0] <= interval[1] <= 1.0:
+        raise ValueError(
+            f"`guidance_interval` must be two shares of the steps, 0 <= start <= stop <= 1, got {interval}"
+        )
+    start, stop = interval
+    shares = [step / num_inference_steps for step in range(num_inference_steps)]
+    scales = [guidance_scale] * num_inference_steps
+    if schedule == "linear" and num_inference_steps > 1:
+        rise = (guidance_scale - 1.0) / (num_inference_steps - 1)
+        scales[:-1] = [1.0 + rise * step for step in range(num_inference_steps - 1)]
+    return [scale if start <= share < stop else 1.0 for scale, share in zip(scales, shares, strict=True)]
+
+
+def guides_in_one_call(batch_size: int, num_image_tokens: int, text_length: int, negative_length: int) -> bool:
+    """Whether both passes of guidance go through the model side by side, the shorter text padded.
+
+    A few samples are faster so: fewer operations, and larger ones. Many are not, nor texts of very different length.
+
+    Args:
+        batch_size (`int`): Pictures.
+        num_image_tokens (`int`): Of one picture.
+        text_length (`int`): Tokens of the texts asked for.
+        negative_length (`int`): Tokens of the texts to move away from.
+
+    Returns:
+        `bool`: By `MAX_POSITIONS_OF_ONE_CALL` and `MAX_PADDING_OF_ONE_CALL`.
+    """
+    padding = abs(text_length - negative_length)
+    padded_length = 2 * (num_image_tokens + max(text_length, negative_length))
+    is_small = 2 * batch_size * num_image_tokens <= MAX_POSITIONS_OF_ONE_CALL
+    return is_small and padding <= MAX_PADDING_OF_ONE_CALL * padded_length
+
+
+def _guided_logits(model, inputs: dict, condition, negative_condition, guidance_scale: float) -> torch.Tensor:
+    def logits(inputs: dict, text: TextCondition) -> torch.Tensor:
+        return model(**inputs, text_embeds=text.embeds, text_attention_mask=text.attention_mask).image_logits
+
+    if condition.embeds.device.type == "cuda":  # elsewhere there are no such graphs, and this imports the compiler
+        torch.compiler.cudagraph_mark_step_begin()  # a compiled model's two results both live for this step
+    if guidance_scale <= 1.0:
+        return logits(inputs, condition)  # (batch_size, num_masked, codebook_size)
+    batch_size, text_length = condition.embeds.shape[:2]
+    negative_length = 1 if negative_condition is None else negative_condition.embeds.size(1)
+    if guides_in_one_call(batch_size, model.config.num_image_tokens, text_length, negative_length):
+        if negative_condition is None:
+            null_text = model.model.null_text_embeds.to(condition.embeds)
+            negative_condition = TextCondition(null_text.expand(batch_size, -1, -1))
+        twice = {name: None if value is None else torch.cat([value, value]) for name, value in inputs.items()}
+        cond, uncond = logits(twice, _one_below_the_other(condition, negative_condition)).chunk(2)
+    else:
+        # Without a text the model takes its own null text: one token, so cheaper than a padded batch.
+        cond, uncond = logits(inputs, condition), logits(inputs, negative_condition or TextCondition(None))
+    return classifier_free_guidance(cond, uncond, guidance_scale)
+
+
+def _one_below_the_other(*texts: TextCondition) -> TextCondition:
+    """The rows of several texts as one batch, padded to the longest; without a mask where nothing is padded."""
+    length = max(text.embeds.size(1) for text in texts)
+    embeds = torch.cat([F.pad(text.embeds, (0, 0, 0, length - text.embeds.size(1))) for text in texts])
+    if all(text.attention_mask is None and text.embeds.size(1) == length for text in texts):
+        return TextCondition(embeds)
+    masks = [
+        text.embeds.new_ones(text.embeds.shape[:2]) if text.attention_mask is None else text.attention_mask
+        for text in texts
+    ]
+    return TextCondition(embeds, torch.cat([F.pad(mask.bool(), (0, length - mask.size(1))) for mask in masks]))
+
+
+@torch.no_grad()
+def decode_image_tokens(
+    model,
+    condition: TextCondition,
+    scheduler,
+    num_inference_steps: int = 24,
+    guidance_scale: float = 3.0,
+    guidance_schedule: str = "constant",
+    guidance_interval: Sequence[float] = (0.0, 1.0),
+    temperature: float | list[float] | None = None,
+    negative_condition: TextCondition | None = None,
+    generator: Generators = None,
+    image_token_ids: torch.Tensor | None = None,
+    bool_masked_pos: torch.Tensor | None = None,
+    strength: float = 1.0,
+    on_step_end: Callable[[DecodingState], DecodingState] | None = None,
+) -> torch.Tensor:
+    """Draw: fill hidden image tokens in `num_inference_steps` parallel steps (appendix B).
+
+    At each step in which at least half of a sample's tokens are hidden the encoder is given half of the positions
+    only, just as in training.
+
+    Args:
+        model: Called like [`ITITForImageGeneration`]; `model.config` names the number of tokens and the mask id.
+        condition ([`TextCondition`]): The text of each sample.
+        scheduler ([`ITITScheduler`]): Left as it is: each call steps through a copy, so that several may run at once.
+        num_inference_steps (`int`, *optional*, defaults to 24): Steps.
+        guidance_scale (`float`, *optional*, defaults to 3.0):
+            `1 + tau`; at 1.0 and below there is no guidance, and no second pass.
+        guidance_schedule (`str`, *optional*, defaults to `"constant"`): Or `"linear"`, see [`guidance_scales`].
+        guidance_interval (`Sequence[float]` of length 2, *optional*, defaults to `(0.0, 1.0)`):
+            From which share of the steps to which there is guidance; the second pass is spared elsewhere.
+        temperature (`float` or list of floats, *optional*): In place of the scheduler's.
+        negative_condition ([`TextCondition`], *optional*): In place of the empty text.
+        generator (`torch.Generator` or a list with one per sample, *optional*): Source of randomness.
+        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_tokens)`, *optional*):
+            Start: given ids stay as they are, `mask_token_id` marks what is to be drawn. All hidden by default.
+        bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_tokens)`, *optional*):
+            `True` at ids of `image_token_ids` that are drawn anew; by default where they are `mask_token_id`.
+        strength (`float`, *optional*, defaults to 1.0):
+            Share of the steps to take, see [`ITITScheduler.set_timesteps`]; below 1.0 a random part of the ids at
+            `bool_masked_pos` stays too.
+        on_step_end (`Callable`, *optional*): Called with a [`DecodingState`] after each step; returns it, changed or
+            not.
+
+    Returns:
+        `torch.LongTensor` of shape `(batch_size, num_tokens)`, without a mask id.
+
+    Raises:
+        ValueError: If the model gave logits that are not finite, or an argument is out of range.
+    """
+    config = model.config
+    batch_size, device = len(condition.embeds), condition.embeds.device
+    if strength < 1.0 and (image_token_ids is None or bool_masked_pos is None):
+        raise ValueError("a `strength` below 1 needs a picture to start from: `image_token_ids` and `bool_masked_pos`")
+    check_mask_token(config, scheduler)
+    scheduler = copy(scheduler)
+    scheduler.set_timesteps(num_inference_steps, temperature, strength)
+
+    def scales(guidance_scale: float) -> list[float]:
+        return guidance_scales(guidance_scale, num_inference_steps, guidance_schedule, guidance_interval)
+
+    scales(guidance_scale)  # refuses what is out of range
+    shape = (batch_size, config.num_image_tokens)
+    if image_token_ids is None:
+        image_token_ids = torch.full(shape, config.mask_token_id, dtype=torch.long, device=device)
+        counts = [config.num_image_tokens] * batch_size
+    else:
+        if bool_masked_pos is None:
+            bool_masked_pos = image_token_ids == config.mask_token_id
+        counts = bool_masked_pos.sum(dim=-1).tolist()
+        image_token_ids = scheduler.add_noise(image_token_ids, bool_masked_pos, generator)
+    tokens = _TokenCounts(scheduler, config, counts)
+    finite = torch.ones((), dtype=torch.bool, device=device)
+    state = DecodingState(-1, -1, image_token_ids, image_token_ids, _without_idle_mask(condition))
+    state.negative_condition = negative_condition and _without_idle_mask(negative_condition)
+    state.guidance_scale = guidance_scale
+    for step, timestep in enumerate(scheduler.timesteps, start=scheduler.first_step):
+        if max(tokens.masked, default=0) > 0:
+            inputs, positions = _step_inputs(config, state.image_token_ids, tokens.masked, generator)
+            scale = scales(state.guidance_scale)[step]
+            logits = _guided_logits(model, inputs, state.condition, state.negative_condition, scale)
+            # One sum tells, and is read at the end: reading it here would wait for the device.
+            finite &= logits.sum(dtype=torch.float32).isfinite()
+            state.image_token_ids, state.filled_image_token_ids = scheduler.step(
+                logits, timestep, state.image_token_ids, tokens.to_generate, positions, generator, return_dict=False
+            )
+        tokens.after(step, state.image_token_ids)
+        if on_step_end is not None:
+            state.step, state.timestep = step - scheduler.first_step, timestep
+            state = tokens.count_around(on_step_end, state)
+            if state.interrupt:
+                break
+    if not finite:
+        raise ValueError("the model gave image logits that are not finite (NaN or infinite): its weights are broken")
+    is_masked = state.image_token_ids == config.mask_token_id  # of an interrupted call, or by a callback
+    return torch.where(is_masked, state.filled_image_token_ids, state.image_token_ids)
+
+
+class _TokenCounts:
+    """How many tokens of each sample are masked now, and how many are generated in all steps together. Known on the
+    host, where no step has to wait for the device; but once somebody has replaced tokens, they are counted there.
+
+    Args:
+        scheduler ([`ITITScheduler`]): With its lists.
+        config ([`ITITConfig`]): Of the model.
+        to_generate (`list[int]`): Of each sample.
+    """
+
+    def __init__(self, scheduler, config, to_generate: list[int]):
+        self.scheduler, self.config = scheduler, config
+        self.masked = [scheduler.num_masked_at_start(count) for count in to_generate]
+        self.to_generate = torch.tensor(to_generate, dtype=torch.long)
+        self.are_replaced = False
+
+    def after(self, step: int, image_token_ids: torch.Tensor):
+        """Counts after a step, the first of the schedule being 0."""
+        counts = self.scheduler.num_masked_after(step, self.to_generate).tolist()
+        self.masked = self._count(image_token_ids) if self.are_replaced else counts
+
+    def count_around(self, on_step_end: Callable[[DecodingState], DecodingState], state: DecodingState):
+        """Call it, and count the tokens that it put there; what it masks beyond the schedule is generated too."""
+        before = state.image_token_ids
+        state = on_step_end(state)
+        if state.image_token_ids is not before:
+            masked = self._count(state.image_token_ids)
+            more = [max(0, now - then) for now, then in zip(masked, self.masked, strict=True)]
+            to_generate = self.to_generate + torch.tensor(more, dtype=torch.long)
+            self.to_generate = to_generate.clamp(max=self.config.num_image_tokens)
+            self.masked, self.are_replaced = masked, True
+        return state
+
+    def _count(self, image_token_ids: torch.Tensor) -> list[int]:
+        return (image_token_ids == self.config.mask_token_id).sum(dim=-1).tolist()
+
+
+def _without_idle_mask(text: TextCondition) -> TextCondition:
+    """Without a mask where nothing is padded: attention is faster, and no step has to ask the device."""
+    is_idle = text.attention_mask is not None and bool(text.attention_mask.all())
+    return TextCondition(text.embeds) if is_idle else text
+
+
+def _step_inputs(config, image_token_ids, hidden: list[int], generator: Generators):
+    """Model inputs of one step, and the positions that get logits; the device is not asked how many are hidden."""
+    bool_masked_pos = image_token_ids == config.mask_token_id  # (batch_size, num_tokens)
+    positions, _ = masked_positions(bool_masked_pos, max(hidden))  # (batch_size, num_hidden)
+    kept, kept_mask = kept_positions(bool_masked_pos, config.encoder_drop, generator, hidden)
+    inputs = {
+        "image_token_ids": image_token_ids,
+        "bool_masked_pos": bool_masked_pos,
+        "kept_positions": kept,
+        "kept_attention_mask": kept_mask,
+        "logit_positions": positions,
+    }
+    return inputs, positions

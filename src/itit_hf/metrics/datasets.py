@@ -1,0 +1,219 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What an evaluation reads: whatever training reads, COCO in Karpathy's split, and which samples FID is of.
+
+Rows are dictionaries with `image` and `text`, a list of captions. They are read one by one, as often as asked.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import datasets
+import torch
+
+from ..data.captions import captions_of, clean_captions
+from ..data.folders import kind_of
+from ..data.loading import COLUMNS, load_rows, undecoded
+from ..data.streams import captions_of_rows
+from ..data.text_files import text_lines
+from ..rng import keyed_integer
+
+KARPATHY_SPLITS = ("train", "restval", "val", "test")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Which prompts are drawn, and which true pictures the drawn ones are held against.
+
+    Args:
+        features (`str`): Network of the features: `"recogniser"` of the emoji scenes, or `"inception"`.
+        protocol (`str`): All of it in words, for the record.
+        splits (`tuple[str, ...]`): Splits of Karpathy's file, in order; empty for any other dataset.
+        num_samples (`int`, *optional*): Prompts; all by default.
+        choice (`str`): `"first"`; `"pairs"`, random pictures with a random caption each; or `"captions"`, random
+            captions of all.
+        all_references (`bool`): The true pictures are all of the splits, not those of the prompts alone.
+    """
+
+    features: str
+    protocol: str
+    splits: tuple[str, ...] = ()
+    num_samples: int | None = None
+    choice: str = "first"
+    all_references: bool = False
+
+
+PRESETS = {
+    "emoji-scenes": Preset("recogniser", "first caption of each row; reference: the pictures of the same rows"),
+    "dataset": Preset("inception", "first caption of each row; reference: the pictures of the same rows"),
+    "itit": Preset(
+        "inception",
+        "30,000 random pictures of the COCO training set (train2014), a random caption each; reference: the same "
+        "pictures (the paper says 30K pairs of the training set, and no more)",
+        ("train",),
+        30_000,
+        "pairs",
+    ),
+    "umt": Preset(
+        "inception",
+        "the first 30,000 pictures of Karpathy's test, val and restval in this order, the first caption of each; "
+        "reference: the same pictures",
+        ("test", "val", "restval"),
+        30_000,
+    ),
+    "coco30k": Preset(
+        "inception",
+        "30,000 random captions of val2014; reference: all pictures of val2014",
+        ("test", "val", "restval"),
+        30_000,
+        "captions",
+        all_references=True,
+    ),
+}
+
+
+def karpathy_rows(file: str, images: str, splits: Sequence[str], bad_captions: str = "raise") -> list[dict]:
+    """Rows of COCO in Karpathy's split, in the order of the named splits and of the file; no image is opened.
+
+    Args:
+        file (`str`): `dataset_coco.json`.
+        images (`str`): Folder that holds `train2014` and `val2014`.
+        splits (`Sequence[str]`): Of `train`, `restval`, `val` and `test`.
+        bad_captions (`str`, *optional*, defaults to `"raise"`): What to do about captions that are none: `"raise"` or
+            `"skip"`, as [`~data.captions.clean_captions`] does.
+
+    Returns:
+        `list[dict]`: With `image`, a path, and `text`, the captions.
+
+    Raises:
+        ValueError: If a split is unknown or empty, captions are none, or the file is not of this form.
+    """
+    unknown = [name for name in splits if name not in KARPATHY_SPLITS]
+    if unknown or not splits:
+        raise ValueError(f"`splits` must be of {KARPATHY_SPLITS}, got {list(splits)}")
+    found: dict[str, list[dict]] = {name: [] for name in splits}
+    try:
+        for entry in json.loads("".join(text_lines(file)))["images"]:
+            if entry["split"] in found:
+                path = os.path.join(images, entry.get("filepath", ""), entry["filename"])
+                captions = [sentence["raw"] for sentence in entry["sentences"]]
+                found[entry["split"]].append({"image": path, "text": captions})
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"`file` must have the form of dataset_coco.json, got {file}: {error!r}") from error
+    empty = [name for name, rows in found.items() if not rows]
+    if empty:
+        raise ValueError(f"`{file}` has no image in the splits {empty}")
+    rows = [row for name in splits for row in found[name]]
+    return list(clean_captions(datasets.Dataset.from_list(rows), bad_captions, os.path.basename(file)))
+
+
+class EvaluationRows:
+    """Rows with an image and a list of captions, of which captions can be read without images.
+
+    Args:
+        rows (`Sequence[Mapping]` or `datasets.Dataset`): With `image` and `text`, a caption or several. Images of a
+            dataset are left as they are stored, for [`load_image`].
+        number (`int`, *optional*): How many, the first ones; all by default.
+    """
+
+    def __init__(self, rows: Sequence[Mapping] | datasets.Dataset, number: int | None = None):
+        number = len(rows) if number is None else min(number, len(rows))
+        is_table = isinstance(rows, datasets.Dataset)
+        self._rows = undecoded(rows).select(range(number)) if is_table else rows[:number]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[dict]:
+        for row in self._rows:
+            yield {"image": row["image"], "text": captions_of(row["text"])}
+
+    def captions(self) -> Iterator[list[str]]:
+        """The captions of each row; no image is read."""
+        return captions_of_rows(self._rows)
+
+
+@dataclass
+class EvaluationData:
+    """What an evaluation goes through.
+
+    Args:
+        to_describe ([`EvaluationRows`]): Rows whose images are captioned.
+        prompts (`list[str]`): What images are generated of.
+        references ([`EvaluationRows`]): Rows whose images the generated ones are held against.
+    """
+
+    to_describe: EvaluationRows
+    prompts: list[str]
+    references: EvaluationRows
+
+
+def choose_prompts(rows: Sequence[dict], choice: str, number: int, seed: int) -> tuple[list[str], list[dict]]:
+    """Prompts and the rows that they are of; the same for one seed, wherever and however often it is called.
+
+    Args:
+        rows (`Sequence[dict]`): With `image` and `text`, a list.
+        choice (`str`): See [`Preset`].
+        number (`int`): How many; fewer if there are fewer.
+        seed (`int`): Of the choice.
+    """
+    if choice == "first":
+        chosen = [(row, 0) for row in rows[:number]]
+    elif choice == "pairs":
+        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()[:number]
+        chosen = [(rows[i], keyed_integer(seed, "evaluation/caption", i) % len(rows[i]["text"])) for i in order]
+    else:
+        captions = [(row, n) for row in rows for n in range(len(row["text"]))]
+        order = torch.randperm(len(captions), generator=torch.Generator().manual_seed(seed)).tolist()[:number]
+        chosen = [captions[i] for i in order]
+    return [row["text"][n] for row, n in chosen], [row for row, _ in chosen]
+
+
+def open_evaluation(
+    preset: Preset,
+    dataset: str,
+    split: str | None = None,
+    images: str | None = None,
+    num_samples: int | None = None,
+    seed: int = 0,
+    columns: Mapping[str, str] | None = None,
+    bad_captions: str = "raise",
+) -> EvaluationData:
+    """Open what a preset asks for.
+
+    Args:
+        preset ([`Preset`]): One of `PRESETS`.
+        dataset (`str`): What [`~data.loading.load_rows`] takes, or `dataset_coco.json`.
+        split (`str`, *optional*): Split of the dataset; of Karpathy's file, those captioned (`"test"`).
+        images (`str`, *optional*): Folder of COCO's images; the folder of the file by default.
+        num_samples (`int`, *optional*): Fewer than the preset says: figures are then no longer of its protocol.
+        seed (`int`, *optional*, defaults to 0): Of random choices.
+        columns (`Mapping[str, str]`, *optional*): Which columns `image` and `text` are.
+        bad_captions (`str`, *optional*, defaults to `"raise"`): What to do about captions that are none: `"raise"` or
+            `"skip"`.
+
+    Raises:
+        ValueError: If the preset needs COCO and the dataset is not, a number is not positive, or the rows cannot be
+            read.
+    """
+    if num_samples is not None and num_samples < 1:
+        raise ValueError(f"`num_samples` must be at least 1, got {num_samples}")
+    if preset.splits and not dataset.endswith(".json"):
+        raise ValueError(f"`dataset` must be COCO's dataset_coco.json for this preset, got {dataset}")
+    if not dataset.endswith(".json"):
+        # Of archives no more is read than is asked for.
+        stream_rows = num_samples if kind_of(dataset) == "tar" else None
+        rows = load_rows(dataset, split, columns, stream_rows, COLUMNS, bad_captions)
+        to_describe = EvaluationRows(rows, num_samples)
+        return EvaluationData(to_describe, [texts[0] for texts in to_describe.captions()], to_describe)
+    folder = str(Path(dataset).parent) if images is None else images
+    to_describe = EvaluationRows(karpathy_rows(dataset, folder, (split or "test",), bad_captions), num_samples)
+    if not preset.splits:
+        return EvaluationData(to_describe, [texts[0] for texts in to_describe.captions()], to_describe)
+    rows = karpathy_rows(dataset, folder, preset.splits, bad_captions)
+    number = min(num_samples or preset.num_samples, preset.num_samples)
+    prompts, chosen = choose_prompts(rows, preset.choice, number, seed)
+    return EvaluationData(to_describe, prompts, EvaluationRows(rows if preset.all_references else chosen))

@@ -1,0 +1,168 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+"""What a picture is edited from: its tokens, which of them are drawn anew, and texts between two texts."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import PIL.Image
+import torch
+from torch.nn import functional as F
+
+from ..models.image_loading_itit import ImageLimits, list_images, list_masks, load_image
+
+DEFAULT_STRENGTHS = {"masked": 1.0, "whole": 0.5}  # those of diffusers' aMUSEd pipelines
+
+
+@dataclass
+class EditStart:
+    """Where an edit starts.
+
+    Args:
+        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): The pictures.
+        bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_image_tokens)`): `True` where drawn anew.
+    """
+
+    image_token_ids: torch.Tensor
+    bool_masked_pos: torch.Tensor
+
+
+def edit_strength(strength: float | None, image, mask_image) -> float:
+    """The strength of an edit, or of a drawing from nothing, which is 1.0.
+
+    Args:
+        strength (`float`, *optional*): What was asked for; 1.0 with a mask by default, 0.5 without.
+        image: Pictures, or `None`.
+        mask_image: Masks, or `None`.
+
+    Returns:
+        `float` in (0, 1].
+
+    Raises:
+        ValueError: If there is a mask or a strength but no picture, or a whole picture is to be ignored.
+    """
+    if image is None:
+        given = [name for name, value in (("mask_image", mask_image), ("strength", strength)) if value is not None]
+        if given:
+            raise ValueError(f"`{given[0]}` says how to edit `image`, which is not given")
+        return 1.0
+    if strength is None:
+        return DEFAULT_STRENGTHS["whole" if mask_image is None else "masked"]
+    if mask_image is None and strength == 1.0:
+        raise ValueError("`strength` 1.0 without `mask_image` leaves nothing of `image`; lower it, or give a mask")
+    return float(strength)
+
+
+def is_token_ids(image, num_image_tokens: int) -> bool:
+    """Whether `image` is a picture's tokens, `torch.LongTensor` of shape `(batch_size, num_image_tokens)`, and not
+    pixels, which are never of 64-bit integers."""
+    return isinstance(image, torch.Tensor) and image.dtype == torch.long and image.shape[1:] == (num_image_tokens,)
+
+
+def load_pictures(image_processor, image) -> list[PIL.Image.Image]:
+    """The pictures to edit, as 8-bit RGB of the size they came in.
+
+    Args:
+        image_processor ([`ITITImageProcessorPil`]): Whose limits hold.
+        image: What [`load_image`] takes, or a list of it.
+
+    Returns:
+        `list[PIL.Image.Image]`.
+
+    Raises:
+        ValueError: If one cannot be read; the message names it.
+    """
+    limits = ImageLimits(**(image_processor.limits or {}))
+    return [load_image(source, limits, f"image[{i}]") for i, source in enumerate(list_images(image))]
+
+
+def token_mask(
+    image_processor, mask_image, sizes: Sequence[tuple[int, int]], num_image_tokens: int
+) -> torch.BoolTensor:
+    """Which tokens are drawn anew: those of whose pixels at least one is marked.
+
+    A mask goes the way of its picture, through the same resizing and cropping.
+
+    Args:
+        image_processor ([`ITITImageProcessorPil`]): The one of the pictures.
+        mask_image (`PIL.Image.Image`, `np.ndarray`, `torch.Tensor`, path, or a list of them):
+            White where the picture is drawn anew, black where it stays. Arrays are (H, W), (B, H, W), (B, H, W, 1) or
+            (B, 1, H, W), of booleans or floats in [0, 1] or unsigned integers.
+        sizes (`Sequence[tuple[int, int]]`): Width and height of each picture; one serves all masks, and one mask all.
+        num_image_tokens (`int`): K, a square number.
+
+    Returns:
+        `torch.BoolTensor` of shape `(num_masks, num_image_tokens)`.
+
+    Raises:
+        ValueError: If a mask cannot be read, has no shades of grey, or is of another shape than its picture.
+    """
+    limits = ImageLimits(**(image_processor.limits or {}))
+    masks = [load_image(mask, limits, f"mask_image[{i}]") for i, mask in enumerate(list_masks(mask_image))]
+    for i, mask in enumerate(masks):
+        for size in sizes if len(masks) == 1 else sizes[i : i + 1] if len(sizes) > 1 else sizes:
+            _check_shape(i, mask.size, size)
+    marked = image_processor.preprocess_mask(masks)[:, None].float()  # (B, 1, H, W)
+    patch = marked.size(-1) // math.isqrt(num_image_tokens)
+    return F.max_pool2d(marked, patch).flatten(1).bool()  # (B, K)
+
+
+def _check_shape(index: int, mask: tuple[int, int], picture: tuple[int, int]):
+    """Equal shapes, up to a pixel on the longer side."""
+    if abs(mask[0] * picture[1] - mask[1] * picture[0]) > max(*mask, *picture):
+        raise ValueError(
+            f"`mask_image[{index}]` is {mask[0]} x {mask[1]}, its picture {picture[0]} x {picture[1]}; "
+            "they must have the same shape"
+        )
+
+
+def common_length(lengths: Mapping[str, int]) -> int:
+    """How many samples arguments make together, each of them one for all or one for each.
+
+    Args:
+        lengths (`Mapping[str, int]`): Entries of each argument, by its name.
+
+    Returns:
+        `int`.
+
+    Raises:
+        ValueError: If two that are not 1 differ.
+    """
+    longest = max(lengths.values())
+    if any(length not in (1, longest) for length in lengths.values()):
+        given = ", ".join(f"`{name}` {length}" for name, length in lengths.items())
+        raise ValueError(f"entries do not go together, give one or as many of each: {given}")
+    return longest
+
+
+def interpolate_prompt_embeds(
+    first: tuple[torch.Tensor, torch.Tensor], second: tuple[torch.Tensor, torch.Tensor], weights: Sequence[float]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    r"""Text features from one text to another, place by place: $(1 - w) x + w y$.
+
+    The shorter text goes on with its last place, its end of sequence, as long as the longer one lasts; at the weights
+    0 and 1 the texts are as they are, without anything added.
+
+    Args:
+        first (`tuple` of `torch.Tensor`): Features of shape `(1, text_length, width)` and mask `(1, text_length)`.
+        second (`tuple` of `torch.Tensor`): Likewise, of any length.
+        weights (`Sequence[float]`): Shares of the second one, in [0, 1]; n of them.
+
+    Returns:
+        `(prompt_embeds, prompt_attention_mask)` of shapes `(n, text_length, width)` and `(n, text_length)`.
+
+    Raises:
+        ValueError: If there is no weight, or one is out of range.
+    """
+    if not len(weights) or not all(0.0 <= weight <= 1.0 for weight in weights):
+        raise ValueError(f"`weights` must be at least one number, each in [0, 1], got {list(weights)}")
+    ends = [embeds[:, : int(mask.sum())] for embeds, mask in (first, second)]  # (1, L, D) without padding
+    length = max(embeds.size(1) for embeds in ends)
+    start, stop = (
+        torch.cat([embeds, embeds[:, -1:].expand(-1, length - embeds.size(1), -1)], dim=1) for embeds in ends
+    )
+    share = torch.tensor(list(weights), dtype=start.dtype, device=start.device)[:, None, None]
+    lengths = torch.tensor([ends[int(weight)].size(1) if weight in (0, 1) else length for weight in weights])
+    mask = torch.arange(length) < lengths[:, None]  # (n, L)
+    return torch.lerp(start, stop, share), mask.long().to(start.device)

@@ -1,0 +1,71 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+"""Scores of captions and pictures: values one can work out by hand, and those of the libraries that papers use."""
+
+import importlib.util
+
+import pytest
+import torch
+
+from itit_hf.metrics.images import density_coverage, frechet_distance, picture_scores, precision_recall
+
+needs_torchmetrics = pytest.mark.skipif(not importlib.util.find_spec("torchmetrics"), reason="needs the extra eval")
+
+
+def line(*values):
+    return torch.tensor(values, dtype=torch.float64)[:, None]
+
+
+def test_frechet_distance_is_that_of_means_and_deviations_in_one_dimension():
+    # Means 0 and 3; deviations 1 and 2, times sqrt(2) as the variance is over n - 1.
+    distance = frechet_distance(line(-1.0, 1.0), line(1.0, 5.0))
+    assert distance == pytest.approx(3**2 + (2**0.5 * 1) ** 2)
+
+
+def test_frechet_distance_of_a_set_from_itself_is_zero_also_with_fewer_samples_than_features():
+    features = torch.randn(10, 40, generator=torch.Generator().manual_seed(0))
+    assert frechet_distance(features, features) < 1e-6
+
+
+@needs_torchmetrics
+@pytest.mark.filterwarnings("ignore")
+def test_frechet_distance_is_that_of_torchmetrics():
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    class Mean(torch.nn.Module):
+        def forward(self, images):
+            return images.double().flatten(2).mean(dim=2)
+
+    metric = FrechetInceptionDistance(feature=Mean(), normalize=False).set_dtype(torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    sets = [torch.randint(0, high, (50, 3, 4, 4), dtype=torch.uint8, generator=generator) for high in (255, 200)]
+    for real, images in zip((True, False), sets, strict=True):
+        metric.update(images, real=real)
+    ours = frechet_distance(Mean()(sets[1]), Mean()(sets[0]))
+    assert ours == pytest.approx(float(metric.compute()), rel=1e-6)
+
+
+def test_precision_and_recall_count_who_is_within_reach():
+    true, drawn = line(0.0, 1.0, 2.0, 10.0), line(0.5, 0.6, 50.0, 51.0)
+    # Reach of the true ones, to the nearest other: 1, 1, 1, 8. Of the drawn ones: 0.1, 0.1, 1, 1.
+    assert precision_recall(drawn, true, k=1) == {"precision": 0.5, "recall": 0.0}
+    assert precision_recall(true, drawn, k=1) == {"precision": 0.0, "recall": 0.5}
+
+
+def test_density_counts_how_often_and_coverage_how_many_true_pictures_are_met():
+    true, drawn = line(0.0, 1.0, 2.0, 10.0), line(0.5, 0.6, 50.0, 51.0)
+    # 0.5 and 0.6 are within reach of 0 and of 1 each: 4 meetings of 4 drawn ones; 2 of 4 true ones are met.
+    assert density_coverage(drawn, true, k=1) == {"density": 1.0, "coverage": 0.5}
+
+
+def test_scores_of_alike_pictures_are_near_those_of_true_halves():
+    features = torch.randn(400, 4, generator=torch.Generator().manual_seed(0))
+    scores = picture_scores(features[:200], features[200:])
+    assert scores["fid"] < scores["fid_between_true_halves"] < 0.3
+    assert all(scores[name] > 0.85 for name in ("precision", "recall", "density", "coverage"))
+
+
+@pytest.mark.parametrize("shape", [(10, 3), (5, 2), (10,)])
+def test_features_that_do_not_fit_are_refused(shape):
+    with pytest.raises(ValueError, match="`features` and `reference`"):
+        picture_scores(torch.zeros(shape), torch.zeros(10, 2))

@@ -1,0 +1,170 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+"""The blocks of code in README.md, run as they stand, in a folder like a fresh clone. The quick ones are given fewer
+steps, by arguments that the scripts have; the slow walk from a folder of pictures to a checkpoint is given none."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import PIL.Image
+import PIL.ImageDraw
+import pytest
+import torch
+from datasets import config as datasets_config
+
+from itit_hf import ITITPipeline
+
+from ..hub_server import HubServer
+from ..testing_utils import script
+
+ROOT = Path(__file__).parents[2]
+FENCE = re.compile(r"^```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCKS = FENCE.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+
+# What a block is known by, and which test runs it.
+RUN_BY = {
+    "make demo": "CI",
+    "pipe.caption(image)": "test_draw_and_describe",
+    "import itit_hf  #": "test_the_pipeline_of_transformers",
+    "examples/train_vq.py": "test_own_pictures_become_a_published_checkpoint",
+    '"me/mine"': "test_own_pictures_become_a_published_checkpoint",
+    "--resume_from_checkpoint": "test_shell_blocks",
+    "cpu_2_processes.yaml": "test_shell_blocks",
+    "train_lora.py": "test_shell_blocks",
+    "table2": "tests/examples/test_table2_recipes.py, as it fetches art with npm",
+}
+FEWER = {
+    "train_vq": "--max_steps 2 --quantize_from_step 1 --kmeans_pictures 40 --per_device_train_batch_size 4 "
+    "--sample_steps 0",
+    "train_text_encoder": "--max_steps 2 --per_device_train_batch_size 4 --save_strategy no",
+    "train_itit": "--max_steps 2 --per_device_train_batch_size 8 --sample_inference_steps 2 --sample_steps 0",
+    "train_lora": "--max_steps 2 --per_device_train_batch_size 4 --sample_inference_steps 2",
+}
+COLOURS = {"red": (200, 40, 40), "green": (40, 150, 60), "blue": (40, 70, 200), "white": (240, 240, 240)}
+
+
+def block(mark: str) -> str:
+    """The block that is known by a mark."""
+    (found,) = [code for code in BLOCKS if mark in code]
+    return found
+
+
+def commands(code: str) -> list[list[str]]:
+    """Words of each command of a shell block, without comments."""
+    lines = code.replace("\\\n", " ").splitlines()
+    return [words for words in (shlex.split(line, comments=True) for line in lines) if words]
+
+
+def with_fewer_steps(words: list[str]) -> tuple[str, list[str]]:
+    """Name and arguments of the script that a command runs."""
+    (path,) = [word for word in words if re.fullmatch(r"examples/\w+\.py", word)]
+    name = Path(path).stem
+    return name, words[words.index(path) + 1 :] + FEWER[name].split()
+
+
+def flag(index: int) -> tuple[PIL.Image.Image, str]:
+    """A flag of two colours, and what it is called."""
+    names = list(COLOURS)
+    first, second = names[index % 4], names[(index % 4 + 1 + index // 4 % 3) % 4]
+    kind, shift = ("cross", "stripe", "disc")[index // 12 % 3], 4 * (index % 5)
+    picture = PIL.Image.new("RGB", (96, 96), COLOURS[first])
+    pen = PIL.ImageDraw.Draw(picture)
+    if kind == "disc":
+        pen.ellipse((18 + shift, 22, 62 + shift, 66), fill=COLOURS[second])
+    else:
+        pen.rectangle((0, 32 + shift, 96, 48 + shift), fill=COLOURS[second])
+    if kind == "cross":
+        pen.rectangle((24, 0, 40, 96), fill=COLOURS[second])
+    return picture, f"a {second} {kind} on {first}"
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch):
+    """What a clone has, and a hundred captioned pictures; the working folder."""
+    for name in ("checkpoints", "examples"):
+        os.symlink(ROOT / name, tmp_path / name)
+    (tmp_path / "pictures").mkdir()
+    lines = []
+    for index in range(100):
+        picture, caption = flag(index)
+        picture.save(tmp_path / "pictures" / f"{index:03d}.png")
+        lines.append(json.dumps({"file_name": f"{index:03d}.png", "text": caption}))
+    (tmp_path / "pictures" / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets_config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    with HubServer(tmp_path_factory.mktemp("hub")) as server:
+        yield server
+
+
+def test_every_block_is_known_by_one_mark():
+    for code in BLOCKS:
+        assert len([mark for mark in RUN_BY if mark in code]) == 1, f"add to RUN_BY what runs this:\n{code}"
+    assert len(BLOCKS) == len(RUN_BY)
+
+
+def test_draw_and_describe(clone, capsys):
+    names = {}
+    exec(block("pipe.caption(image)"), names)
+    assert names["image"].size == (64, 64) and capsys.readouterr().out.strip()
+
+
+def test_the_pipeline_of_transformers(clone):
+    pipe = ITITPipeline.from_pretrained("checkpoints/emoji-scenes-64")
+    pipe.model.save_pretrained("folder")
+    pipe.processor.save_pretrained("folder")
+    flag(0)[0].save("bus.png")
+    names = {"folder": "folder"}
+    exec(block("import itit_hf  #"), names)
+    assert names["describe"](images="bus.png", text="a red")[0]["generated_text"].startswith("a red")
+
+
+def test_own_pictures_become_a_published_checkpoint(clone, hub):
+    for words in commands(block("examples/train_vq.py")):
+        name, arguments = with_fewer_steps(words)
+        script(name).main(arguments + ["--use_cpu"])
+    names = {}
+    exec(block('"me/mine"').replace("me/mine", "user/mine"), names)
+    assert PIL.Image.open("boat.png").size == (64, 64)
+    assert names["pipe"].tokenizer.tokenize("stripe") != ["<unk>"]
+    assert "model/model.safetensors" in hub.repository("user/mine").files
+
+
+def run(code: str, environment: dict[str, str]):
+    """Run a shell block as somebody who has copied it would, with the environment's own programs."""
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment | {"PATH": programs}
+    finished = subprocess.run(["bash", "-euc", code], env=environment, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_own_pictures_become_a_published_checkpoint_by_copy_and_paste(clone, hub):
+    run(block("examples/train_vq.py"), {})
+    Path("publish.py").write_text(block('"me/mine"').replace("me/mine", "user/mine"), encoding="utf-8")
+    run("python publish.py", hub.environment)
+    assert PIL.Image.open("boat.png").size == (64, 64)
+    mine, published = ITITPipeline.from_pretrained("out/mine/pipeline"), ITITPipeline.from_pretrained("user/mine")
+    assert all(torch.equal(a, b) for a, b in zip(mine.model.parameters(), published.model.parameters(), strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mark", [mark for mark, test in RUN_BY.items() if test == "test_shell_blocks"])
+def test_shell_blocks(clone, hub, mark):
+    (clone / "path" / "to" / "twenty").mkdir(parents=True)
+    for link in ("path/to/pictures", "path/to/twenty/pictures"):
+        os.symlink(clone / "pictures", clone / link)
+    for words in commands(block(mark)):
+        name, arguments = with_fewer_steps(words)
+        before = words[: next(i for i, word in enumerate(words) if word.endswith(".py"))]
+        line = shlex.join([*before, f"examples/{name}.py", *arguments]).replace("me/mine", "user/mine")
+        run(line, hub.environment | {"HF_HUB_OFFLINE": "0"})

@@ -1,0 +1,193 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+r"""Evaluate a checkpoint on the emoji scenes, exactly:
+
+    python utils/studies/evaluate_emoji_scenes.py --model checkpoints/emoji-scenes-64 --dataset data/emoji-scenes-64
+
+For each split, with 95% intervals, in the language of the dataset:
+
+- `caption_*`: how true the captions of its pictures are, by the grammar.
+- `drawn_*`: how true the pictures are that the model draws for the plain captions, as the recogniser reads them.
+- `reconstructed_*`: the same of the true pictures, coded and decoded by the image tokenizer: the ceiling of `drawn_*`.
+- `rendered_*`: the same of the true pictures: what the recogniser itself gets right.
+- `drawn_then_described_*`: whether the *same* model names what it was asked to draw. That is self-consistency, not
+  accuracy: a model that draws and describes wrongly in the same way would pass.
+- With `--copies_of` the split trained on: `drawn_copied`, how many drawings have more than half of their thing, token
+  by token, from one picture of it, and `drawn_true_and_new`, how many are true and no such copy. From few pictures a
+  model learns them by heart, and repeats them when it is asked.
+
+With `--num_images_per_prompt 4` four are drawn, and judged is the one given which the model itself finds the prompt
+most likely (`ITITPipeline(..., return_best=1)`); neither recogniser nor true picture has a part in the choice.
+With `--sheet` the first hundred drawings of the last split stand in a picture, in the order of its scenes.
+With `--unlike` only the scenes with a thing that no scene of that split shows in its colour: what the pairs lack.
+With `--num_objects 2` only the scenes of two things, whose plain captions also say how the two stand: `drawn_true`.
+"""
+
+import json
+import logging
+from argparse import ArgumentParser
+from importlib.metadata import version
+
+import torch
+from diffusers.utils import make_image_grid
+from tqdm.auto import tqdm
+
+from itit_hf import ITITPipeline, decode_image_token_ids
+from itit_hf.data.image_tokens import add_image_token_ids
+from itit_hf.data.loading import load_rows
+from itit_hf.emoji_scenes.build import load_config
+from itit_hf.emoji_scenes.evaluation import (
+    caption_accuracy,
+    confidence_interval,
+    copied_shares,
+    prompt_accuracy,
+    with_objects,
+)
+from itit_hf.emoji_scenes.recogniser import SceneRecogniser
+from itit_hf.emoji_scenes.scenes import Scene
+
+logger = logging.getLogger(__name__)
+
+BETWEEN_DRAWINGS = 1_000_000  # seeds from one drawing of a prompt to its next: more than a split has scenes
+
+
+@torch.no_grad()
+def tokens_of(pipe: ITITPipeline, pictures: list) -> torch.Tensor:
+    """Token ids of pictures, of shape `(num_pictures, num_image_tokens)`."""
+    return pipe.processor(images=pictures, return_tensors="pt")["image_token_ids"]
+
+
+@torch.no_grad()
+def reconstruct(pipe: ITITPipeline, pictures: list) -> list:
+    """Pictures as the image tokenizer gives them back."""
+    image_token_ids = tokens_of(pipe, pictures)
+    pixel_values = decode_image_token_ids(pipe.image_tokenizer, image_token_ids)  # (B, 3, H, W)
+    return pipe.image_processor.postprocess(pixel_values, output_type="pil")
+
+
+def draw(pipe: ITITPipeline, prompts: list[str], seed: int, options) -> list:
+    """A picture of each prompt. Drawing j of prompt i is drawn from a generator of its own, whatever the batch size;
+    of several the model itself chooses."""
+    drawings = range(options.num_images_per_prompt)
+    seeds = [seed + i + j * BETWEEN_DRAWINGS for i in range(len(prompts)) for j in drawings]
+    return pipe(
+        prompts,
+        num_inference_steps=options.num_inference_steps,
+        guidance_scale=options.guidance_scale,
+        temperature=options.temperature,
+        num_images_per_prompt=options.num_images_per_prompt,
+        return_best=1,
+        generator=[torch.Generator().manual_seed(each) for each in seeds],
+    ).images
+
+
+def evaluate_split(
+    pipe: ITITPipeline,
+    recogniser: SceneRecogniser,
+    rows,
+    options,
+    trained_on: torch.Tensor | None = None,
+    language: str = "en",
+) -> tuple[dict[str, float], dict[str, list]]:
+    """All shares of one split, and of copies if the tokens of the pictures trained on are given; and what was said and
+    drawn of each scene."""
+    prompts, scenes = [texts[0] for texts in rows["text"]], [Scene.from_json(text) for text in rows["scene"]]
+    pictures, drawn, reconstructed, said, redescribed = [], [], [], [], []
+    for start in tqdm(range(0, len(rows), options.batch_size), desc="scenes"):
+        batch = list(rows[start : start + options.batch_size]["image"])
+        pictures += batch
+        reconstructed += reconstruct(pipe, batch)
+        said += pipe.caption(batch, num_beams=options.num_beams, max_new_tokens=options.max_new_tokens)
+        drawn += draw(pipe, prompts[start : start + len(batch)], options.seed + start, options)
+        redescribed += pipe.caption(drawn[start:], num_beams=options.num_beams, max_new_tokens=options.max_new_tokens)
+    if options.sheet:
+        shown = drawn[: min(len(drawn), 100) // 10 * 10]
+        make_image_grid(shown, rows=len(shown) // 10, cols=10).save(options.sheet)
+    figures = {
+        "caption": caption_accuracy(said, scenes, language),
+        "drawn": prompt_accuracy(drawn, prompts, recogniser, language),
+        "reconstructed": prompt_accuracy(reconstructed, prompts, recogniser, language),
+        "rendered": prompt_accuracy(pictures, prompts, recogniser, language),
+        "drawn_then_described": caption_accuracy(redescribed, scenes, language),
+    }
+    shares = {f"{what}_{name}": share for what, shares in figures.items() for name, share in shares.items()}
+    pairs = zip(drawn, prompts, strict=True)
+    right = [prompt_accuracy([drawing], [prompt], recogniser, language)["true"] == 1.0 for drawing, prompt in pairs]
+    if trained_on is not None:
+        shares |= evaluate_copies(tokens_of(pipe, drawn), right, trained_on)
+    return shares, {"prompts": prompts, "drawn_right": right, "said": said}
+
+
+def unlike(rows, others):
+    """Rows with a thing that none of the other rows shows in its colour."""
+
+    def things(text: str) -> set[tuple[str, str]]:
+        return {(thing.kind, thing.colour) for thing in Scene.from_json(text).objects}
+
+    shown = set().union(*map(things, others["scene"]))
+    return rows.select([i for i, scene in enumerate(rows["scene"]) if things(scene) - shown])
+
+
+def evaluate_copies(image_token_ids: torch.Tensor, right: list[bool], trained_on: torch.Tensor) -> dict[str, float]:
+    """Shares of drawings that are copies of the pictures trained on, and of those that are right and no copies."""
+    copied = (copied_shares(image_token_ids, trained_on) > 0.5).tolist()
+    new = sum(good and not copy for good, copy in zip(right, copied, strict=True))
+    return {"drawn_copied": sum(copied) / len(right), "drawn_true_and_new": new / len(right)}
+
+
+def main(arguments: list[str] | None = None) -> dict:
+    """Evaluate, log, and write JSON if asked."""
+    parser = ArgumentParser(description="Evaluate a checkpoint on the emoji scenes.")
+    parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline folder or Hub id.")
+    parser.add_argument("--dataset", default="data/emoji-scenes-64", help="Dataset folder.")
+    parser.add_argument("--recogniser", default="checkpoints/emoji-scenes-recogniser", help="Folder or Hub id.")
+    parser.add_argument("--splits", nargs="+", default=["validation", "heldout"], help="Splits never trained on.")
+    parser.add_argument("--num_scenes", type=int, default=300, help="The first so many of each split.")
+    parser.add_argument("--num_beams", type=int, default=4, help="Beams of the captions; 1 is greedy and faster.")
+    parser.add_argument("--max_new_tokens", type=int, default=24, help="Tokens of a caption at most.")
+    parser.add_argument("--num_inference_steps", type=int, default=12, help="Decoding steps.")
+    parser.add_argument("--guidance_scale", type=float, default=3.0, help="1 + tau.")
+    parser.add_argument(
+        "--num_images_per_prompt", type=int, default=1, help="Drawn of a prompt; judged is the model's own choice."
+    )
+    parser.add_argument("--temperature", type=float, help="Of the order of decoding; the scheduler's by default.")
+    parser.add_argument("--seed", type=int, default=0, help="Scene i is drawn from this seed plus i.")
+    parser.add_argument("--batch_size", type=int, default=50, help="Scenes at a time.")
+    parser.add_argument("--copies_of", help="Split of the dataset that was trained on, such as paired[:500].")
+    parser.add_argument("--unlike", help="Judge only scenes with a thing that this split shows not in its colour.")
+    parser.add_argument("--num_objects", type=int, choices=(1, 2), help="Judge only scenes of so many things.")
+    parser.add_argument("--sheet", help="PNG for the first hundred drawings of the last split, ten in a row.")
+    parser.add_argument("--output", help="JSON file for figures, each scene's result, settings, versions.")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    pipe = ITITPipeline.from_pretrained(options.model)
+    pipe.set_progress_bar_config(disable=True)
+    recogniser = SceneRecogniser.from_pretrained(options.recogniser)
+    language = load_config(options.dataset).language
+    trained_on = None
+    if options.copies_of:
+        rows = add_image_token_ids(load_rows(options.dataset, options.copies_of), pipe.processor)
+        trained_on = torch.tensor(rows["image_token_ids"][:])  # (T, K)
+    results = {}
+    for split in options.splits:
+        rows = load_rows(options.dataset, split)
+        if options.unlike:
+            rows = unlike(rows, load_rows(options.dataset, options.unlike))
+        if options.num_objects:
+            rows = with_objects(rows, options.num_objects)
+        rows = rows.select(range(min(options.num_scenes, len(rows))))
+        shares, scenes = evaluate_split(pipe, recogniser, rows, options, trained_on, language)
+        intervals = {name: confidence_interval(share, len(rows)) for name, share in shares.items()}
+        results[split] = {"num_scenes": len(rows), "shares": shares, "intervals": intervals, "scenes": scenes}
+        logger.info(f"{split}, {len(rows)} scenes:")
+        for name, share in shares.items():
+            logger.info("  {:34} {:.3f}  ({:.3f} to {:.3f})".format(name, share, *intervals[name]))
+    if options.output:
+        versions = {name: version(name) for name in ("itit_hf", "torch", "transformers", "diffusers")}
+        with open(options.output, "w", encoding="utf-8") as file:
+            json.dump({"settings": vars(options), "versions": versions, "results": results}, file)
+    return results
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+"""How often a checkpoint of the emoji scenes generates what a prompt of free form asks for:
+
+    python utils/studies/evaluate_prompts.py --model checkpoints/emoji-scenes-64 --output out/prompts.json
+
+`utils/free_prompts.json` has 200 prompts in four groups: bare nouns, free forms, synonyms that training texts may
+have, and synonyms that they have not. Prompts of things that a judge does not know are left out and counted. Image i
+is generated from seed i by the settings given, or by the pipeline's own.
+"""
+
+import argparse
+import json
+import logging
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+from itit_hf import ITITPipeline
+from itit_hf.emoji_scenes.evaluation import confidence_interval
+from itit_hf.emoji_scenes.recogniser import SceneRecogniser
+
+logger = logging.getLogger(__name__)
+
+PROMPTS = Path(__file__).with_name("free_prompts.json")
+
+
+def judge(images: list, asked: list[dict], recogniser: SceneRecogniser) -> dict[str, dict]:
+    """Shares of images that show the thing, and its colour where one was asked for.
+
+    Args:
+        images (`list`): One for each prompt.
+        asked (`list[dict]`): `group`, `kind` and `colour` of each prompt; a colour of `None` is any.
+        recogniser ([`SceneRecogniser`]): Reads the images.
+
+    Returns:
+        `dict[str, dict]`: For each group, and for all, `kind` and `colour`, each with `share`, `interval` and `count`.
+    """
+    answers: dict[str, dict[str, list[bool]]] = {}
+    for scene, prompt in zip(recogniser.read(images), asked, strict=True):
+        for group in (prompt["group"], "all"):
+            found = answers.setdefault(group, {"kind": [], "colour": []})
+            found["kind"].append(prompt["kind"] in {item.kind for item in scene.objects})
+            if prompt["colour"] is not None:
+                found["colour"].append(prompt["colour"] in {item.colour for item in scene.objects})
+    return {group: {name: _share(right) for name, right in found.items() if right} for group, found in answers.items()}
+
+
+def _share(right: list[bool]) -> dict:
+    share = sum(right) / len(right)
+    return {"share": share, "interval": confidence_interval(share, len(right)), "count": len(right)}
+
+
+def generate(pipe: ITITPipeline, prompts: list[str], settings: dict, batch_size: int) -> list:
+    """An image of each prompt, from seeds 0, 1, 2, ..., whatever the batch size."""
+    images = []
+    for start in tqdm(range(0, len(prompts), batch_size), desc="images"):
+        batch = prompts[start : start + batch_size]
+        generators = [torch.Generator().manual_seed(start + offset) for offset in range(len(batch))]
+        images += pipe(batch, generator=generators, **settings).images
+    return images
+
+
+def main(arguments: list[str] | None = None) -> dict:
+    """Generate, judge, write; what was written."""
+    parser = argparse.ArgumentParser(description="Prompts of free form, judged.")
+    parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline: a folder or a Hub id.")
+    parser.add_argument("--recogniser", default="checkpoints/emoji-scenes-recogniser")
+    parser.add_argument("--prompts", default=str(PROMPTS), help="JSON list of group, prompt, kind and colour.")
+    parser.add_argument("--num_inference_steps", type=int, help="The pipeline's own by default.")
+    parser.add_argument("--guidance_scale", type=float, help="The pipeline's own by default.")
+    parser.add_argument("--temperature", type=float, help="The pipeline's own by default.")
+    parser.add_argument("--batch_size", type=int, default=20)
+    parser.add_argument("--output", required=True, help="JSON file.")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    recogniser = SceneRecogniser.from_pretrained(options.recogniser)
+    prompts = json.loads(Path(options.prompts).read_text(encoding="utf-8"))
+    asked = [prompt for prompt in prompts if prompt["kind"] in recogniser.config.kinds]
+    if not asked:
+        raise ValueError(
+            f"`--prompts` must ask for things that {options.recogniser} knows, got none in {options.prompts}"
+        )
+    pipe = ITITPipeline.from_pretrained(options.model)
+    pipe.set_progress_bar_config(disable=True)
+    names = ("num_inference_steps", "guidance_scale", "temperature")
+    settings = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    images = generate(pipe, [prompt["prompt"] for prompt in asked], settings, options.batch_size)
+    result = {
+        "settings": vars(options),
+        "left_out": len(prompts) - len(asked),
+        "results": judge(images, asked, recogniser),
+    }
+    Path(options.output).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    for group, found in result["results"].items():
+        shares = "  ".join(f"{name} {each['share']:.3f} of {each['count']}" for name, each in found.items())
+        logger.info(f"{group}: {shares}")
+    return result
+
+
+if __name__ == "__main__":
+    main()

@@ -4,7 +4,7 @@
 
     python utils/studies/evaluate_prompts.py --model checkpoints/emoji-scenes-64 --output out/prompts.json
 
-`utils/free_prompts.json` has 200 prompts in four groups: bare nouns, free forms, synonyms that training texts may
+`utils/studies/free_prompts.json` has 200 prompts in four groups: bare nouns, free forms, synonyms that training texts may
 have, and synonyms that they have not. Prompts of things that a judge does not know are left out and counted. Image i
 is generated from seed i by the settings given, or by the pipeline's own.
 """

@@ -15,6 +15,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 MODEL_TYPE = "itit"
+ROOT = __package__.partition(".")[0]  # whose `__init__` imports each class on demand
 AUTO_PACKAGE = "transformers.models.auto"
 PIPELINE_PACKAGE = "diffusers"
 PIPELINE_NAME = "ITITPipeline"
@@ -35,7 +36,7 @@ AUTO_NAMES: dict[str, dict] = {
 def add_pipeline():
     """Make diffusers, which is imported, know [`ITITPipeline`] by its name."""
     module = sys.modules[PIPELINE_PACKAGE]  # it puts another object in its own place
-    sys.modules.setdefault(f"{PIPELINE_PACKAGE}.pipelines.{MODEL_TYPE}", sys.modules[__package__.partition(".")[0]])
+    sys.modules.setdefault(f"{PIPELINE_PACKAGE}.pipelines.{MODEL_TYPE}", sys.modules[ROOT])
     if hasattr(module, "_class_to_module"):
         module._class_to_module[PIPELINE_NAME] = f"pipelines.{MODEL_TYPE}"
     else:  # a plain module, by `DIFFUSERS_SLOW_IMPORT`
@@ -45,7 +46,7 @@ def add_pipeline():
 def _pipeline_of_diffusers(name: str):
     if name != PIPELINE_NAME:
         raise AttributeError(f"module {PIPELINE_PACKAGE!r} has no attribute {name!r}")
-    return getattr(sys.modules[__package__], name)
+    return getattr(sys.modules[ROOT], name)
 
 
 def add_names(module: ModuleType):
@@ -58,7 +59,7 @@ def add_names(module: ModuleType):
         add_pipeline()
         return
     # A table's classes are looked up in `transformers.models.<model type>`, and `__init__` imports them on demand.
-    sys.modules.setdefault(f"transformers.models.{MODEL_TYPE}", sys.modules[__package__])
+    sys.modules.setdefault(f"transformers.models.{MODEL_TYPE}", sys.modules[ROOT])
     for table, names in AUTO_NAMES[module.__name__.rpartition(".")[2]].items():
         getattr(module, table)[MODEL_TYPE] = names
         mapping = getattr(module, table.removesuffix("_NAMES"))

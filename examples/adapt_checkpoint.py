@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Take a checkpoint to larger pictures, or to another text encoder, and train on from there:
+r"""Take a checkpoint to larger images, or to another text encoder, and train on from there:
 
     python examples/adapt_checkpoint.py --resolution 96 --text_encoder out/two/text_encoder --output_dir out/two/start
     accelerate launch examples/train_itit.py --frozen_parts out/two/start --model_name_or_path out/two/start/model ...
@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 
 def parse_args(arguments: list[str] | None = None):
     """Command line."""
-    parser = ArgumentParser(description="Take a checkpoint to larger pictures, or to another text encoder.")
+    parser = ArgumentParser(description="Take a checkpoint to larger images, or to another text encoder.")
     parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline folder or Hub id.")
-    parser.add_argument("--resolution", type=int, help="Side of the new pictures in pixels.")
+    parser.add_argument("--resolution", type=int, help="Side of the new images in pixels.")
     parser.add_argument("--text_encoder", help="Folder or Hub id of a T5 or mT5 encoder with its tokenizer.")
     parser.add_argument("--output_dir", required=True, help="New pipeline folder.")
     parser.add_argument("--seed", type=int, default=0, help="Draws the projection of the new text features.")
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None):
         model.config.text_encoder_name_or_path = args.text_encoder
         parts |= {"model": model, "tokenizer": tokenizer, "text_encoder": text_encoder}
     ITITPipeline(**parts).save_pretrained(args.output_dir)
-    logger.info(f"{args.output_dir}: {parts['model'].config.num_image_tokens} tokens a picture; train on from it")
+    logger.info(f"{args.output_dir}: {parts['model'].config.num_image_tokens} tokens an image; train on from it")
 
 
 if __name__ == "__main__":

@@ -25,13 +25,13 @@ from itit_hf.models.processing_itit import tokenize_text
 
 CANVAS = 512  # pixels of the brush's canvas: one of the model's pixels is too small to hit
 CSS = """
-.picture img, .rounds img { image-rendering: pixelated; }
-.picture img { width: 100% !important; height: 100% !important; object-fit: contain; }
+.image img, .rounds img { image-rendering: pixelated; }
+.image img { width: 100% !important; height: 100% !important; object-fit: contain; }
 .rounds .caption-label { white-space: normal; max-width: 100%; right: 0; }
 @media (max-width: 600px) { .rounds .grid-container { grid-template-columns: 1fr 1fr !important; } }
 footer { display: none !important; }
 """
-TABLE = ["picture", "said of it", "words kept (F1)", "tokens kept", "log p of the start"]
+TABLE = ["image", "said of it", "words kept (F1)", "tokens kept", "log p of the start"]
 
 
 class Studio:
@@ -49,28 +49,28 @@ class Studio:
     def draw(
         self, prompt: str, negative_prompt: str, num_steps: int, guidance_scale: float, seed: int
     ) -> Iterator[tuple[PIL.Image.Image, str]]:
-        """Pictures as they fill in, hidden patches under a veil, each with a line about it."""
+        """Images as they fill in, hidden patches under a veil, each with a line about it."""
         self._check_text(prompt, "Write what to draw.")
         yield from self._stream(prompt, negative_prompt, num_steps, guidance_scale, seed)
 
     def edit(
         self, editor: dict | None, prompt: str, strength: float, num_steps: int, guidance_scale: float, seed: int
     ) -> Iterator[tuple[PIL.Image.Image, str]]:
-        """As `draw`, of a picture and what was painted on it; the last picture has the other pixels as they were."""
-        picture, mask = self._painted(editor)
+        """As `draw`, of an image and what was painted on it; the last image has the other pixels as they were."""
+        original, mask = self._painted(editor)
         self._check_text(prompt, "Write what the painted part, or the variation, should show.")
         if mask is None and strength == 1.0:
             raise ValueError("Paint over what should change, or lower the strength for a variation of the whole.")
-        arguments = {"image": picture, "mask_image": mask, "strength": strength}
+        arguments = {"image": original, "mask_image": mask, "strength": strength}
         for image, line in self._stream(prompt, "", num_steps, guidance_scale, seed, **arguments):
             yield image, line
         if mask is not None:
-            yield self.pipe.image_processor.apply_overlay(mask, picture, image), line
+            yield self.pipe.image_processor.apply_overlay(mask, original, image), line
 
     def describe(self, image: PIL.Image.Image | None, num_beams: int, beginning: str) -> tuple[str, str]:
         """A caption, and how sure the model is of it."""
         if image is None:
-            raise ValueError("Choose a picture to describe.")
+            raise ValueError("Choose an image to describe.")
         (caption,) = self.pipe.caption(image, prompt=beginning or None, num_beams=int(num_beams))
         likelihood = self.pipe.score(image, caption).log_likelihoods_per_token.exp().item()
         return caption, f"On average each word piece was given a probability of {likelihood:.0%}."
@@ -78,7 +78,7 @@ class Studio:
     def cycle(
         self, prompt: str, rounds: int, num_steps: int, guidance_scale: float, seed: int
     ) -> tuple[list[tuple[PIL.Image.Image, str]], list[list[str]]]:
-        """Pictures with what was said of each, and a table of the drift."""
+        """Images with what was said of each, and a table of the drift."""
         self._check_text(prompt, "Write what to start from.")
         output = self.pipe.cycle(
             prompt,
@@ -88,19 +88,19 @@ class Studio:
             generator=_generator(seed),
         )
         drift, texts = output.drift(), output.texts[0]
-        pictures = [(image, f"{i + 1}. {texts[i + 1]}") for i, image in enumerate(output.images[0])]
+        images = [(image, f"{i + 1}. {texts[i + 1]}") for i, image in enumerate(output.images[0])]
         table = [
             [str(i + 1), texts[i + 1], f"{overlap:.2f}", f"{same:.0%}", f"{score:.2f}"]
             for i, (overlap, same, score) in enumerate(
                 zip(drift.word_f1[0, 1:], drift.same_image_tokens[0], output.scores[0], strict=True)
             )
         ]
-        return pictures, table
+        return images, table
 
     def to_canvas(self, image: PIL.Image.Image | None) -> PIL.Image.Image:
-        """A drawn picture, large enough to paint on."""
+        """A drawn image, large enough to paint on."""
         if image is None:
-            raise ValueError("Draw a picture first.")
+            raise ValueError("Draw an image first.")
         return image.resize((CANVAS, CANVAS), PIL.Image.Resampling.NEAREST)
 
     def _check_text(self, text: str, request: str):
@@ -109,21 +109,21 @@ class Studio:
         tokenize_text(self.pipe.tokenizer, text, self.pipe.model.config.max_text_length, on_long_text="error")
 
     def _painted(self, editor: dict | None) -> tuple[PIL.Image.Image, PIL.Image.Image | None]:
-        """The picture and the mask of an image editor; no mask where nothing was painted."""
-        picture = (editor or {}).get("background")
-        if picture is None:
-            raise ValueError("Choose a picture to edit, or draw one and press 'Edit this picture'.")
-        mask = PIL.Image.new("L", picture.size)
+        """The image and the mask of an image editor; no mask where nothing was painted."""
+        image = (editor or {}).get("background")
+        if image is None:
+            raise ValueError("Choose an image to edit, or draw one and press 'Edit this image'.")
+        mask = PIL.Image.new("L", image.size)
         for layer in editor["layers"]:
             mask.paste(255, mask=layer.getchannel("A").point(lambda alpha: 255 * (alpha > 0)))
-        if picture.width == picture.height and picture.width % self.side == 0:  # undoes `to_canvas` exactly
-            picture = picture.resize((self.side, self.side), PIL.Image.Resampling.BOX)
-        return picture, mask if mask.getbbox() else None
+        if image.width == image.height and image.width % self.side == 0:  # undoes `to_canvas` exactly
+            image = image.resize((self.side, self.side), PIL.Image.Resampling.BOX)
+        return image, mask if mask.getbbox() else None
 
     def _stream(self, prompt: str, negative_prompt: str, num_steps, guidance_scale, seed, **edit):
-        """A picture after each step, the last of which is the finished one; it stops when it is no longer listened to.
+        """An image after each step, the last of which is the finished one; it stops when it is no longer listened to.
 
-        No picture comes twice in a row: Gradio would write its file again while a browser reads it.
+        No image comes twice in a row: Gradio would write its file again while a browser reads it.
         """
         steps, listening = queue.SimpleQueue(), True
 
@@ -212,7 +212,7 @@ class Interface:
     def __init__(self, studio: Studio):
         self.gr, self.studio = import_gradio(), studio
         with self.gr.Blocks(title="ITIT", analytics_enabled=False) as self.blocks:
-            self.gr.Markdown("# ITIT\nOne model that draws pictures from text and describes pictures in text.")
+            self.gr.Markdown("# ITIT\nOne model that draws images from text and describes images in text.")
             with self.gr.Tabs() as self.tabs:
                 with self.gr.Tab("Draw", id="draw"):
                     drawn, to_editor = self._draw_tab()
@@ -238,9 +238,9 @@ class Interface:
             seed = self.gr.Number(value=0, precision=0, minimum=0, label="Seed")
         return steps, guidance, seed
 
-    def _picture(self, label: str):
+    def _image(self, label: str):
         return self.gr.Image(
-            label=label, type="pil", format="png", interactive=False, height=360, elem_classes="picture"
+            label=label, type="pil", format="png", interactive=False, height=360, elem_classes="image"
         )
 
     def _draw_tab(self):
@@ -252,9 +252,9 @@ class Interface:
                 negative = gr.Textbox(label="What to move away from", placeholder="nothing")
                 settings = self._settings()
             with gr.Column(min_width=280):
-                image = self._picture("Picture")
+                image = self._image("Image")
                 line = gr.Markdown(elem_id="draw-line")
-                to_editor = gr.Button("Edit this picture", elem_id="to-editor")
+                to_editor = gr.Button("Edit this image", elem_id="to-editor")
         for event in (button.click, prompt.submit):
             self._on(event, self.studio.draw, [prompt, negative, *settings], [image, line])
         return image, to_editor
@@ -274,12 +274,12 @@ class Interface:
                     canvas_size=(CANVAS, CANVAS),
                     elem_id="editor",
                 )
-                prompt = gr.Textbox(label="What the picture should show", elem_id="edit-prompt")
+                prompt = gr.Textbox(label="What the image should show", elem_id="edit-prompt")
                 strength = gr.Slider(0.1, 1.0, value=1.0, step=0.05, label="Strength")
                 button = gr.Button("Edit", variant="primary", elem_id="edit-button")
                 settings = self._settings()
             with gr.Column(min_width=280):
-                image = self._picture("Edited picture")
+                image = self._image("Edited image")
                 line = gr.Markdown(elem_id="edit-line")
         self._on(button.click, self.studio.edit, [editor, prompt, strength, *settings], [image, line])
         return editor
@@ -290,12 +290,12 @@ class Interface:
             with gr.Column(min_width=280):
                 sources = ["upload", "webcam", "clipboard"]
                 image = gr.Image(
-                    label="Picture",
+                    label="Image",
                     type="pil",
                     sources=sources,
                     height=360,
                     elem_id="describe-image",
-                    elem_classes="picture",
+                    elem_classes="image",
                 )
             with gr.Column(min_width=280):
                 beams = gr.Slider(1, 8, value=4, step=1, label="Beams (1 is greedy)")

@@ -1,11 +1,11 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Describe pictures with a pipeline folder, by default the one in this repository:
+r"""Describe images with a pipeline folder, by default the one in this repository:
 
-    python examples/caption_image.py out/pictures/00-a-red-bus.png
-    python examples/caption_image.py out/pictures/00-a-red-bus.png --prompt "a picture of"
+    python examples/caption_image.py out/images/00-a-red-bus.png
+    python examples/caption_image.py out/images/00-a-red-bus.png --prompt "a picture of"
 
-Logs one line per picture: its file and its caption.
+Logs one line per image: its file and its caption.
 """
 
 import logging
@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 def main(arguments: list[str] | None = None):
     """Load, describe, say."""
-    parser = ArgumentParser(description="Describe pictures.")
-    parser.add_argument("images", nargs="+", help="Picture files.")
+    parser = ArgumentParser(description="Describe images.")
+    parser.add_argument("images", nargs="+", help="Image files.")
     parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline folder or Hub id.")
     parser.add_argument("--prompt", help="How the captions begin.")
     parser.add_argument("--num_beams", type=int, default=4, help="Beams; 1 is greedy.")

@@ -1,12 +1,12 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Draw a text, describe the picture, draw the description ..., and see what is kept (Figures 6 and 10):
+r"""Draw a text, describe the image, draw the description ..., and see what is kept (Figures 6 and 10):
 
     python examples/cycle.py --prompt "a red bus" --rounds 4
-    python examples/cycle.py --image out/pictures/00-a-red-bus.png
+    python examples/cycle.py --image out/images/00-a-red-bus.png
 
-Writes one figure with every text and picture, and says how far each is from the first one: the overlap of words (F1),
-the share of image tokens that are the same, and the log-likelihood of the first text given the picture, per token.
+Writes one figure with every text and image, and says how far each is from the first one: the overlap of words (F1),
+the share of image tokens that are the same, and the log-likelihood of the first text given the image, per token.
 Takes seconds on a CPU.
 """
 
@@ -18,7 +18,7 @@ import torch
 
 from itit_hf import ITITPipeline
 from itit_hf.pipelines.pipeline_output import ITITCycleOutput
-from itit_hf.training.sample_logging import labelled_grid
+from itit_hf.training.sample_logging import image_grid
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +28,8 @@ def parse_args(arguments: list[str] | None = None):
     parser = ArgumentParser(description="Draw and describe by turns.")
     start = parser.add_mutually_exclusive_group(required=True)
     start.add_argument("--prompt", help="Text to start from.")
-    start.add_argument("--image", help="Picture file to start from.")
-    parser.add_argument("--rounds", type=int, default=4, help="Pictures drawn, and captions said.")
+    start.add_argument("--image", help="Image file to start from.")
+    parser.add_argument("--rounds", type=int, default=4, help="Images drawn, and captions said.")
     parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline folder or Hub id.")
     parser.add_argument("--output", default="out/cycle.png", help="Where the figure is written.")
     parser.add_argument("--num_inference_steps", type=int, default=12, help="Decoding steps.")
@@ -41,11 +41,11 @@ def parse_args(arguments: list[str] | None = None):
 
 
 def labels(output: ITITCycleOutput) -> tuple[list[str], list[str]]:
-    """One line for each text, and one for each picture, of the first chain."""
+    """One line for each text, and one for each image, of the first chain."""
     drift = output.drift()
     texts = ["same words" if same else f"F1 {drift.word_f1[0, i]:.2f}" for i, same in enumerate(drift.same_words[0])]
     images = [f"{same:.0%} of the tokens" for same in drift.same_image_tokens[0]]
-    texts[0], images[0] = "the first text", "the first picture"
+    texts[0], images[0] = "the first text", "the first image"
     images = [f"{label}, log p {score:.2f}" for label, score in zip(images, output.scores[0], strict=True)]
     # What is given belongs to no round.
     text_round, image_round = (0, 1) if len(output.texts[0]) > len(output.images[0]) else (1, 0)
@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None):
     # The row above is what the chain starts from, and under each stands what was made of it.
     rows = list(zip((output.texts[0], output.images[0]), labels(output), strict=True))
     (above, labels_above), (below, labels_below) = rows if args.image is None else rows[::-1]
-    grid = labelled_grid([*above, *below], labels_above + labels_below, columns=len(above), cell_size=192)
+    grid = image_grid([*above, *below], labels_above + labels_below, columns=len(above), cell_size=192)
     path = Path(args.output)
     path.parent.mkdir(parents=True, exist_ok=True)
     grid.save(path)
@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None):
         logger.info(f"{label}: {text!r}")
     for label in rows[1][1]:
         logger.info(label)
-    logger.info(f"every text and picture: {path}")
+    logger.info(f"every text and image: {path}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ r"""Evaluate any checkpoint in both directions, on any dataset with `image` and 
     python examples/evaluate_itit.py --model my-cc3m-model --preset dataset --dataset "cc3m/*.tar" --num_samples 5000
 
 Captions: CIDEr-D, BLEU, ROUGE-L and diversity without Java, and those of pycocoevalcap, METEOR and SPICE with them,
-where it and Java are there (extra `eval`). Pictures: Frechet distance, precision and recall, density and coverage, on
+where it and Java are there (extra `eval`). Images: Frechet distance, precision and recall, density and coverage, on
 the features of the preset; use of the codes; what is kept over rounds of drawing and describing. With `--scorer`, a
 dual encoder that the model was not rewarded by: CLIPScore of captions, beside that of the true ones, and of drawings,
 and R-precision, among 100 prompts and among copies with one word changed. Every figure is written with its protocol
@@ -34,12 +34,12 @@ import torch
 from tqdm.auto import tqdm
 
 from itit_hf import ITITPipeline, decode_image_token_ids
+from itit_hf.emoji_scenes.classifier import INPUT_SIZE, SceneClassifier, to_pixel_values
 from itit_hf.emoji_scenes.kinds import KINDS
-from itit_hf.emoji_scenes.recogniser import INPUT_SIZE, SceneRecogniser, to_pixel_values
 from itit_hf.metrics.captions import caption_scores
 from itit_hf.metrics.coco_captions import coco_caption_scores, missing_for_coco, missing_for_spice
 from itit_hf.metrics.datasets import PRESETS, open_evaluation
-from itit_hf.metrics.images import picture_scores
+from itit_hf.metrics.images import image_scores
 from itit_hf.metrics.retrieval import clip_score, hard_texts, r_precision, random_others
 from itit_hf.models.image_loading_itit import load_image
 from itit_hf.pretraining.vq_evaluation import CodeCounter, code_entropy, code_usage
@@ -78,22 +78,22 @@ COLUMNS = (
 
 @dataclass
 class FeatureNetwork:
-    """Pictures of one size -> features of shape `(batch_size, num_features)`, and what the network is, in words."""
+    """Images of one size -> features of shape `(batch_size, num_features)`, and what the network is, in words."""
 
     features: Callable[[list[PIL.Image.Image]], torch.Tensor]
     description: str
 
 
-def recogniser_features(folder: str, device: str) -> FeatureNetwork:
-    """Features that the recogniser of the emoji scenes reads its answers from, averaged over the picture."""
-    recogniser = SceneRecogniser.from_pretrained(folder).to(device).eval()
-    width, size = recogniser.head.in_channels, (INPUT_SIZE, INPUT_SIZE)
+def classifier_features(folder: str, device: str) -> FeatureNetwork:
+    """Features that the classifier of the emoji scenes reads its answers from, averaged over the image."""
+    classifier = SceneClassifier.from_pretrained(folder).to(device).eval()
+    width, size = classifier.head.in_channels, (INPUT_SIZE, INPUT_SIZE)
 
     @torch.no_grad()
-    def features(pictures: list[PIL.Image.Image]) -> torch.Tensor:
-        pictures = [p if p.size == size else p.resize(size, PIL.Image.Resampling.BOX) for p in pictures]
-        pixel_values = to_pixel_values(np.stack([np.asarray(picture) for picture in pictures]))
-        return recogniser.body(pixel_values.to(device)).mean(dim=(2, 3)).cpu()  # (B, C)
+    def features(images: list[PIL.Image.Image]) -> torch.Tensor:
+        images = [p if p.size == size else p.resize(size, PIL.Image.Resampling.BOX) for p in images]
+        pixel_values = to_pixel_values(np.stack([np.asarray(image) for image in images]))
+        return classifier.body(pixel_values.to(device)).mean(dim=(2, 3)).cpu()  # (B, C)
 
     return FeatureNetwork(features, f"{width} pooled features of {Path(folder).name}, weights {weights_hash(folder)}")
 
@@ -113,8 +113,8 @@ def inception_features(weights: str | None, device: str) -> FeatureNetwork:
     network = FrechetInceptionDistance(feature=2048, feature_extractor_weights_path=str(file)).inception.to(device)
 
     @torch.no_grad()
-    def features(pictures: list[PIL.Image.Image]) -> torch.Tensor:
-        pixels = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
+    def features(images: list[PIL.Image.Image]) -> torch.Tensor:
+        pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
         return network(pixels.permute(0, 3, 1, 2).to(device)).float().cpu()  # (B, 2048)
 
     return FeatureNetwork(features, f"2048 features of Inception v3 (torchmetrics), weights {_sha256(file)}")
@@ -137,12 +137,12 @@ def weights_hash(folder: str) -> str:
     return hashes[0] if len(hashes) == 1 else text_hash(hashes)
 
 
-def square(picture: PIL.Image.Image, size: int) -> PIL.Image.Image:
+def square(image: PIL.Image.Image, size: int) -> PIL.Image.Image:
     """The square in the middle, scaled (bicubic, with antialiasing) unless it has that size."""
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    picture = picture.crop((left, top, left + side, top + side))
-    return picture if side == size else picture.resize((size, size), PIL.Image.Resampling.BICUBIC)
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    image = image.crop((left, top, left + side, top + side))
+    return image if side == size else image.resize((size, size), PIL.Image.Resampling.BICUBIC)
 
 
 def batches(rows: Iterable, size: int) -> Iterator[list]:
@@ -217,16 +217,16 @@ class Report:
 
 
 def evaluate_captions(pipe: ITITPipeline, rows: Iterable[dict], scorer, options, report: Report):
-    """Describe every picture, and score what was said."""
+    """Describe every image, and score what was said."""
     said, references, embeds = [], [], []
     for batch in tqdm(batches(rows, options.batch_size), desc="captions"):
-        pictures = [load_image(row["image"]) for row in batch]
-        said += pipe.caption(pictures, num_beams=options.num_beams, max_new_tokens=options.max_new_tokens)
+        images = [load_image(row["image"]) for row in batch]
+        said += pipe.caption(images, num_beams=options.num_beams, max_new_tokens=options.max_new_tokens)
         references += [row["text"] for row in batch]
         if scorer is not None:
-            embeds.append(scorer.embed_images(pictures))
+            embeds.append(scorer.embed_images(images))
     sample = (len(said), text_hash(references))
-    decoding = f"beam search of {options.num_beams}; all captions of a picture as references; scores times 100"
+    decoding = f"beam search of {options.num_beams}; all captions of an image as references; scores times 100"
     scope = f"{decoding}; document frequency over all references; words by tokenize_caption, not PTB"
     report.add(caption_scores(said, references), scope, *sample)
     if scorer is not None:
@@ -246,11 +246,11 @@ def judge_of(scorer: DualEncoderScorer, options) -> str:
 
 
 def judge_captions(scorer: DualEncoderScorer, image_embeds: torch.Tensor, said, references, options, report: Report):
-    """How well captions go with their pictures, and how well the true ones do."""
+    """How well captions go with their images, and how well the true ones do."""
     true = [(i, text) for i, texts in enumerate(references) for text in texts]
     texts = {"caption": (range(len(said)), said), "true_caption": tuple(zip(*true, strict=True))}
-    for name, (pictures, sentences) in texts.items():
-        cosines = (image_embeds[list(pictures)] * scorer.embed_texts(list(sentences))).sum(dim=-1)  # (N,)
+    for name, (images, sentences) in texts.items():
+        cosines = (image_embeds[list(images)] * scorer.embed_texts(list(sentences))).sum(dim=-1)  # (N,)
         figures = {f"{name}_{figure}": value for figure, value in clip_score(cosines).items()}
         scope = "of captions" if name == "caption" else "of all true captions"
         protocol = f"{scope}; {CLIP_SCORE_FORMULA}; {judge_of(scorer, options)}"
@@ -258,9 +258,9 @@ def judge_captions(scorer: DualEncoderScorer, image_embeds: torch.Tensor, said, 
 
 
 def draw(pipe: ITITPipeline, prompts: list[str], network: FeatureNetwork, scorer, options):
-    """Draw every prompt; features, use of the codes, the side of a picture, and embeddings if there is a scorer."""
+    """Draw every prompt; features, use of the codes, the side of an image, and embeddings if there is a scorer."""
     features, counter, size, embeds = [], CodeCounter(pipe.model.config.codebook_size), None, []
-    for n, batch in enumerate(tqdm(list(batches(prompts, options.batch_size)), desc="drawn pictures")):
+    for n, batch in enumerate(tqdm(list(batches(prompts, options.batch_size)), desc="drawn images")):
         ids = pipe(
             batch,
             num_inference_steps=options.num_inference_steps,
@@ -272,29 +272,29 @@ def draw(pipe: ITITPipeline, prompts: list[str], network: FeatureNetwork, scorer
         counter.add(ids)
         with torch.no_grad():
             pixel_values = decode_image_token_ids(pipe.image_tokenizer, ids)  # (B, 3, H, W)
-        pictures = pipe.image_processor.postprocess(pixel_values, output_type="pil")
-        size = pictures[0].width
-        features.append(network.features(pictures))
+        images = pipe.image_processor.postprocess(pixel_values, output_type="pil")
+        size = images[0].width
+        features.append(network.features(images))
         if scorer is not None:
-            embeds.append(scorer.embed_images(pictures))
+            embeds.append(scorer.embed_images(images))
     return torch.cat(features), counter.counts, size, torch.cat(embeds) if embeds else None
 
 
 def look(pipe: ITITPipeline, rows: Iterable[dict], network: FeatureNetwork, size: int, options):
-    """Features of true pictures, use of the codes by them, and a digest of their pixels."""
+    """Features of true images, use of the codes by them, and a digest of their pixels."""
     features, counter = [], CodeCounter(pipe.model.config.codebook_size)
     digest = hashlib.sha256()
-    for batch in tqdm(batches(rows, options.batch_size), desc="true pictures"):
-        pictures = [square(load_image(row["image"]), size) for row in batch]
-        for picture in pictures:
-            digest.update(picture.tobytes())
-        counter.add(pipe.processor(images=pictures, return_tensors="pt")["image_token_ids"])
-        features.append(network.features(pictures))
+    for batch in tqdm(batches(rows, options.batch_size), desc="true images"):
+        images = [square(load_image(row["image"]), size) for row in batch]
+        for image in images:
+            digest.update(image.tobytes())
+        counter.add(pipe.processor(images=images, return_tensors="pt")["image_token_ids"])
+        features.append(network.features(images))
     return torch.cat(features), counter.counts, digest.hexdigest()[:16]
 
 
 def evaluate_prompts(scorer: DualEncoderScorer, image_embeds: torch.Tensor, prompts, options, report: Report):
-    """How well drawn pictures go with their prompts, and whether they go better with others."""
+    """How well drawn images go with their prompts, and whether they go better with others."""
     text_embeds = scorer.embed_texts(prompts)
     cosines = (image_embeds * text_embeds).sum(dim=-1)  # (B,)
     judge, sample = judge_of(scorer, options), (len(prompts), text_hash(prompts))
@@ -320,8 +320,8 @@ def evaluate_prompts(scorer: DualEncoderScorer, image_embeds: torch.Tensor, prom
     report.add(hard, f"{protocol}; {judge}", len(with_any), sample[1])
 
 
-def evaluate_pictures(pipe: ITITPipeline, data, network: FeatureNetwork, scorer, options, report: Report):
-    """Draw every prompt, and hold the pictures against the true ones."""
+def evaluate_images(pipe: ITITPipeline, data, network: FeatureNetwork, scorer, options, report: Report):
+    """Draw every prompt, and hold the images against the true ones."""
     drawn, drawn_counts, size, embeds = draw(pipe, data.prompts, network, scorer, options)
     if scorer is not None:
         evaluate_prompts(scorer, embeds, data.prompts, options, report)
@@ -329,22 +329,22 @@ def evaluate_pictures(pipe: ITITPipeline, data, network: FeatureNetwork, scorer,
     sample = (len(drawn), text_hash([data.prompts, pixels_hash]))
     preset = PRESETS[options.preset]
     protocol = (
-        f"{preset.protocol}; {len(true)} true pictures, middle square, bicubic to {size} pixels; "
+        f"{preset.protocol}; {len(true)} true images, middle square, bicubic to {size} pixels; "
         f"{network.description}; {options.num_inference_steps} steps, guidance scale {options.guidance_scale}"
     )
     if preset.num_samples and len(drawn) != preset.num_samples:
         protocol += f"; {len(drawn)} of the {preset.num_samples} samples of this preset: not comparable with it"
     if min(len(drawn), len(true)) < 6:
-        report.leave_out("distances of pictures", "they need six pictures of each side")
+        report.leave_out("distances of images", "they need six images of each side")
     else:
-        report.add(picture_scores(drawn, true), f"{protocol}; neighbours: 3 (precision), 5 (density)", *sample)
+        report.add(image_scores(drawn, true), f"{protocol}; neighbours: 3 (precision), 5 (density)", *sample)
     for name, counts in (("drawn", drawn_counts), ("true", true_counts)):
         figures = {f"code_usage_{name}": code_usage(counts), f"code_entropy_{name}": code_entropy(counts)}
         report.add(figures, f"share of codes used; entropy of their frequencies in nats; {protocol}", *sample)
 
 
 def evaluate_cycle(pipe: ITITPipeline, prompts: list[str], options, report: Report):
-    """Draw and describe by turns, and measure what is kept of the first text and the first picture."""
+    """Draw and describe by turns, and measure what is kept of the first text and the first image."""
     kept = {"word_f1": [], "same_words": [], "same_image_tokens": []}
     for n, batch in enumerate(tqdm(list(batches(prompts, options.batch_size)), desc="cycles")):
         drift = pipe.cycle(
@@ -365,7 +365,7 @@ def evaluate_cycle(pipe: ITITPipeline, prompts: list[str], options, report: Repo
         means = torch.cat(values).mean(dim=0).tolist()[1:]  # the first is the start itself
         first_round = 2 if name == "same_image_tokens" else 1
         figures |= {f"cycle_{name}_round_{i}": mean for i, mean in enumerate(means, first_round)}
-    protocol = "text -> picture -> text ..., held against the first text, and the first picture drawn; means"
+    protocol = "text -> image -> text ..., held against the first text, and the first image drawn; means"
     report.add(figures, protocol, len(prompts), text_hash(prompts))
 
 
@@ -380,8 +380,8 @@ def parse_args(arguments: list[str] | None = None):
     )
     parser.add_argument("--split", help="Split of the dataset; of COCO, the one described (test).")
     parser.add_argument("--images", help="Folder of train2014 and val2014; that of dataset_coco.json by default.")
-    parser.add_argument("--preset", choices=PRESETS, default="emoji-scenes", help="Protocol of the pictures.")
-    parser.add_argument("--directions", choices=("both", "captions", "pictures"), default="both", help="What to do.")
+    parser.add_argument("--preset", choices=PRESETS, default="emoji-scenes", help="Protocol of the images.")
+    parser.add_argument("--directions", choices=("both", "captions", "images"), default="both", help="What to do.")
     parser.add_argument("--num_samples", type=int, help="Fewer samples than the preset or dataset has.")
     parser.add_argument("--num_cycles", type=int, default=100, help="Prompts that go round; 0 is none.")
     parser.add_argument("--rounds", type=int, default=4, help="Rounds of drawing and describing.")
@@ -392,7 +392,7 @@ def parse_args(arguments: list[str] | None = None):
     parser.add_argument("--max_new_tokens", type=int, help="Tokens of a caption at most.")
     parser.add_argument("--seed", type=int, default=0, help="Sample i is drawn from this seed plus i.")
     parser.add_argument("--batch_size", type=int, default=32, help="Samples at a time.")
-    parser.add_argument("--recogniser", default="checkpoints/emoji-scenes-recogniser", help="Folder or Hub id.")
+    parser.add_argument("--classifier", default="checkpoints/emoji-scenes-classifier", help="Folder or Hub id.")
     parser.add_argument("--scorer", help="Dual encoder of CLIPScore and R-precision: folder or Hub id.")
     parser.add_argument("--inception_weights", help=f"File of {INCEPTION_FILE}; torch's cache by default.")
     parser.add_argument("--output", default="out/evaluation.json", help="JSON; the row for the card stands beside.")
@@ -406,8 +406,8 @@ def main(arguments: list[str] | None = None) -> dict:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = None
     if options.directions != "captions":
-        if PRESETS[options.preset].features == "recogniser":
-            network = recogniser_features(options.recogniser, device)
+        if PRESETS[options.preset].features == "classifier":
+            network = classifier_features(options.classifier, device)
         else:
             network = inception_features(options.inception_weights, device)
     preset = PRESETS[options.preset]
@@ -418,10 +418,10 @@ def main(arguments: list[str] | None = None) -> dict:
     scorer = DualEncoderScorer.from_pretrained(options.scorer, options.batch_size) if options.scorer else None
     if scorer is not None:
         scorer.model.to(device)
-    if options.directions != "pictures":
+    if options.directions != "images":
         evaluate_captions(pipe, data.to_describe, scorer, options, report)
     if network is not None:
-        evaluate_pictures(pipe, data, network, scorer, options, report)
+        evaluate_images(pipe, data, network, scorer, options, report)
     if options.directions == "both" and options.num_cycles:
         evaluate_cycle(pipe, data.prompts[: options.num_cycles], options, report)
     path = Path(options.output)

@@ -7,7 +7,7 @@ ALIGN's rules, and no near-duplicate of the test set:
     python examples/filter_pairs.py --dataset "cc3m/*.tar" --test_dataset path/to/coco --test_split test
 
 Also what a dual encoder does not find to belong together; and with a trained checkpoint, what is left gets a column
-`pair_weight`, by which `examples/train_itit.py` trusts each pair (experimental):
+`sample_weight`, by which `examples/train_itit.py` trusts each pair (experimental):
 
     python examples/filter_pairs.py --dataset path/to/pairs --min_side 64 --output_dir out/filtered \
         --scorer openai/clip-vit-base-patch32 --min_cosine 0.25 --weigh_with out/itit/pipeline
@@ -23,7 +23,7 @@ from pathlib import Path
 from data_curation.filters import FilterReport, FilterRules, filter_pairs
 from data_curation.pair_weights import clean_probabilities, pair_losses
 from itit_hf import ITITPipeline
-from itit_hf.data.loading import load_rows, undecoded
+from itit_hf.data.loading import load_rows, without_decoding
 from itit_hf.rewards.dual_encoder import DualEncoderScorer
 from itit_hf.training.training_args import parse_arguments
 
@@ -37,7 +37,7 @@ class ScriptArguments:
     Args:
         dataset (`str`): Folder, pattern of files or Hub id with `image` and `text`.
         split (`str`, *optional*): Its split, or a part of it such as `train[:500]`.
-        test_dataset (`str`, *optional*): Pictures that no near-duplicate may be kept of.
+        test_dataset (`str`, *optional*): Images that no near-duplicate may be kept of.
         test_split (`str`, *optional*): Its split.
         scorer (`str`, *optional*): Dual encoder: folder or Hub id.
         min_cosine (`float`, *optional*): The least cosine that is kept; of CLIP ViT-B/32, 0.25 to 0.3 is usual.
@@ -77,15 +77,15 @@ def main(arguments: list[str] | None = None) -> FilterReport:
     kept, report = filter_pairs(
         rows,
         rules,
-        test_images=None if tested is None else undecoded(tested)["image"],
+        test_images=None if tested is None else without_decoding(tested)["image"],
         scorer=scorer,
         min_cosine=args.min_cosine,
         num_workers=args.num_workers,
     )
     if args.weigh_with:
         pipe = ITITPipeline.from_pretrained(args.weigh_with)
-        weights = clean_probabilities(pair_losses(pipe, undecoded(kept), args.batch_size))
-        kept = kept.add_column("pair_weight", weights.tolist())
+        weights = clean_probabilities(pair_losses(pipe, without_decoding(kept), args.batch_size))
+        kept = kept.add_column("sample_weight", weights.tolist())
         logger.info(f"mean weight of a pair: {weights.mean():.3f}")
     folder = Path(args.output_dir)
     folder.mkdir(parents=True, exist_ok=True)

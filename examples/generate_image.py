@@ -1,13 +1,13 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Draw pictures from text, or edit one, with a pipeline folder, by default the one in this repository:
+r"""Draw images from text, or edit one, with a pipeline folder, by default the one in this repository:
 
     python examples/generate_image.py "a red bus"
     python examples/generate_image.py "a red bus" "a blue fish" --num_images_per_prompt 4 --seed 1
     python examples/generate_image.py "a blue fish" --image bus.png --mask_image mask.png
     python examples/generate_image.py "a red bus" --image bus.png --strength 0.6
 
-Writes every picture and one labelled grid, and says where. Takes seconds on a CPU.
+Writes every image and one labelled grid, and says where. Takes seconds on a CPU.
 """
 
 import logging
@@ -18,26 +18,26 @@ from pathlib import Path
 import torch
 
 from itit_hf import ITITPipeline
-from itit_hf.training.sample_logging import labelled_grid
+from itit_hf.training.sample_logging import image_grid
 
 logger = logging.getLogger(__name__)
 
 
 def parse_args(arguments: list[str] | None = None):
     """Command line."""
-    parser = ArgumentParser(description="Draw pictures from text.")
+    parser = ArgumentParser(description="Draw images from text.")
     parser.add_argument("prompts", nargs="+", help="What to draw.")
     parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline folder or Hub id.")
-    parser.add_argument("--output_dir", default="out/pictures", help="Where the pictures are written.")
-    parser.add_argument("--image", help="Picture file to edit.")
-    parser.add_argument("--mask_image", help="Picture file, white where the picture is drawn anew; all of it without.")
+    parser.add_argument("--output_dir", default="out/images", help="Where the images are written.")
+    parser.add_argument("--image", help="Image file to edit.")
+    parser.add_argument("--mask_image", help="Image file, white where the image is drawn anew; all of it without.")
     parser.add_argument("--strength", type=float, help="Share of the steps; 1 with a mask, 0.5 without by default.")
     parser.add_argument("--negative_prompt", help="What to move away from.")
     parser.add_argument("--num_inference_steps", type=int, default=12, help="Decoding steps.")
     parser.add_argument("--guidance_scale", type=float, default=3.0, help="1 + tau; 1 is none.")
     parser.add_argument("--temperature", type=float, help="Randomness of the order; the checkpoint's by default.")
-    parser.add_argument("--num_images_per_prompt", type=int, default=1, help="Pictures of each prompt.")
-    parser.add_argument("--seed", type=int, default=0, help="Picture i is drawn from seed + i.")
+    parser.add_argument("--num_images_per_prompt", type=int, default=1, help="Images of each prompt.")
+    parser.add_argument("--seed", type=int, default=0, help="Image i is drawn from seed + i.")
     return parser.parse_args(arguments)
 
 
@@ -64,10 +64,10 @@ def main(arguments: list[str] | None = None):
     folder = Path(args.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-        name = re.sub(r"\W+", "-", label.lower()).strip("-")[:60] or "picture"
+        name = re.sub(r"\W+", "-", label.lower()).strip("-")[:60] or "image"
         image.save(folder / f"{index:02d}-{name}.png")
-    labelled_grid(images, labels).save(folder / "grid.png")
-    logger.info(f"{len(images)} pictures and their grid: {folder / 'grid.png'}")
+    image_grid(images, labels).save(folder / "grid.png")
+    logger.info(f"{len(images)} images and their grid: {folder / 'grid.png'}")
 
 
 if __name__ == "__main__":

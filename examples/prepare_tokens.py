@@ -1,13 +1,13 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Turn the pictures of a dataset into image tokens once, so that no training has to:
+r"""Turn the images of a dataset into image tokens once, so that no training has to:
 
-    python examples/prepare_tokens.py path/to/pictures --split train --output_dir data/tokens
+    python examples/prepare_tokens.py path/to/images --split train --output_dir data/tokens
     python examples/train_itit.py --paired_dataset data/tokens --paired_split train ...
 
-A picture of 256 x 256 pixels becomes 256 numbers, and a step of training spares its encoding, which for a
+An image of 256 x 256 pixels becomes 256 numbers, and a step of training spares its encoding, which for a
 convolutional tokenizer is more work than half of the step. The rows keep their other columns, such as captions;
-pictures stay behind unless `--keep_images` is given. The tokens belong to the tokenizer that made them, whose
+images stay behind unless `--keep_images` is given. The tokens belong to the tokenizer that made them, whose
 fingerprint stands beside them: training with another one is refused.
 
 The work is done part by part, and a part is written whole or not at all: run the same command again after an
@@ -40,7 +40,7 @@ RECORD = "tokens.json"
 
 
 def load_processor(args: Namespace) -> ITITProcessor:
-    """What turns pictures into tokens, from a pipeline folder, with another image tokenizer if one is named."""
+    """What turns images into tokens, from a pipeline folder, with another image tokenizer if one is named."""
     source = args.image_tokenizer or args.model
     at = {} if args.image_tokenizer else {"subfolder": "image_tokenizer"}
     is_patch = PatchVQModel.load_config(source, **at)["_class_name"] == "PatchVQModel"
@@ -55,7 +55,7 @@ def load_processor(args: Namespace) -> ITITProcessor:
 
 
 def check_record(output_dir: Path, record: dict):
-    """Begin the folder, or see that it was begun with the same pictures, tokenizer and parts.
+    """Begin the folder, or see that it was begun with the same images, tokenizer and parts.
 
     Raises:
         ValueError: If it was not: its parts do not go together with those that would be added.
@@ -74,7 +74,7 @@ def check_record(output_dir: Path, record: dict):
 
 def write_part(rows: datasets.Dataset, processor: ITITProcessor, path: Path, args: Namespace):
     """One parquet file, whole or not at all."""
-    rows = add_image_token_ids(rows, processor, args.batch_size, args.bad_images)
+    rows = add_image_token_ids(rows, processor, args.batch_size, args.on_bad_image)
     if not args.keep_images and "image" in rows.column_names:
         rows = rows.remove_columns("image")
     unfinished = path.with_suffix(".unfinished")
@@ -84,7 +84,7 @@ def write_part(rows: datasets.Dataset, processor: ITITProcessor, path: Path, arg
 
 def main(arguments: list[str] | None = None):
     """Load, tokenize what is missing, write."""
-    parser = ArgumentParser(description="Tokenize the pictures of a dataset once.")
+    parser = ArgumentParser(description="Tokenize the images of a dataset once.")
     parser.add_argument("dataset", help="Folder, files or Hub id, with a column `image`.")
     parser.add_argument("--split", help="Its split, or a part such as `train[:500]`.")
     parser.add_argument("--columns", nargs="*", default=[], help="What its columns are called: image=photo text=alt.")
@@ -96,10 +96,10 @@ def main(arguments: list[str] | None = None):
     parser.add_argument(
         "--image_features", choices=IMAGE_FEATURES, default="codes", help="Of the model to be trained."
     )
-    parser.add_argument("--bad_images", choices=BAD_IMAGE_POLICIES, default="raise", help="What to do about them.")
-    parser.add_argument("--batch_size", type=int, default=64, help="Pictures tokenized at the same time.")
+    parser.add_argument("--on_bad_image", choices=BAD_IMAGE_POLICIES, default="raise", help="What to do about them.")
+    parser.add_argument("--batch_size", type=int, default=64, help="Images tokenized at the same time.")
     parser.add_argument("--rows_per_part", type=int, default=10_000, help="Rows of a file.")
-    parser.add_argument("--keep_images", action="store_true", help="Keep the pictures beside their tokens.")
+    parser.add_argument("--keep_images", action="store_true", help="Keep the images beside their tokens.")
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     datasets.disable_progress_bars()
@@ -112,7 +112,7 @@ def main(arguments: list[str] | None = None):
     output_dir = Path(args.output_dir)
     check_record(output_dir, record)
     (output_dir / "data").mkdir(exist_ok=True)
-    with tqdm(total=len(rows), unit="pictures") as progress_bar:
+    with tqdm(total=len(rows), unit="images") as progress_bar:
         for number in range(num_parts):
             path = output_dir / "data" / f"{args.output_split}-{number:05d}-of-{num_parts:05d}.parquet"
             part = rows.select(range(number * args.rows_per_part, min((number + 1) * args.rows_per_part, len(rows))))

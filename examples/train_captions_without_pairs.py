@@ -1,11 +1,11 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Learn to describe pictures without a single pair: from pictures, sentences that belong to none of them, and a dual
+r"""Learn to describe images without a single pair: from images, sentences that belong to none of them, and a dual
 encoder that was trained elsewhere (the setting of CgT-GAN).
 
     accelerate launch examples/train_captions_without_pairs.py
 
-First the model learns to speak, by teacher forcing on the sentences of the corpus: each picture is given one of them,
+First the model learns to speak, by teacher forcing on the sentences of the corpus: each image is given one of them,
 by `--start`, either at random, which tells nothing of what it shows, or the nearest by the dual encoder. Then it is
 rewarded: by the dual encoder, and for naturalness, by a discriminator that learns beside it. In the end captions of
 unseen scenes are read by the grammar of the emoji scenes; `results.json` has all figures, before and after, beside
@@ -37,7 +37,7 @@ from train_rewards import CAPTION_REWARDS, RewardArguments, create_rewards, stre
 logger = logging.getLogger(__name__)
 
 STARTS = ("random", "nearest")
-PICTURES_AT_A_TIME = 100
+IMAGES_AT_A_TIME = 100
 
 
 @dataclass
@@ -45,7 +45,7 @@ class PairlessArguments(RewardArguments):
     """What this script needs besides [`RewardArguments`].
 
     Args:
-        start (`str`): Which sentence a picture is given at the start: `"random"` or `"nearest"`.
+        start (`str`): Which sentence an image is given at the start: `"random"` or `"nearest"`.
         start_steps (`int`): Updates of teacher forcing.
         start_learning_rate (`float`): Their peak rate, of AdamW.
         start_muon_learning_rate (`float`, *optional*): Of the blocks' matrices by Muon.
@@ -60,19 +60,19 @@ class PairlessArguments(RewardArguments):
     num_scenes: int = 500
 
 
-def give_sentences(args: PairlessArguments, pictures: Dataset, corpus: list[str], seed: int) -> Dataset:
-    """Each picture with a sentence of the corpus, which was not written for it."""
+def give_sentences(args: PairlessArguments, images: Dataset, corpus: list[str], seed: int) -> Dataset:
+    """Each image with a sentence of the corpus, which was not written for it."""
     if args.start not in STARTS:
         raise ValueError(f"`start` must be one of {STARTS}, got {args.start!r}")
     if args.start == "random":
-        texts = random.Random(seed).choices(corpus, k=len(pictures))
+        texts = random.Random(seed).choices(corpus, k=len(images))
     else:
         scorer = DualEncoderScorer.from_pretrained(args.dual_encoder)
-        embeds = torch.tensor(add_image_embeds(pictures, scorer)["image_embeds"][:])  # (N, D)
+        embeds = torch.tensor(add_image_embeds(images, scorer)["image_embeds"][:])  # (N, D)
         different = list(dict.fromkeys(corpus))
         _, nearest = search(embeds, scorer.embed_texts(different), top_k=1)
         texts = [different[i] for i in nearest[:, 0].tolist()]
-    return Dataset.from_dict({"image_token_ids": pictures["image_token_ids"], "text": texts})
+    return Dataset.from_dict({"image_token_ids": images["image_token_ids"], "text": texts})
 
 
 def language_of(args: PairlessArguments, scenes: Dataset) -> str:
@@ -89,7 +89,7 @@ def judge(trainer: ITITTrainer, scenes: Dataset, seed: int, language: str) -> di
     said: dict[str, list[str]] = {"greedy": [], "sampled": []}
     torch.manual_seed(seed)
     with trainer.averaged_weights():
-        for ids in torch.tensor(scenes["image_token_ids"][:]).split(PICTURES_AT_A_TIME):
+        for ids in torch.tensor(scenes["image_token_ids"][:]).split(IMAGES_AT_A_TIME):
             for name, texts in said.items():
                 options = {"num_beams": 1, "do_sample": name == "sampled", "top_k": 0, "max_new_tokens": 20}
                 out = model.generate(image_token_ids=ids.to(model.device), **options)
@@ -103,7 +103,7 @@ def judge(trainer: ITITTrainer, scenes: Dataset, seed: int, language: str) -> di
 
 
 def listed(texts: str | list[str]) -> list[str]:
-    """The captions of a picture, one or several."""
+    """The captions of an image, one or several."""
     return [texts] if isinstance(texts, str) else texts
 
 

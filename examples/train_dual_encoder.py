@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Train a dual encoder on captioned pictures: the judge that rewards, filters, re-ranks and measures (`scorers.py`).
+r"""Train a dual encoder on captioned images: the judge that rewards, filters, re-ranks and measures (`scorers.py`).
 
 With no argument: a small ALIGN from nothing on the emoji scenes, on one CPU core. That is how
 `checkpoints/emoji-scenes-dual-encoder` was made; its card says how long it took and how good it is:
@@ -8,12 +8,12 @@ With no argument: a small ALIGN from nothing on the emoji scenes, on one CPU cor
     python utils/build_emoji_scenes.py --output data/emoji-scenes-64 --styles noto --num_kinds 24
     python examples/train_dual_encoder.py
 
-On your own pictures, go on from any dual encoder of transformers, or join two towers. `--lock_image_tower` trains the
+On your own images, go on from any dual encoder of transformers, or join two towers. `--lock_image_tower` trains the
 text side alone (LiT), which a few thousand pairs are enough for:
 
-    python examples/train_dual_encoder.py --config "" --dataset path/to/pictures \
+    python examples/train_dual_encoder.py --config "" --dataset path/to/images \
         --model_name_or_path openai/clip-vit-base-patch32 --output_dir out/clip-mine
-    python examples/train_dual_encoder.py --config "" --dataset path/to/pictures --lock_image_tower \
+    python examples/train_dual_encoder.py --config "" --dataset path/to/images --lock_image_tower \
         --image_tower facebook/dinov2-base --text_tower FacebookAI/xlm-roberta-base --output_dir out/lit-mine
 
 `DualEncoderScorer.from_pretrained` opens the output folder. With several processes each tells its own batch apart.
@@ -47,7 +47,7 @@ from transformers import (
 )
 from transformers.models.efficientnet.image_processing_pil_efficientnet import EfficientNetImageProcessorPil
 
-from itit_hf.data.loading import load_rows, undecoded
+from itit_hf.data.loading import load_rows, without_decoding
 from itit_hf.data.streams import Stream
 from itit_hf.metrics.retrieval import recall_at_k
 from itit_hf.rewards.dual_encoder import DualEncoderScorer, contrastive_loss, tokenize_texts, transport_targets
@@ -210,7 +210,7 @@ def check(args: ScriptArguments):
 
 
 def retrieval_scores(scorer: DualEncoderScorer, rows: Dataset) -> dict[str, float]:
-    """Recall in both directions among all pictures and all different captions; a caption's pictures are all that it
+    """Recall in both directions among all images and all different captions; a caption's images are all that it
     was written for."""
     captions = [[text] if isinstance(text, str) else text for text in rows["text"]]
     texts = sorted({text for texts in captions for text in texts})
@@ -218,11 +218,11 @@ def retrieval_scores(scorer: DualEncoderScorer, rows: Dataset) -> dict[str, floa
     relevant = torch.zeros(len(rows), len(texts), dtype=torch.bool)
     for i, own in enumerate(captions):
         relevant[i, [column[text] for text in own]] = True
-    scores = scorer.similarity(scorer.embed_images(undecoded(rows)["image"]), scorer.embed_texts(texts)).cpu()
+    scores = scorer.similarity(scorer.embed_images(without_decoding(rows)["image"]), scorer.embed_texts(texts)).cpu()
     return {
         "image_to_text": recall_at_k(scores, relevant),
         "text_to_image": recall_at_k(scores.T, relevant.T),
-        "pictures": len(rows),
+        "images": len(rows),
         "captions": len(texts),
     }
 

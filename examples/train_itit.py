@@ -1,9 +1,9 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Train ITIT on captioned pictures.
+r"""Train ITIT on captioned images.
 
 With no argument: builds the emoji scenes from pip-installed art if they are not there, trains the tiny model on two
-CPU cores, then writes a pipeline folder and a grid of pictures:
+CPU cores, then writes a pipeline folder and a grid of images:
 
     accelerate launch examples/train_itit.py
 
@@ -11,11 +11,11 @@ Interrupted? It goes on where it was:
 
     accelerate launch examples/train_itit.py --resume_from_checkpoint
 
-On your own pictures (a folder with `metadata.jsonl` or `metadata.csv`, parquet files, webdataset archives or a Hub id;
+On your own images (a folder with `metadata.jsonl` or `metadata.csv`, parquet files, webdataset archives or a Hub id;
 columns `image` and `text`, or named by `--paired_columns image=photo text=alt`), with the frozen parts of any pipeline
 folder; `--push_to_hub --hub_model_id NAME` uploads each checkpoint and, in the end, the pipeline:
 
-    accelerate launch examples/train_itit.py --paired_dataset path/to/pictures --output_dir out/mine
+    accelerate launch examples/train_itit.py --paired_dataset path/to/images --output_dir out/mine
 
 The paper's ITIT-B (its authors trained ITIT-H for 10.9 days on 512 TPUv3), on 64 devices:
 
@@ -73,13 +73,13 @@ class ScriptArguments:
         paired_split (`str`, *optional*): Its split for training, or a part of it such as `train[:500]`; may be left
             out if there is one only. The emoji scenes have a split of its name for each stream.
         eval_split (`str`, *optional*): Its split for evaluation, never trained on.
-        image_dataset (`str`, *optional*): Folder or Hub id with `image`, for the objectives that read pictures alone.
+        image_dataset (`str`, *optional*): Folder or Hub id with `image`, for the objectives that read images alone.
         image_split (`str`, *optional*): Its split.
         text_dataset (`str`, *optional*): Folder or Hub id with `text`, for the objectives that read sentences alone.
         text_split (`str`, *optional*): Its split.
         paired_columns (`list[str]`): What its columns are called, such as `image=photo text=alt`; class labels become
             captions.
-        image_columns (`list[str]`): The same of the pictures.
+        image_columns (`list[str]`): The same of the images.
         text_columns (`list[str]`): The same of the sentences.
         stream_rows (`int`, *optional*): Read only so many rows of each split, one by one, and keep them: for what is
             too large to fetch.
@@ -89,8 +89,8 @@ class ScriptArguments:
             processor are used.
         text_encoder (`str`, *optional*): T5 or mT5 encoder with its tokenizer, in place of the one there.
         image_tokenizer (`str`, *optional*): Image tokenizer, in place of the one there.
-        resolution (`int`, *optional*): Side of a picture in pixels, for another image tokenizer than the one there.
-        aspect_ratio (`str`, *optional*): What becomes of pictures that are not square: squeeze, all of it, resized to
+        resolution (`int`, *optional*): Side of an image in pixels, for another image tokenizer than the one there.
+        aspect_ratio (`str`, *optional*): What becomes of images that are not square: squeeze, all of it, resized to
             a square; pad, all of it, with white beside it; or crop, the middle. By default what the image processor
             does that is there, or lies beside `image_tokenizer`, and squeeze for a new one.
         model_name_or_path (`str`, *optional*): Checkpoint to start from; new weights by default.
@@ -99,7 +99,7 @@ class ScriptArguments:
             text_encoder, the text encoder's own table.
         text_decoder (`str`, *optional*): GPT-2 whose blocks and embeddings the text decoder starts with, such as
             distilgpt2; it must be as wide as the decoders.
-        image_features (`str`): What a picture that is described is seen by: codes, or latents; the model's if it has
+        image_features (`str`): What an image that is described is seen by: codes, or latents; the model's if it has
             weights already.
         dropout (`float`): Dropout of new weights, on embeddings, residual branches and attention.
         attn_implementation (`str`): Attention of the model: sdpa, or eager, which `--bf16` is faster with on a CPU.
@@ -226,9 +226,9 @@ def load_model(args: ScriptArguments, text_encoder, processor, num_image_tokens:
 
 
 def load_streams(
-    args: ScriptArguments, names: Iterable[str], processor, bad_images: str = "raise"
+    args: ScriptArguments, names: Iterable[str], processor, on_bad_image: str = "raise"
 ) -> tuple[dict, Dataset | None]:
-    """The streams of these names, and held-out pairs, with their pictures as token ids."""
+    """The streams of these names, and held-out pairs, with their images as token ids."""
     sources = {
         "paired": (args.paired_dataset, args.paired_split),
         "image": (args.image_dataset, args.image_split),
@@ -250,14 +250,14 @@ def load_streams(
         needed = STREAM_COLUMNS[name]
         rows = load_rows(source, split, columns, args.stream_rows, needed, args.bad_captions)
         if name != "text":
-            rows = add_image_token_ids(rows, processor, bad_images=bad_images, name=split or source_name(source))
+            rows = add_image_token_ids(rows, processor, on_bad_image=on_bad_image, name=split or source_name(source))
         streams[name] = rows
     if evaluation[1] is None:
         return streams, None
     source, split = evaluation
     columns = parse_columns(args.paired_columns, "--paired_columns")
     pairs = load_rows(source, split, columns, needed=STREAM_COLUMNS["paired"], bad_captions=args.bad_captions)
-    return streams, add_image_token_ids(pairs, processor, bad_images=bad_images, name=split)
+    return streams, add_image_token_ids(pairs, processor, on_bad_image=on_bad_image, name=split)
 
 
 def choose_sample_prompts(args: ScriptArguments, training_args: ITITTrainingArguments):
@@ -276,9 +276,9 @@ def main(arguments: list[str] | None = None):
     text_encoder, processor = load_frozen_parts(args)
     with training_args.main_process_first(desc="data"):
         names = [OBJECTIVES[objective] for objective in training_args.objectives]
-        streams, eval_pairs = load_streams(args, names, processor, training_args.bad_images)
-    with_pictures = next(rows for name, rows in streams.items() if name != "text")
-    num_image_tokens = len(with_pictures[0]["image_token_ids"])
+        streams, eval_pairs = load_streams(args, names, processor, training_args.on_bad_image)
+    with_images = next(rows for name, rows in streams.items() if name != "text")
+    num_image_tokens = len(with_images[0]["image_token_ids"])
     model = create_model(args, text_encoder, processor, num_image_tokens)
     sizes = ", ".join(f"{len(rows)} rows {name}" for name, rows in streams.items())
     logger.info(f"{model.num_parameters() / 1e6:.1f}M parameters; {sizes}")
@@ -305,7 +305,7 @@ def main(arguments: list[str] | None = None):
     if training_args.push_to_hub:
         trainer.push_to_hub()
     if training_args.should_save:
-        logger.info(f"pipeline: {folder}   pictures: {os.path.join(training_args.output_dir, 'samples')}")
+        logger.info(f"pipeline: {folder}   images: {os.path.join(training_args.output_dir, 'samples')}")
 
 
 if __name__ == "__main__":

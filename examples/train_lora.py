@@ -1,19 +1,19 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Teach a pipeline something new from twenty pictures, as a LoRA adapter of its network; all else stays as it is.
+r"""Teach a pipeline something new from twenty images, as a LoRA adapter of its network; all else stays as it is.
 
-With no argument: twenty pictures of a thing that the committed checkpoint has never seen, on two CPU cores in minutes:
+With no argument: twenty images of a thing that the committed checkpoint has never seen, on two CPU cores in minutes:
 
     python examples/train_lora.py
 
-On your own pictures (whatever examples/train_itit.py reads; columns `image` and `text`, or named by `--columns`):
+On your own images (whatever examples/train_itit.py reads; columns `image` and `text`, or named by `--columns`):
 
     python examples/train_lora.py --dataset path/to/twenty --prompts "my cat" --output_dir out/my-cat
 
 Interrupted, or with `--save_strategy steps`? The same command with `--resume_from_checkpoint` goes on.
 
 Writes the adapter, which `pipe.load_lora_weights` opens, and a grid of what is drawn before and after from the same
-seeds, and says the losses on held-out pictures before and after. `--push_to_hub --hub_model_id NAME` uploads it.
+seeds, and says the losses on held-out images before and after. `--push_to_hub --hub_model_id NAME` uploads it.
 """
 
 import logging
@@ -32,12 +32,12 @@ from itit_hf.data.streams import STREAM_COLUMNS
 from itit_hf.emoji_scenes.grammar import captions
 from itit_hf.emoji_scenes.scenes import SceneConfig, render_scene
 from itit_hf.pipelines.lora import add_lora
-from itit_hf.training.sample_logging import labelled_grid
+from itit_hf.training.sample_logging import image_grid
 from itit_hf.training.training_args import parse_arguments
 
 logger = logging.getLogger(__name__)
 
-NUM_SHOWN = 6  # pictures of each prompt, before and after
+NUM_SHOWN = 6  # images of each prompt, before and after
 
 
 @dataclass
@@ -52,11 +52,11 @@ class ScriptArguments:
             captions.
         bad_captions (`str`): What to do about captions that are none (null, empty, blank, words such as NA): raise, or
             skip, which leaves them out and counts them.
-        num_held_out (`int`): How many of your pictures, from the end, are kept for the losses before and after.
+        num_held_out (`int`): How many of your images, from the end, are kept for the losses before and after.
         new_kind (`str`): Without a dataset, the thing to learn; none of those that the checkpoint was trained on.
         new_colour (`str`): Its colour.
         new_style (`str`): Art that it is taken from.
-        num_pictures (`int`): Without a dataset, pictures to learn from.
+        num_images (`int`): Without a dataset, images to learn from.
         prompts (`list[str]`): What to draw before and after; the first captions by default.
         rank (`int`): Rank of the adapter.
         adapter_name (`str`): What the adapter is called.
@@ -71,25 +71,25 @@ class ScriptArguments:
     new_kind: str = "dinosaur"
     new_colour: str = "green"
     new_style: str = "openmoji"
-    num_pictures: int = 20
+    num_images: int = 20
     prompts: list[str] = field(default_factory=list)
     rank: int = 16
     adapter_name: str = "default"
 
 
 def draw_new_thing(args: ScriptArguments, resolution: int, seed: int) -> tuple[Dataset, Dataset]:
-    """Pictures to learn from, and as many held-out ones: the same thing at other places, in other sizes."""
+    """Images to learn from, and as many held-out ones: the same thing at other places, in other sizes."""
     style, kind, colour = (args.new_style,), (args.new_kind,), (args.new_colour,)
     world = SceneConfig(resolution, styles=style, kinds=kind, colours=colour)
     rows = []
-    for index in range(2 * args.num_pictures):
+    for index in range(2 * args.num_images):
         pixels, scene = render_scene(world, seed, index)
         rows.append({"image": PIL.Image.fromarray(pixels), "text": captions(scene)})
-    return Dataset.from_list(rows[: args.num_pictures]), Dataset.from_list(rows[args.num_pictures :])
+    return Dataset.from_list(rows[: args.num_images]), Dataset.from_list(rows[args.num_images :])
 
 
-def load_pictures(args: ScriptArguments, resolution: int, seed: int) -> tuple[Dataset, Dataset]:
-    """Pictures to learn from, and held-out ones."""
+def load_images(args: ScriptArguments, resolution: int, seed: int) -> tuple[Dataset, Dataset]:
+    """Images to learn from, and held-out ones."""
     if args.dataset is None:
         return draw_new_thing(args, resolution, seed)
     columns = parse_columns(args.columns, "--columns")
@@ -103,7 +103,7 @@ def load_pictures(args: ScriptArguments, resolution: int, seed: int) -> tuple[Da
 
 
 def draw(pipe: ITITPipeline, prompts: list[str], args: ITITTrainingArguments) -> list[PIL.Image.Image]:
-    """`NUM_SHOWN` pictures of each prompt, from the same seeds each time."""
+    """`NUM_SHOWN` images of each prompt, from the same seeds each time."""
     pipe.set_progress_bar_config(disable=True)
     seeds = [torch.Generator().manual_seed(args.seed + i) for i in range(NUM_SHOWN * len(prompts))]
     return pipe(
@@ -117,26 +117,26 @@ def draw(pipe: ITITPipeline, prompts: list[str], args: ITITTrainingArguments) ->
 
 
 def report(before: dict[str, float], after: dict[str, float], prefix: str = "eval_loss_"):
-    """A line for each loss on held-out pictures."""
+    """A line for each loss on held-out images."""
     for name in sorted(name for name in before if name.startswith(prefix)):
         logger.info(f"held-out {name.removeprefix(prefix)}: {before[name]:.3f} -> {after[name]:.3f} nats")
 
 
 def main(arguments: list[str] | None = None) -> tuple[dict, dict]:
-    """Load, draw, train, draw again, save; the losses on held-out pictures before and after."""
-    recipe = os.path.join(os.path.dirname(__file__), "recipes", "lora_twenty_pictures.yaml")
+    """Load, draw, train, draw again, save; the losses on held-out images before and after."""
+    recipe = os.path.join(os.path.dirname(__file__), "recipes", "lora_twenty_images.yaml")
     args, training_args = parse_arguments([ScriptArguments, ITITTrainingArguments], arguments, recipe)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     set_seed(training_args.seed)
     pipe = ITITPipeline.from_pretrained(args.model)
-    train, held_out = load_pictures(args, pipe.image_processor.size["height"], training_args.seed)
+    train, held_out = load_images(args, pipe.image_processor.size["height"], training_args.seed)
     prompts = list(args.prompts or [train[0]["text"] if isinstance(train[0]["text"], str) else train[0]["text"][0]])
     images = draw(pipe, prompts, training_args)
     labels = [f"before: {prompt}" for prompt in prompts for _ in range(NUM_SHOWN)]
 
     add_lora(pipe.model, args.rank, adapter_name=args.adapter_name)
-    bad_images = training_args.bad_images
-    rows = [add_image_token_ids(part, pipe.processor, bad_images=bad_images) for part in (train, held_out)]
+    on_bad_image = training_args.on_bad_image
+    rows = [add_image_token_ids(part, pipe.processor, on_bad_image=on_bad_image) for part in (train, held_out)]
     # The adapter is uploaded below, and not the pipeline with it.
     push_to_hub, training_args.push_to_hub = training_args.push_to_hub, False
     trainer = ITITTrainer(
@@ -157,10 +157,10 @@ def main(arguments: list[str] | None = None) -> tuple[dict, dict]:
     images += draw(pipe, prompts, training_args)
     labels += [label.replace("before", "after") for label in labels]
     grid = os.path.join(training_args.output_dir, "before-after.png")
-    labelled_grid(images, labels, columns=NUM_SHOWN).save(grid)
+    image_grid(images, labels, columns=NUM_SHOWN).save(grid)
     adapter = os.path.join(training_args.output_dir, "adapter")
     pipe.save_lora_weights(adapter, args.adapter_name)
-    logger.info(f"adapter: {adapter}   pictures: {grid}")
+    logger.info(f"adapter: {adapter}   images: {grid}")
     if push_to_hub:
         name = training_args.hub_model_id or os.path.basename(os.path.abspath(training_args.output_dir))
         options = {"private": training_args.hub_private_repo, "token": training_args.hub_token}

@@ -1,18 +1,18 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Fine-tune a trained ITIT on rewards: captions by policy gradient, pictures by the gradient of the reward.
+r"""Fine-tune a trained ITIT on rewards: captions by policy gradient, images by the gradient of the reward.
 
 CIDEr-D against the captions of the training pairs (self-critical sequence training), from a checkpoint of
 examples/train_itit.py:
 
     accelerate launch examples/train_rewards.py --model_name_or_path out/mine/pipeline/model \
-        --paired_dataset path/to/pictures --output_dir out/mine-cider
+        --paired_dataset path/to/images --output_dir out/mine-cider
 
-Pictures that a dual encoder, such as any CLIP of the Hub, finds closer to their texts:
+Images that a dual encoder, such as any CLIP of the Hub, finds closer to their texts:
 
     accelerate launch examples/train_rewards.py --config examples/recipes/rewards/clip_image.yaml \
         --dual_encoder openai/clip-vit-base-patch32 --model_name_or_path out/mine/pipeline/model \
-        --paired_dataset path/to/pictures --output_dir out/mine-clip
+        --paired_dataset path/to/images --output_dir out/mine-clip
 
 The recipes of examples/recipes/rewards/ have settings for the emoji scenes. A reward of your own needs a few lines of
 Python: see docs/rewards.md.
@@ -30,11 +30,11 @@ from itit_hf import (
     ClipAgg,
     ClipCos,
     ClipImageReward,
+    DiscriminatorReward,
     DualEncoderScorer,
     ITITRewardConfig,
     ITITRewardTrainer,
     ITITScheduler,
-    Naturalness,
 )
 from itit_hf.objectives.objectives import OBJECTIVES
 from itit_hf.rewards.captions import add_image_embeds
@@ -44,7 +44,7 @@ from train_itit import ScriptArguments, choose_sample_prompts, create_model, loa
 logger = logging.getLogger(__name__)
 
 CAPTION_REWARDS = ("cider_d", "clip_cos", "clip_agg", "naturalness")
-PICTURE_REWARDS = ("clip_image",)
+IMAGE_REWARDS = ("clip_image",)
 
 
 @dataclass
@@ -52,7 +52,7 @@ class RewardArguments(ScriptArguments):
     """What this script needs besides [`ScriptArguments`].
 
     Args:
-        rewards (`list[str]`): Of `CAPTION_REWARDS`, or of `PICTURE_REWARDS` with `--direction t2i`.
+        rewards (`list[str]`): Of `CAPTION_REWARDS`, or of `IMAGE_REWARDS` with `--direction t2i`.
         dual_encoder (`str`): Folder or Hub id of the judge of the rewards that begin with clip.
         agg_temperature (`float`): Temperature of `clip_agg`.
         naturalness_learning_rate (`float`): Of the discriminator of `naturalness`.
@@ -94,11 +94,11 @@ def create_rewards(args: RewardArguments, streams: dict, processor, known: tuple
         "cider_d": lambda: CiderD(streams["paired"]["text"], processor.tokenizer.eos_token_id),
         "clip_cos": lambda: ClipCos(scorer),
         "clip_agg": lambda: ClipAgg.from_texts(scorer, texts_of(streams), args.agg_temperature),
-        "naturalness": lambda: Naturalness.small(processor.tokenizer, args.naturalness_learning_rate),
+        "naturalness": lambda: DiscriminatorReward.small(processor.tokenizer, args.naturalness_learning_rate),
         "clip_image": lambda: ClipImageReward(scorer, args.image_template),
     }
     rewards = [create[name]() for name in args.rewards]
-    if scorer is not None and "clip_image" not in args.rewards:  # pictures are embedded once
+    if scorer is not None and "clip_image" not in args.rewards:  # images are embedded once
         for name in set(streams) - {"text"}:
             streams[name] = add_image_embeds(streams[name], scorer)
     return rewards
@@ -116,10 +116,10 @@ def main(arguments: list[str] | None = None):
     corpus = [] if "paired" in names else ["text"]
     with training_args.main_process_first(desc="data"):
         streams, eval_pairs = load_streams(args, [*names, *corpus], processor)
-        known = CAPTION_REWARDS if training_args.direction == "i2t" else PICTURE_REWARDS
+        known = CAPTION_REWARDS if training_args.direction == "i2t" else IMAGE_REWARDS
         rewards = create_rewards(args, streams, processor, known)
-    with_pictures = next(rows for rows in (*streams.values(), eval_pairs) if "image_token_ids" in rows.column_names)
-    model = create_model(args, text_encoder, processor, len(with_pictures[0]["image_token_ids"]))
+    with_images = next(rows for rows in (*streams.values(), eval_pairs) if "image_token_ids" in rows.column_names)
+    model = create_model(args, text_encoder, processor, len(with_images[0]["image_token_ids"]))
     temperature = 32.0 if training_args.sample_temperature is None else training_args.sample_temperature
     trainer = ITITRewardTrainer(
         model=model,

@@ -7,7 +7,7 @@ r"""Pre-train a small T5 and its tokenizer by span corruption, for worlds where 
 takes 14 minutes of one CPU core, ends at a held-out span accuracy of 0.90, and writes a folder that
 `T5EncoderModel.from_pretrained` and `AutoTokenizer.from_pretrained` open, and that
 `examples/train_itit.py --text_encoder` takes. A text file works too, with one sentence per line and an empty line
-after each document (sentences that speak of the same thing, such as the captions of one picture):
+after each document (sentences that speak of the same thing, such as the captions of one image):
 
     python examples/train_text_encoder.py --text_file sentences.txt --output_dir out/text_encoder
 

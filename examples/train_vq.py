@@ -17,9 +17,9 @@ Sharpen the decoder afterwards; the codes, and with them every model trained on 
         --gan_weight 0.2 --l2_weight 0.5 --adam_beta1 0.5 --learning_rate 6e-4 --ema_decay 0.995 --max_steps 1400 \
         --output_dir out/image_tokenizer_sharp
 
-A VQGAN on your own pictures (whatever examples/train_itit.py reads; utils/convert_lpips.py first):
+A VQGAN on your own images (whatever examples/train_itit.py reads; utils/convert_lpips.py first):
 
-    accelerate launch examples/train_vq.py --tokenizer vqgan --dataset path/to/pictures --splits train \
+    accelerate launch examples/train_vq.py --tokenizer vqgan --dataset path/to/images --splits train \
         --eval_split test --resolution 256 --perceptual_weight 1 --perceptual_loss lpips-vgg16.safetensors \
         --gan_weight 0.8 --gan_start_step 10000 --max_steps 100000
 """
@@ -39,7 +39,7 @@ from itit_hf import PatchVQModel
 from itit_hf.data.loading import load_rows, parse_columns
 from itit_hf.data.streams import BAD_IMAGE_POLICIES, readable_images
 from itit_hf.pretraining.vq_trainer import VQTrainer, VQTrainingArguments
-from itit_hf.pretraining.vq_training import PictureDataset, with_new_decoder
+from itit_hf.pretraining.vq_training import ImageDataset, with_new_decoder
 from itit_hf.training.training_args import parse_arguments
 
 logger = logging.getLogger(__name__)
@@ -68,13 +68,13 @@ class ScriptArguments:
             `tokenizer_config` it gets a new decoder.
         dataset (`str`): Folder, pattern of files or Hub id with a column `image`.
         splits (`list[str]`): Its splits for training, or parts of them.
-        eval_split (`str`, *optional*): Its split for pictures and the report; the first training pictures by default.
+        eval_split (`str`, *optional*): Its split for images and the report; the first training images by default.
         columns (`list[str]`): What the column is called, such as `image=photo`.
-        bad_images (`str`): What to do about pictures that cannot be read or exceed the limits: raise, or skip, which
+        on_bad_image (`str`): What to do about images that cannot be read or exceed the limits: raise, or skip, which
             leaves them out and counts them.
-        resolution (`int`): Side of a picture in pixels.
-        aspect_ratio (`str`): What becomes of pictures that are not square: squeeze, pad or crop.
-        max_cache_gb (`float`): Pictures are decoded once and kept if they fit into so much memory.
+        resolution (`int`): Side of an image in pixels.
+        aspect_ratio (`str`): What becomes of images that are not square: squeeze, pad or crop.
+        max_cache_gb (`float`): Images are decoded once and kept if they fit into so much memory.
     """
 
     tokenizer: str = field(default="patch", metadata={"help": "patch or vqgan."})
@@ -82,18 +82,18 @@ class ScriptArguments:
     model_name_or_path: str | None = field(default=None, metadata={"help": "Tokenizer to start from."})
     dataset: str = field(default="data/emoji-scenes-64", metadata={"help": "Folder, pattern of files or Hub id."})
     splits: list[str] = field(default_factory=lambda: ["paired", "image"], metadata={"help": "For training."})
-    eval_split: str | None = field(default="validation", metadata={"help": "For pictures and the report."})
+    eval_split: str | None = field(default="validation", metadata={"help": "For images and the report."})
     columns: list[str] = field(default_factory=list, metadata={"help": "Such as image=photo."})
-    bad_images: str = field(default="raise", metadata={"help": "Pictures that cannot be read: raise or skip."})
-    resolution: int = field(default=64, metadata={"help": "Side of a picture in pixels."})
+    on_bad_image: str = field(default="raise", metadata={"help": "Images that cannot be read: raise or skip."})
+    resolution: int = field(default=64, metadata={"help": "Side of an image in pixels."})
     aspect_ratio: str = field(default="squeeze", metadata={"help": "squeeze, pad or crop."})
-    max_cache_gb: float = field(default=2.0, metadata={"help": "Keep pictures in memory up to this size."})
+    max_cache_gb: float = field(default=2.0, metadata={"help": "Keep images in memory up to this size."})
 
     def __post_init__(self):
         if self.tokenizer not in KINDS:
             raise ValueError(f"`tokenizer` must be one of {sorted(KINDS)}, got {self.tokenizer!r}")
-        if self.bad_images not in BAD_IMAGE_POLICIES:
-            raise ValueError(f"`bad_images` must be one of {BAD_IMAGE_POLICIES}, got {self.bad_images!r}")
+        if self.on_bad_image not in BAD_IMAGE_POLICIES:
+            raise ValueError(f"`on_bad_image` must be one of {BAD_IMAGE_POLICIES}, got {self.on_bad_image!r}")
         if not self.splits:
             raise ValueError("`splits` must name at least one split, got none")
         if self.resolution < 1:
@@ -133,22 +133,22 @@ def create_image_tokenizer(args: ScriptArguments) -> VQModel | PatchVQModel:
     return KINDS[args.tokenizer](**config)
 
 
-def load_pictures(args: ScriptArguments, show_progress: bool) -> tuple[PictureDataset, torch.Tensor]:
-    """Training pictures, and up to 512 for the report."""
-    pictures = open_pictures(args, "+".join(args.splits))
-    if pictures.num_bytes <= args.max_cache_gb * 1e9:
-        pictures.cache(lambda numbers: tqdm(numbers, desc="decoding pictures", disable=not show_progress))
-    shown = pictures if args.eval_split is None else open_pictures(args, args.eval_split)
-    return pictures, torch.stack([shown[i] for i in range(min(NUM_REPORTED, len(shown)))])
+def load_images(args: ScriptArguments, show_progress: bool) -> tuple[ImageDataset, torch.Tensor]:
+    """Training images, and up to 512 for the report."""
+    images = open_images(args, "+".join(args.splits))
+    if images.num_bytes <= args.max_cache_gb * 1e9:
+        images.cache(lambda numbers: tqdm(numbers, desc="decoding images", disable=not show_progress))
+    shown = images if args.eval_split is None else open_images(args, args.eval_split)
+    return images, torch.stack([shown[i] for i in range(min(NUM_REPORTED, len(shown)))])
 
 
-def open_pictures(args: ScriptArguments, split: str) -> PictureDataset:
-    """The pictures of a split, or of several, `train+extra`."""
+def open_images(args: ScriptArguments, split: str) -> ImageDataset:
+    """The images of a split, or of several, `train+extra`."""
     columns = parse_columns(args.columns, "--columns")
     rows = load_rows(args.dataset, split, columns, needed=["image"]).select_columns("image")
-    if args.bad_images == "skip":
+    if args.on_bad_image == "skip":
         rows = readable_images(rows, split)
-    return PictureDataset(rows, args.resolution, aspect_ratio=args.aspect_ratio, name=split)
+    return ImageDataset(rows, args.resolution, aspect_ratio=args.aspect_ratio, name=split)
 
 
 def main(arguments: list[str] | None = None):
@@ -158,12 +158,12 @@ def main(arguments: list[str] | None = None):
         raise ValueError("`train_decoder_only` needs `model_name_or_path`: new codes are not worth keeping")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     set_seed(training_args.seed)
-    with training_args.main_process_first(desc="pictures"):
-        pictures, shown = load_pictures(args, training_args.local_process_index == 0)
+    with training_args.main_process_first(desc="images"):
+        images, shown = load_images(args, training_args.local_process_index == 0)
     trainer = VQTrainer(
         image_tokenizer=create_image_tokenizer(args),
         args=training_args,
-        train_dataset=pictures,
+        train_dataset=images,
         shown=shown,
         new_codes=args.model_name_or_path is None,
     )

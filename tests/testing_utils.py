@@ -125,7 +125,7 @@ def tiny_dual_encoder() -> DualEncoderScorer:
 
 
 def tiny_pairs(num_rows: int = 24) -> Dataset:
-    """Plain pictures of one colour, with two captions each."""
+    """Plain images of one colour, with two captions each."""
     colours = {"red": (220, 30, 30), "blue": (30, 30, 220), "green": (30, 160, 30)}
     rows = []
     for i in range(num_rows):
@@ -140,7 +140,7 @@ _TOKENIZED: dict[tuple, Dataset] = {}
 
 
 def tokenized_pairs(processor, num_rows: int = 24) -> Dataset:
-    """[`tiny_pairs`] with the ids of their pictures; made once per image tokenizer, as a dataset never changes."""
+    """[`tiny_pairs`] with the ids of their images; made once per image tokenizer, as a dataset never changes."""
     weights = b"".join(value.numpy().tobytes() for value in processor.image_tokenizer.state_dict().values())
     key = weights, repr(processor.image_processor), num_rows
     if key not in _TOKENIZED:
@@ -153,11 +153,11 @@ def draw_cut_outs(folder, kinds, first_round: int | None = None) -> str:
     second one from `first_round` (0 or 1) on, so that the styles of 0 and of 1 differ in each kind."""
     folder.mkdir(exist_ok=True)
     for number, kind in enumerate(kinds):
-        picture = PIL.Image.new("RGBA", (96, 96))
-        pen = PIL.ImageDraw.Draw(picture)
+        image = PIL.Image.new("RGBA", (96, 96))
+        pen = PIL.ImageDraw.Draw(image)
         shape = pen.ellipse if first_round is None or number % 2 == first_round else pen.rectangle
         shape((8, 8 + 6 * number, 88, 88 - 6 * number), fill=(128, 128, 128, 255))
-        picture.save(folder / f"{kind.replace(' ', '_')}.png")
+        image.save(folder / f"{kind.replace(' ', '_')}.png")
     return str(folder)
 
 

@@ -34,7 +34,7 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         help="sizes and corners are multiples of it (default: 1)",
     )
     parser.add_argument(
-        "--size_range", type=float, nargs=2, help="longer side of an object as a share of the picture, least and most"
+        "--size_range", type=float, nargs=2, help="longer side of an object as a share of the image, least and most"
     )
     parser.add_argument("--language", default="en", choices=LANGUAGES, help="of the captions (default: en)")
     parser.add_argument(

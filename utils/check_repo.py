@@ -69,7 +69,7 @@ KWARGS_ALLOWED = {
     "CiderD.__call__": "trl's signature of a reward: all columns of the data",
     "ClipAgg.__call__": "trl's signature of a reward: all columns of the data",
     "ClipCos.__call__": "trl's signature of a reward: all columns of the data",
-    "Naturalness.__call__": "trl's signature of a reward: all columns of the data",
+    "DiscriminatorReward.__call__": "trl's signature of a reward: all columns of the data",
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -87,7 +87,7 @@ _LLAMAGEN_RULES = [
 
 
 def _step(match: re.Match) -> str:
-    """LlamaGen counts as diffusers does, from the picture in the encoder and from the code in the decoder."""
+    """LlamaGen counts as diffusers does, from the image in the encoder and from the code in the decoder."""
     return f"{match[1]}.{'down' if match[1] == 'encoder' else 'up'}_blocks.{match[2]}"
 
 
@@ -96,7 +96,7 @@ def _part(name: str) -> str:
 
 
 def _level(match: re.Match, num_levels: int) -> str:
-    """taming counts the decoder's levels from the picture, diffusers from the code."""
+    """taming counts the decoder's levels from the image, diffusers from the code."""
     level = int(match[2])
     return f"encoder.down_blocks.{level}" if match[1] == "encoder" else f"decoder.up_blocks.{num_levels - 1 - level}"
 
@@ -171,7 +171,7 @@ def llamagen_config(state: Mapping[str, torch.Tensor], resolution: int) -> dict:
 
     Args:
         state (`Mapping[str, torch.Tensor]`): Its weights.
-        resolution (`int`): Side of the pictures that it was trained on.
+        resolution (`int`): Side of the images that it was trained on.
 
     Raises:
         ValueError: If a weight is missing.
@@ -213,7 +213,7 @@ def convert_llamagen(state: Mapping[str, torch.Tensor], resolution: int = 256) -
 
     Args:
         state (`Mapping[str, torch.Tensor]`): Its weights; what its training counted is left out.
-        resolution (`int`, *optional*, defaults to 256): Side of the pictures that it was trained on.
+        resolution (`int`, *optional*, defaults to 256): Side of the images that it was trained on.
 
     Raises:
         ValueError: If the weights are not of this layout.
@@ -241,7 +241,7 @@ def maskgit_config(state: Mapping[str, torch.Tensor], resolution: int) -> dict:
 
     Args:
         state (`Mapping[str, torch.Tensor]`): Its weights.
-        resolution (`int`): Side of the pictures that it was trained on.
+        resolution (`int`): Side of the images that it was trained on.
 
     Raises:
         ValueError: If a weight is missing.
@@ -344,7 +344,7 @@ def convert_maskgit(state: Mapping[str, torch.Tensor], resolution: int = 256) ->
 
     Args:
         state (`Mapping[str, torch.Tensor]`): Its weights in PyTorch's layout.
-        resolution (`int`, *optional*, defaults to 256): Side of the pictures that it was trained on.
+        resolution (`int`, *optional*, defaults to 256): Side of the images that it was trained on.
 
     Raises:
         ValueError: If the weights are not of this layout.
@@ -404,7 +404,7 @@ def main(arguments: list[str] | None = None):
     )
     parser.add_argument("--checkpoint", required=True, help="Its weights: .safetensors, .ckpt, .pt or .bin.")
     parser.add_argument("--config", help="Its YAML file; taming only.")
-    parser.add_argument("--resolution", type=int, default=256, help="Side of its pictures; not for taming.")
+    parser.add_argument("--resolution", type=int, default=256, help="Side of its images; not for taming.")
     parser.add_argument("--output", required=True, help="Folder for the VQModel.")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -68,7 +68,7 @@ FIGURES = {
     "R11": Figure("signals", 10),
     "R12": Figure("values that are not finite", 24),
     "R13": Figure("logits that are not finite", 48),
-    "R14": Figure("malformed pictures", 401),
+    "R14": Figure("malformed images", 401),
     "R15": Figure("bombs", 16),
     "R16": Figure("neighbours in a batch", 64),
     "R17": Figure("texts", 300),

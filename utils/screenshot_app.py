@@ -5,7 +5,7 @@
     pip install 'itit-hf[app,browser]'; apt-get install chromium chromium-driver
     python utils/screenshot_app.py --output docs/images/app.png
 
-Four pictures side by side on a wide screen, one for each tab; with `--phone`, as a phone shows them.
+Four images side by side on a wide screen, one for each tab; with `--phone`, as a phone shows them.
 """
 
 import argparse
@@ -142,9 +142,9 @@ class Visitor:
         """Wait until an element says it."""
         self.wait.until(lambda driver: text in self.find(selector).text, f"{selector} never said {text!r}")
 
-    def picture(self) -> PIL.Image.Image:
-        """The picture that the open tab shows, as the app sent it."""
-        source = self.find(".picture img").get_attribute("src")
+    def image(self) -> PIL.Image.Image:
+        """The image that the open tab shows, as the app sent it."""
+        source = self.find(".image img").get_attribute("src")
         return PIL.Image.open(io.BytesIO(urllib.request.urlopen(source, timeout=30).read())).convert("RGB")
 
     def paint(self):
@@ -176,9 +176,9 @@ def tour(visitor: Visitor, prompt: str, edit_prompt: str) -> list[PIL.Image.Imag
     visitor.write("#draw-prompt", prompt)
     visitor.click("#draw-button")
     visitor.wait_for_text("#draw-line", "Done")
-    visitor.wait.until(lambda _: visitor.find(".picture img").get_property("naturalWidth"))  # it comes after its line
+    visitor.wait.until(lambda _: visitor.find(".image img").get_property("naturalWidth"))  # it comes after its line
     shots = {"Draw": visitor.screenshot()}
-    drawn = visitor.picture()
+    drawn = visitor.image()
     visitor.open("Describe")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "drawn.png"
@@ -207,7 +207,7 @@ def main(arguments: list[str] | None = None):
     """Serve, visit, save."""
     parser = argparse.ArgumentParser(description="Photograph the app.")
     parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline folder.")
-    parser.add_argument("--output", default="docs/images/app.png", help="Where the picture is written.")
+    parser.add_argument("--output", default="docs/images/app.png", help="Where the image is written.")
     parser.add_argument("--prompt", default="a red bus", help="What is drawn, and what the cycle starts from.")
     parser.add_argument("--edit_prompt", default="a blue bus", help="What is painted in.")
     parser.add_argument("--phone", action="store_true", help="On a narrow screen.")

@@ -21,17 +21,17 @@ import PIL.Image
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from itit_hf.data.loading import undecoded
+from itit_hf.data.loading import without_decoding
 from itit_hf.models.image_loading_itit import load_image
 
 # Why a pair is dropped, in the order in which rules are asked; each dropped pair counts for the first one.
 REASONS = (
-    "unreadable_picture",
-    "small_picture",
-    "narrow_picture",
-    "picture_of_many_texts",
-    "near_test_picture",
-    "text_of_many_pictures",
+    "unreadable_image",
+    "small_image",
+    "narrow_image",
+    "image_of_many_texts",
+    "near_test_image",
+    "text_of_many_images",
     "few_words",
     "many_words",
     "rare_words",
@@ -46,22 +46,22 @@ class FilterRules:
     """ALIGN's numbers; `None` leaves a rule out. Its rule against pornography needs a classifier, which is not here.
 
     Args:
-        min_side (`int`, *optional*, defaults to 200): The shorter side of a picture must have more pixels.
+        min_side (`int`, *optional*, defaults to 200): The shorter side of an image must have more pixels.
         max_aspect (`float`, *optional*, defaults to 3.0): Longer over shorter side must be less.
-        max_texts_per_picture (`int`, *optional*, defaults to 1000): A picture with more different texts is dropped.
-        max_pictures_per_text (`int`, *optional*, defaults to 10): A text of more different pictures is dropped.
+        max_texts_per_image (`int`, *optional*, defaults to 1000): An image with more different texts is dropped.
+        max_images_per_text (`int`, *optional*, defaults to 10): A text of more different images is dropped.
         min_words (`int`, *optional*, defaults to 3): A text must have as many words.
         max_words (`int`, *optional*, defaults to 20): A text must not have more words.
         frequent_ngrams (`int`, *optional*, defaults to 100,000,000):
             Each word and each two neighbours must be among so many most frequent ones.
         max_test_distance (`int`, *optional*, defaults to 3):
-            Bits of 64 that the perceptual hash of a picture may differ by to be a near-duplicate of a test picture.
+            Bits of 64 that the perceptual hash of an image may differ by to be a near-duplicate of a test image.
     """
 
     min_side: int | None = 200
     max_aspect: float | None = 3.0
-    max_texts_per_picture: int | None = 1000
-    max_pictures_per_text: int | None = 10
+    max_texts_per_image: int | None = 1000
+    max_images_per_text: int | None = 10
     min_words: int | None = 3
     max_words: int | None = 20
     frequent_ngrams: int | None = 100_000_000
@@ -76,7 +76,7 @@ class FilterReport:
     """What was dropped, and why.
 
     Args:
-        pairs (`int`): A picture with several captions is as many pairs.
+        pairs (`int`): An image with several captions is as many pairs.
         kept (`int`): Of them.
         dropped (`dict[str, int]`): By reason, of `REASONS`; with `kept` they add up to `pairs`.
     """
@@ -112,15 +112,15 @@ def _key(data: str | bytes) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
-def picture_key(image) -> int:
-    """64 bits that tell a picture: of its file, or of its pixels."""
+def image_key(image) -> int:
+    """64 bits that tell an image: of its file, or of its pixels."""
     if isinstance(image, Mapping):
         return _key(image["bytes"] if image.get("bytes") is not None else str(image["path"]))
     return _key(load_image(image).tobytes())
 
 
 class PairCounts:
-    """What is known of all pairs: how many texts each picture has, how many pictures each text, and how often words
+    """What is known of all pairs: how many texts each image has, how many images each text, and how often words
     and their neighbours occur. Different ones are counted, so a pair that is there twice counts once."""
 
     def __init__(self):
@@ -129,9 +129,9 @@ class PairCounts:
     def add(self, rows: Iterable[Mapping]) -> "PairCounts":
         """Count rows with `image` and `text`."""
         for row in rows:
-            picture = picture_key(row["image"])
+            image = image_key(row["image"])
             for text in texts_of(row):
-                self._pairs.add((picture, _key(text)))
+                self._pairs.add((image, _key(text)))
                 self._ngrams.update(_key(ngram) for ngram in ngrams_of(text))
         return self
 
@@ -141,11 +141,11 @@ class PairCounts:
         self._ngrams.update(other._ngrams)
         return self
 
-    def texts_per_picture(self) -> Counter:
-        """By the picture's key."""
-        return Counter(picture for picture, _ in self._pairs)
+    def texts_per_image(self) -> Counter:
+        """By the image's key."""
+        return Counter(image for image, _ in self._pairs)
 
-    def pictures_per_text(self) -> Counter:
+    def images_per_text(self) -> Counter:
         """By the text's key."""
         return Counter(text for _, text in self._pairs)
 
@@ -162,14 +162,14 @@ class PairJudge:
     Args:
         rules ([`FilterRules`]): The numbers.
         counts ([`PairCounts`]): Of all pairs.
-        test_hashes (`np.ndarray` of shape `(num_test_pictures,)`, *optional*): See [`perceptual_hash`].
+        test_hashes (`np.ndarray` of shape `(num_test_images,)`, *optional*): See [`perceptual_hash`].
     """
 
     def __init__(self, rules: FilterRules, counts: PairCounts, test_hashes: np.ndarray | None = None):
         self.rules, self.test_hashes = rules, test_hashes
-        most = rules.max_texts_per_picture, rules.max_pictures_per_text
-        per_key = counts.texts_per_picture(), counts.pictures_per_text()
-        self._crowded_pictures, self._crowded_texts = (
+        most = rules.max_texts_per_image, rules.max_images_per_text
+        per_key = counts.texts_per_image(), counts.images_per_text()
+        self._crowded_images, self._crowded_texts = (
             {key for key, number in numbers.items() if limit is not None and number > limit}
             for limit, numbers in zip(most, per_key, strict=True)
         )
@@ -177,23 +177,23 @@ class PairJudge:
 
     def reasons(self, row: Mapping) -> list[str | None]:
         """For each caption of a row, of `REASONS`, or `None` if the pair is kept."""
-        of_picture = self._picture_reason(row["image"])
-        return [of_picture or self._text_reason(text) for text in texts_of(row)]
+        of_image = self._image_reason(row["image"])
+        return [of_image or self._text_reason(text) for text in texts_of(row)]
 
-    def _picture_reason(self, image) -> str | None:
+    def _image_reason(self, image) -> str | None:
         rules = self.rules
         try:
             width, height = _size(image)
             if rules.min_side is not None and min(width, height) <= rules.min_side:
-                return "small_picture"
+                return "small_image"
             if rules.max_aspect is not None and max(width, height) >= rules.max_aspect * min(width, height):
-                return "narrow_picture"
-            if picture_key(image) in self._crowded_pictures:
-                return "picture_of_many_texts"
+                return "narrow_image"
+            if image_key(image) in self._crowded_images:
+                return "image_of_many_texts"
             if self.test_hashes is not None and self._is_near_test(load_image(image)):
-                return "near_test_picture"
+                return "near_test_image"
         except (ValueError, OSError):  # what PIL and `load_image` say about a file
-            return "unreadable_picture"
+            return "unreadable_image"
         return None
 
     def _is_near_test(self, image: PIL.Image.Image) -> bool:
@@ -203,7 +203,7 @@ class PairJudge:
     def _text_reason(self, text: str) -> str | None:
         rules, num_words = self.rules, len(words_of(text))
         if _key(text) in self._crowded_texts:
-            return "text_of_many_pictures"
+            return "text_of_many_images"
         if rules.min_words is not None and num_words < rules.min_words:
             return "few_words"
         if rules.max_words is not None and num_words > rules.max_words:
@@ -223,11 +223,11 @@ def _size(image) -> tuple[int, int]:
 
 
 def perceptual_hash(image: PIL.Image.Image) -> np.uint64:
-    """64 bits that change little when a picture is scaled, compressed or brightened: where brightness grows from left
+    """64 bits that change little when an image is scaled, compressed or brightened: where brightness grows from left
     to right, on 9 x 8 grey pixels.
 
     Args:
-        image (`PIL.Image.Image`): Any picture.
+        image (`PIL.Image.Image`): Any image.
 
     Returns:
         `np.uint64`.
@@ -238,7 +238,7 @@ def perceptual_hash(image: PIL.Image.Image) -> np.uint64:
 
 
 def perceptual_hashes(images: Iterable) -> np.ndarray:
-    """[`perceptual_hash`] of each picture: `np.ndarray` of `np.uint64` of shape `(num_pictures,)`."""
+    """[`perceptual_hash`] of each image: `np.ndarray` of `np.uint64` of shape `(num_images,)`."""
     return np.array([perceptual_hash(load_image(image)) for image in images], dtype=np.uint64)
 
 
@@ -255,9 +255,9 @@ def filter_pairs(
     Args:
         rows (`datasets.Dataset`): With `image` and `text`, a caption or a list.
         rules ([`FilterRules`], *optional*, defaults to ALIGN's): The numbers.
-        test_images (`Iterable`, *optional*): Pictures of the test set, which none may be a near-duplicate of.
+        test_images (`Iterable`, *optional*): Images of the test set, which none may be a near-duplicate of.
         scorer ([`DualEncoderScorer`], *optional*): Judges what passed all other rules.
-        min_cosine (`float`, *optional*): The least cosine of picture and text that is kept; needs the scorer.
+        min_cosine (`float`, *optional*): The least cosine of image and text that is kept; needs the scorer.
         num_workers (`int`, *optional*, defaults to 0): Processes beside this one.
 
     Returns:
@@ -271,7 +271,7 @@ def filter_pairs(
     missing = [column for column in ("image", "text") if column not in rows.column_names]
     if missing:
         raise ValueError(f"`rows` must have the columns `image` and `text`, {missing} is missing")
-    files = undecoded(rows)
+    files = without_decoding(rows)
     counts = PairCounts()
     for part in _in_parts(files, _CountPart(), num_workers, "count"):
         counts.merge(part)

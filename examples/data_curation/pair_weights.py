@@ -3,7 +3,7 @@
 """How far a pair can be trusted, by the loss it has, and which texts to hear more often. Experimental.
 
 A model learns what holds for many pairs before it learns single ones by heart, so a wrong pair has a large loss (after
-NLIP, https://huggingface.co/papers/2212.07086, which weighs a contrastive loss so). The column `pair_weight` of a
+NLIP, https://huggingface.co/papers/2212.07086, which weighs a contrastive loss so). The column `sample_weight` of a
 dataset scales what its pairs count in `t2i` and `i2t`.
 """
 
@@ -21,7 +21,7 @@ _LEAST_VARIANCE = 1e-4  # of the whole variance: a component may not shrink to a
 
 
 def pair_losses(pipe, rows: Sequence[Mapping], batch_size: int = 64) -> torch.Tensor:
-    """Nats per token of the captions, given their picture: the loss of image to text, with nothing hidden.
+    """Nats per token of the captions, given their image: the loss of image to text, with nothing hidden.
 
     Args:
         pipe ([`ITITPipeline`]): In evaluation mode. It should not know the pairs by heart.

@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Experimental: how well Chinese captions go with their pictures, by Chinese-CLIP of transformers.
+r"""Experimental: how well Chinese captions go with their images, by Chinese-CLIP of transformers.
 
     python examples/experimental/chinese_clip.py --dataset path/to/pairs --min_cosine 0.3
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from itit_hf.data.loading import load_rows, undecoded
+from itit_hf.data.loading import load_rows, without_decoding
 from itit_hf.rewards.dual_encoder import DualEncoderScorer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where data_curation is
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None):
     scorer = DualEncoderScorer.from_pretrained(options.model)
     scorer.model.to("cuda" if torch.cuda.is_available() else "cpu")
     first = [texts_of(row)[0] for row in rows.select_columns("text")]
-    cosines = scorer.cosine(undecoded(rows)["image"][:], first)
+    cosines = scorer.cosine(without_decoding(rows)["image"][:], first)
     spread = torch.quantile(cosines, torch.tensor(QUANTILES, device=cosines.device)).tolist()
     for share, value in zip(QUANTILES, spread, strict=True):
         logger.info(f"{share:4.0%} of the first captions have a cosine below {value:.3f}")

@@ -1,12 +1,12 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Experimental, after ViCHA: the words that a dual encoder finds nearest to a picture, put in front of its caption.
+r"""Experimental, after ViCHA: the words that a dual encoder finds nearest to an image, put in front of its caption.
 
     python examples/experimental/concepts.py --dataset path/to/pairs --scorer openai/clip-vit-base-patch32 \
         --output_dir out/with-concepts
 
 The vocabulary is the words of the captions, or of a text file with one a line. A model that was trained on these pairs
-describes better when it is told the concepts of a new picture: `pipe.caption(image, prompt="bus, red:")`. Pictures
+describes better when it is told the concepts of a new image: `pipe.caption(image, prompt="bus, red:")`. Images
 without captions get the concepts alone.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from itit_hf.data.loading import load_rows, undecoded
+from itit_hf.data.loading import load_rows, without_decoding
 from itit_hf.rewards.dual_encoder import DualEncoderScorer, search
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where data_curation is
@@ -36,20 +36,20 @@ def vocabulary(rows: Dataset, number: int) -> list[str]:
 
 
 def concepts(scorer: DualEncoderScorer, images: list, words: list[str], top_k: int) -> list[str]:
-    """For each picture its nearest words, as the beginning of a caption: "bus, red:"."""
+    """For each image its nearest words, as the beginning of a caption: "bus, red:"."""
     _, places = search(scorer.embed_images(images), scorer.embed_texts(words), top_k)
     return [", ".join(words[i] for i in row) + ":" for row in places.tolist()]
 
 
 def main(arguments: list[str] | None = None):
     """Find concepts, and write pairs."""
-    parser = ArgumentParser(description="Concepts of pictures in front of their captions.")
+    parser = ArgumentParser(description="Concepts of images in front of their captions.")
     parser.add_argument("--dataset", required=True, help="Folder, pattern of files or Hub id with `image`.")
     parser.add_argument("--split", help="Its split, or a part of it.")
     parser.add_argument("--scorer", required=True, help="Dual encoder: folder or Hub id.")
     parser.add_argument("--words", help="Text file with one word a line; those of the captions by default.")
     parser.add_argument("--num_words", type=int, default=1000, help="The most frequent so many of the captions.")
-    parser.add_argument("--top_k", type=int, default=3, help="Words for each picture.")
+    parser.add_argument("--top_k", type=int, default=3, help="Words for each image.")
     parser.add_argument("--output_dir", default="out/with-concepts", help="Where the parquet file is written.")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None):
     else:
         words = vocabulary(rows, options.num_words)
     scorer = DualEncoderScorer.from_pretrained(options.scorer)
-    beginnings = concepts(scorer, undecoded(rows)["image"][:], words, options.top_k)
+    beginnings = concepts(scorer, without_decoding(rows)["image"][:], words, options.top_k)
     captions = (
         [texts_of(row) for row in rows.select_columns("text")] if "text" in rows.column_names else [[]] * len(rows)
     )

@@ -5,7 +5,7 @@ r"""Experimental, after CoCa: a contrastive loss beside the others, so that one 
     python examples/experimental/contrastive_head.py --dataset path/to/pairs --held_out path/to/others \
         --model out/itit/pipeline --objectives i2t t2i i2i --output_dir out/contrastive
 
-A picture is encoded as for its caption, with the null text; a text without a picture. The means of what the joint
+An image is encoded as for its caption, with the null text; a text without an image. The means of what the joint
 encoder says of each are projected, and told apart within the batch by ALIGN's loss. It prints how many of the held-out
 pairs find each other, before and after, and writes the pipeline and the head. CoCa pools by attention; here it is the
 mean. One process only: the head is called beside the wrapped model.
@@ -28,7 +28,7 @@ from itit_hf import ITITPipeline, ITITTrainer, ITITTrainingArguments
 from itit_hf.data.image_tokens import add_image_token_ids
 from itit_hf.data.loading import load_rows
 from itit_hf.metrics.retrieval import recall_at_k
-from itit_hf.objectives.objectives import picture_of
+from itit_hf.objectives.objectives import image_of
 from itit_hf.rewards.dual_encoder import contrastive_loss
 from itit_hf.training.training_args import parse_arguments
 
@@ -80,14 +80,14 @@ class ContrastiveHead(nn.Module):
         self.temperature = nn.Parameter(torch.tensor(1.0))  # as ALIGN
 
     def embed_images(self, model, image: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Whole pictures, by the names of the model's arguments -> `(batch_size, embed_dim)`, of length 1."""
-        embeds = model.model.embed_described(**image)  # (B, K, H)
+        """Whole images, by the names of the model's arguments -> `(batch_size, embed_dim)`, of length 1."""
+        embeds = model.model.embed_conditioning_image(**image)  # (B, K, H)
         hidden = model.model(image_token_embeds=embeds).last_hidden_state[:, : embeds.size(1)]  # (B, K, H)
         return F.normalize(self.project_image(hidden.mean(dim=1)), dim=-1)
 
     def embed_texts(self, model, text_embeds: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Features of the text encoder `(batch_size, text_length, text_hidden_size)` -> `(batch_size, embed_dim)`, of
-        length 1; the encoder is given no picture."""
+        length 1; the encoder is given no image."""
         ids = torch.zeros(len(text_embeds), model.config.num_image_tokens, dtype=torch.long, device=text_embeds.device)
         text = {"text_embeds": text_embeds, "text_attention_mask": attention_mask}
         hidden = model.model(image_token_ids=ids, kept_positions=ids[:, :0], **text).last_hidden_state  # (B, L, H)
@@ -111,11 +111,11 @@ class ContrastiveTrainer(ITITTrainer):
         return self.contrastive_coef if name == "contrastive" else super()._weight(name)
 
     def embed(self, model, paired: dict) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pictures and texts of pairs, each `(batch_size, embed_dim)`; see [`ITITObjectives`] for `paired`."""
+        """Images and texts of pairs, each `(batch_size, embed_dim)`; see [`ITITObjectives`] for `paired`."""
         text = {name: paired[name] for name in ("input_ids", "attention_mask")}
         features = self.text_encoder(**text).last_hidden_state  # (B, L, E)
         head = model.contrastive_head
-        images = head.embed_images(model, picture_of(paired))
+        images = head.embed_images(model, image_of(paired))
         return images, head.embed_texts(model, features, text["attention_mask"])
 
     def named_losses(self, model, inputs) -> dict[str, torch.Tensor]:
@@ -126,7 +126,7 @@ class ContrastiveTrainer(ITITTrainer):
 
     @torch.no_grad()
     def recall(self, pairs: Dataset) -> dict[str, float]:
-        """How many pictures find a text of their own first, and the other way round; texts that are the same count as
+        """How many images find a text of their own first, and the other way round; texts that are the same count as
         one."""
         self.model.eval()
         first = [texts_of(row)[0] for row in pairs.select_columns("text")]
@@ -136,7 +136,7 @@ class ContrastiveTrainer(ITITTrainer):
         images, texts = (torch.cat(side) for side in zip(*(self.embed(self.model, b) for b in batches), strict=True))
         cosines = (images @ texts.T).float().cpu()  # (N, N)
         own = torch.tensor([[a == b for b in first] for a in first])
-        sides = {"picture_to_text": (cosines, own), "text_to_picture": (cosines.T, own.T)}
+        sides = {"image_to_text": (cosines, own), "text_to_image": (cosines.T, own.T)}
         return {f"{side}_r{k}": recall_at_k(*at, (k,))[f"recall_at_{k}"] for side, at in sides.items() for k in (1, 5)}
 
 

@@ -1,10 +1,10 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Experimental: pseudo captions for pictures that have none, by Florence-2 of transformers.
+r"""Experimental: pseudo captions for images that have none, by Florence-2 of transformers.
 
-    python examples/experimental/florence2_captions.py --dataset path/to/pictures --output_dir out/pseudo-pairs
+    python examples/experimental/florence2_captions.py --dataset path/to/images --output_dir out/pseudo-pairs
 
-The output folder is a dataset of pairs. What to compare it with: the same pictures as the `image` stream of
+The output folder is a dataset of pairs. What to compare it with: the same images as the `image` stream of
 `examples/train_itit.py` with the objective `i2t2i`, which needs no captions at all.
 """
 
@@ -16,7 +16,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import AutoProcessor, Florence2ForConditionalGeneration
 
-from itit_hf.data.loading import load_rows, undecoded
+from itit_hf.data.loading import load_rows, without_decoding
 from itit_hf.models.image_loading_itit import load_image
 
 logger = logging.getLogger(__name__)
@@ -26,21 +26,21 @@ TASKS = ("<CAPTION>", "<DETAILED_CAPTION>", "<MORE_DETAILED_CAPTION>")
 
 @torch.no_grad()
 def describe(model, processor, images: list, task: str, max_new_tokens: int) -> list[str]:
-    """One caption for each picture, by beam search."""
+    """One caption for each image, by beam search."""
     inputs = processor(text=[task] * len(images), images=images, return_tensors="pt").to(model.device, model.dtype)
     ids = model.generate(**inputs, num_beams=3, do_sample=False, max_new_tokens=max_new_tokens)
     return [text.strip() for text in processor.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
 
 def main(arguments: list[str] | None = None):
-    """Describe every picture, and write pairs."""
+    """Describe every image, and write pairs."""
     parser = ArgumentParser(description="Pseudo captions by Florence-2.")
     parser.add_argument("--dataset", required=True, help="Folder, pattern of files or Hub id with `image`.")
     parser.add_argument("--split", help="Its split, or a part of it.")
     parser.add_argument("--model", default="florence-community/Florence-2-base", help="Folder or Hub id.")
     parser.add_argument("--task", choices=TASKS, default=TASKS[0], help="How much is said.")
     parser.add_argument("--max_new_tokens", type=int, default=64, help="Tokens of a caption at most.")
-    parser.add_argument("--batch_size", type=int, default=8, help="Pictures at a time.")
+    parser.add_argument("--batch_size", type=int, default=8, help="Images at a time.")
     parser.add_argument("--output_dir", default="out/pseudo-pairs", help="Where the parquet file is written.")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None):
     model = Florence2ForConditionalGeneration.from_pretrained(options.model, use_safetensors=True).to(device).eval()
     processor = AutoProcessor.from_pretrained(options.model)
     rows = load_rows(options.dataset, options.split)
-    files, said = undecoded(rows), []
+    files, said = without_decoding(rows), []
     for start in tqdm(range(0, len(rows), options.batch_size), desc="captions"):
         images = [load_image(image) for image in files[start : start + options.batch_size]["image"]]
         said += describe(model, processor, images, options.task, options.max_new_tokens)

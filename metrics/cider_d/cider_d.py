@@ -11,7 +11,7 @@ _DESCRIPTION = "Consensus of captions with those of people, weighed by how rare 
 _INPUTS = """
 Args:
     predictions (`list[str]`): Captions.
-    references (`list[list[str]]`): For each, the captions of its picture; all of them tell how rare words are.
+    references (`list[list[str]]`): For each, the captions of its image; all of them tell how rare words are.
 
 Returns:
     `dict[str, float]`: `cider_d`, times 100.

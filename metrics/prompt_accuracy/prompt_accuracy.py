@@ -1,19 +1,19 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What pictures of emoji scenes show of what was asked for: `evaluate.load("metrics/prompt_accuracy")`."""
+"""What images of emoji scenes show of what was asked for: `evaluate.load("metrics/prompt_accuracy")`."""
 
 import datasets
 import evaluate
 
+from itit_hf.emoji_scenes.classifier import SceneClassifier
 from itit_hf.emoji_scenes.evaluation import prompt_accuracy
-from itit_hf.emoji_scenes.recogniser import SceneRecogniser
 
-_DESCRIPTION = "Shares of pictures of emoji scenes that show what was asked for, as a trained recogniser reads them."
+_DESCRIPTION = "Shares of images of emoji scenes that show what was asked for, as a trained classifier reads them."
 _INPUTS = """
 Args:
-    pictures (`list[PIL.Image.Image]`): What was drawn.
+    images (`list[PIL.Image.Image]`): What was drawn.
     prompts (`list[str]`): What was asked for, in sentences of the grammar.
-    recogniser (`str`, *optional*): Folder of the recogniser.
+    classifier (`str`, *optional*): Folder of the classifier.
 
 Returns:
     `dict[str, float]`: `prompt_kind`, `prompt_colour`, `prompt_both`, `prompt_true` and `prompt_number`, in [0, 1].
@@ -28,9 +28,9 @@ class PromptAccuracyMetric(evaluate.Metric):
             description=_DESCRIPTION,
             citation="",
             inputs_description=_INPUTS,
-            features=datasets.Features({"pictures": datasets.Image(), "prompts": datasets.Value("string")}),
+            features=datasets.Features({"images": datasets.Image(), "prompts": datasets.Value("string")}),
         )
 
-    def _compute(self, pictures, prompts, recogniser="checkpoints/emoji-scenes-recogniser"):
-        shares = prompt_accuracy(pictures, prompts, SceneRecogniser.from_pretrained(recogniser).eval())
+    def _compute(self, images, prompts, classifier="checkpoints/emoji-scenes-classifier"):
+        shares = prompt_accuracy(images, prompts, SceneClassifier.from_pretrained(classifier).eval())
         return {f"prompt_{name}": share for name, share in shares.items()}

@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""ITIT (https://huggingface.co/papers/2310.03734): draw from text and describe pictures with one model.
+"""ITIT (https://huggingface.co/papers/2310.03734): draw from text and describe images with one model.
 
 Public names are imported when they are first used: a captioner does not pay for the trainer.
 """
@@ -39,7 +39,7 @@ _import_structure = {
     "objectives.objectives": ["ITITObjectives", "ObjectiveSettings"],
     "training.training_args": ["ITITTrainingArguments"],
     "training.trainer": ["ITITTrainer"],
-    "rewards.captions": ["CiderD", "ClipAgg", "ClipCos", "Naturalness"],
+    "rewards.captions": ["CiderD", "ClipAgg", "ClipCos", "DiscriminatorReward"],
     "rewards.images": ["ClipImageReward"],
     "training.reward_trainer": ["ITITRewardConfig", "ITITRewardTrainer"],
 }

@@ -185,7 +185,7 @@ def test_the_smallest_run_reports_and_writes_every_round(tmp_path, caplog):
     assert "| G0 | 1 | half of a pair |" in caplog.text
 
 
-def test_a_larger_picture_is_a_longer_pass():
+def test_a_larger_image_is_a_longer_pass():
     cases = growth_cases(benchmark.parse(["--preset", "tiny"]), batch_size=1)
     assert [case.name for case in cases] == [f"pass of {side} x {side} tokens" for side in (8, 16, 32)]
     assert [case.run().image_logits.size(1) for case in cases] == [64, 256, 1024]

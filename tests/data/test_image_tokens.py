@@ -35,11 +35,11 @@ def test_tokens_that_do_not_say_what_made_them_are_taken_with_a_warning(processo
     assert "nothing says which image tokenizer made its tokens" in caplog.text
 
 
-def test_rows_with_bad_pictures_get_no_tokens(processor):
-    rows = Dataset.from_list([{"image": image} for image in [picture["image"] for picture in tiny_pairs(24)] * 2])
+def test_rows_with_bad_images_get_no_tokens(processor):
+    rows = Dataset.from_list([{"image": image} for image in [row["image"] for row in tiny_pairs(24)] * 2])
     files = rows.cast_column("image", DatasetImage(decode=False)).to_list()
     files[7]["image"] = BAD
     bad = Dataset.from_list(files).cast_column("image", DatasetImage())
-    assert len(add_image_token_ids(bad, processor, bad_images="skip")) == 47
-    with pytest.raises(ValueError, match="row 7 of `train` .*: it cannot be read as a picture"):
+    assert len(add_image_token_ids(bad, processor, on_bad_image="skip")) == 47
+    with pytest.raises(ValueError, match="row 7 of `train` .*: it cannot be read as an image"):
         add_image_token_ids(bad, processor, name="train")

@@ -28,21 +28,21 @@ def own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
-def picture(colour) -> PIL.Image.Image:
+def make_image(colour) -> PIL.Image.Image:
     return PIL.Image.new("RGB", (16, 16), colour)
 
 
 def png(colour) -> bytes:
     file = io.BytesIO()
-    picture(colour).save(file, format="PNG")
+    make_image(colour).save(file, format="PNG")
     return file.getvalue()
 
 
-def folder_of_pictures(folder, metadata):
-    """Three pictures with metadata; a name for its text by the ending of the file."""
+def folder_of_images(folder, metadata):
+    """Three images with metadata; a name for its text by the ending of the file."""
     folder.mkdir()
     for colour in COLOURS:
-        picture(colour).save(folder / f"{colour}.png")
+        make_image(colour).save(folder / f"{colour}.png")
     if metadata == "jsonl":
         lines = [json.dumps({"file_name": f"{c}.png", "text": [f"a {c} bus", f"{c}!"]}) for c in COLOURS]
     else:
@@ -51,9 +51,9 @@ def folder_of_pictures(folder, metadata):
     return str(folder)
 
 
-def table_of_pictures(**names) -> Dataset:
+def table_of_images(**names) -> Dataset:
     features = Features({names.get("image", "image"): Image(), names.get("text", "text"): Value("string")})
-    rows = [{names.get("image", "image"): picture(c), names.get("text", "text"): f"a {c} bus"} for c in COLOURS]
+    rows = [{names.get("image", "image"): make_image(c), names.get("text", "text"): f"a {c} bus"} for c in COLOURS]
     return Dataset.from_list(rows, features=features)
 
 
@@ -67,7 +67,7 @@ def archive(path, members):
 
 
 def samples(*endings, colours=COLOURS):
-    """Members of an archive: a picture, and a caption by its ending."""
+    """Members of an archive: an image, and a caption by its ending."""
     captions = {
         "txt": lambda c: f"a {c} bus\n".encode(),
         "json": lambda c: json.dumps({"caption": f"a {c} bus"}).encode(),
@@ -85,16 +85,16 @@ def colours_of(rows):
 
 
 KINDS = {
-    "a folder with metadata.jsonl": lambda at: folder_of_pictures(at / "pictures", "jsonl"),
-    "a folder with metadata.csv": lambda at: folder_of_pictures(at / "pictures", "csv"),
-    "a parquet file": lambda at: [table_of_pictures().to_parquet(at / "a.parquet"), str(at / "a.parquet")][1],
+    "a folder with metadata.jsonl": lambda at: folder_of_images(at / "images", "jsonl"),
+    "a folder with metadata.csv": lambda at: folder_of_images(at / "images", "csv"),
+    "a parquet file": lambda at: [table_of_images().to_parquet(at / "a.parquet"), str(at / "a.parquet")][1],
     "archives with txt": lambda at: [archive(at / "0.tar", samples("png", "txt")), str(at / "*.tar")][1],
     "an archive with json": lambda at: archive(at / "0.tar", samples("png", "json")),
 }
 
 
 @pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
-def test_each_kind_of_source_gives_pictures_and_captions(make, tmp_path):
+def test_each_kind_of_source_gives_images_and_captions(make, tmp_path):
     rows = load_rows(make(tmp_path))
     assert said(rows) and sorted(zip(colours_of(rows), said(rows), strict=True)) == sorted(
         (colour, f"a {colour} bus") for colour in COLOURS
@@ -117,7 +117,7 @@ def test_three_streams_of_three_kinds_make_one_batch(tmp_path):
     archive(tmp_path / "0.tar", samples("png"))
     (tmp_path / "sentences.txt").write_text("a red bus\nthe tree\n", encoding="utf-8")
     streams = [
-        Stream("paired", load_rows(folder_of_pictures(tmp_path / "pairs", "jsonl"))),
+        Stream("paired", load_rows(folder_of_images(tmp_path / "pairs", "jsonl"))),
         Stream("image", load_rows(str(tmp_path / "*.tar"))),
         Stream("text", load_rows(str(tmp_path / "sentences.txt"))),
     ]
@@ -131,14 +131,14 @@ def test_three_streams_of_three_kinds_make_one_batch(tmp_path):
 
 
 def test_a_caption_of_a_list_is_drawn_anew_each_time_and_the_same_for_one_seed(tmp_path):
-    rows = load_rows(folder_of_pictures(tmp_path / "pictures", "jsonl"))
+    rows = load_rows(folder_of_images(tmp_path / "images", "jsonl"))
     stream = [Stream("paired", rows, seed=seed) for seed in (0, 0, 1)]
     texts = [[each.sample(position)["text"] for position in range(30)] for each in stream]
     assert texts[0] == texts[1] != texts[2] and len(set(texts[0])) == 6
 
 
 def test_columns_are_found_by_the_names_they_have(tmp_path):
-    table_of_pictures(image="photo", text="alt").to_parquet(tmp_path / "a.parquet")
+    table_of_images(image="photo", text="alt").to_parquet(tmp_path / "a.parquet")
     rows = load_rows(str(tmp_path / "a.parquet"), columns={"image": "photo", "text": "alt"})
     assert said(rows) == [f"a {colour} bus" for colour in COLOURS] and colours_of(rows) == list(COLOURS)
 
@@ -151,7 +151,7 @@ def test_columns_are_found_by_the_names_they_have(tmp_path):
     ],
 )
 def test_a_column_that_is_not_there_is_named(tmp_path, columns, message):
-    table_of_pictures().to_parquet(tmp_path / "a.parquet")
+    table_of_images().to_parquet(tmp_path / "a.parquet")
     with pytest.raises(ValueError, match=message):
         load_rows(str(tmp_path / "a.parquet"), columns=columns)
 
@@ -166,14 +166,14 @@ def test_columns_may_change_places_and_take_one(tmp_path):
 
 
 def test_a_column_that_is_needed_and_not_there_is_named_with_those_that_are(tmp_path):
-    table_of_pictures(image="photo").to_parquet(tmp_path / "a.parquet")
+    table_of_images(image="photo").to_parquet(tmp_path / "a.parquet")
     with pytest.raises(ValueError, match=r"has no column 'image', it has \['photo', 'text'\]: .* image=photo"):
         load_rows(str(tmp_path / "a.parquet"), needed=("image", "text"))
     assert len(load_rows(str(tmp_path / "a.parquet"), needed=("text",))) == 3
 
 
 def test_captions_are_looked_at_only_where_they_are_needed(tmp_path):
-    table_of_pictures().map(lambda row: {"text": None}).to_parquet(tmp_path / "a.parquet")
+    table_of_images().map(lambda row: {"text": None}).to_parquet(tmp_path / "a.parquet")
     assert len(load_rows(str(tmp_path / "a.parquet"), needed=("image",))) == 3
     with pytest.raises(ValueError, match="`a.parquet`: none of its 3 rows has a caption"):
         load_rows(str(tmp_path / "a.parquet"))
@@ -188,7 +188,7 @@ def test_words_of_a_command_line_name_columns():
 
 def labelled():
     features = Features({"image": Image(), "label": ClassLabel(names=["red_bus", "fish"])})
-    rows = [{"image": picture("red"), "label": 0}, {"image": picture("blue"), "label": 1}]
+    rows = [{"image": make_image("red"), "label": 0}, {"image": make_image("blue"), "label": 1}]
     return Dataset.from_list(rows, features=features)
 
 
@@ -201,7 +201,7 @@ def test_class_labels_become_captions_by_one_map():
 def test_a_folder_for_each_class_is_a_dataset_with_the_class_as_caption(tmp_path):
     for name in ("red_bus", "fish"):
         (tmp_path / "classes" / name).mkdir(parents=True)
-        picture("red").save(tmp_path / "classes" / name / "0.png")
+        make_image("red").save(tmp_path / "classes" / name / "0.png")
     rows = load_rows(str(tmp_path / "classes"), columns={"text": "label"})
     assert sorted(rows["text"][:]) == [["fish"], ["red bus"]]
 
@@ -213,13 +213,13 @@ def test_several_labels_are_several_captions():
 
 
 def test_a_template_without_a_place_for_the_name_is_refused():
-    with pytest.raises(ValueError, match="a picture"):
-        label_captions(labelled().features["label"], ["a picture"])
+    with pytest.raises(ValueError, match="an image"):
+        label_captions(labelled().features["label"], ["an image"])
 
 
 @pytest.mark.parametrize("name", ["photos [v1]", "a*b", "what?", "50% {off}", "-o", "~", "tr\u00e4in test"])
 def test_a_path_that_exists_is_that_path_whatever_its_name(tmp_path, name, monkeypatch):
-    folder = folder_of_pictures(tmp_path / name, "csv")
+    folder = folder_of_images(tmp_path / name, "csv")
     archive(tmp_path / name / "0.tar", samples("png", "txt"))
     (tmp_path / name / "[a].txt").write_text("a red bus\n", encoding="utf-8")
     assert len(load_rows(folder)) == len(load_rows(folder + "/")) == len(load_rows(tmp_path / name)) == 3
@@ -233,7 +233,7 @@ def test_a_path_that_exists_is_that_path_whatever_its_name(tmp_path, name, monke
 )
 def test_what_does_not_exist_is_named(tmp_path, name, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    folder_of_pictures(tmp_path / "gone-elsewhere", "csv")
+    folder_of_images(tmp_path / "gone-elsewhere", "csv")
     (tmp_path / "there").mkdir()
     (tmp_path / "gone-elsewhere").rename(tmp_path / "there" / "gone")
     cached = datasets.load_dataset(str(tmp_path / "there" / "gone"))  # which the library knows by its last name
@@ -252,7 +252,7 @@ def test_a_file_that_holds_no_rows_is_refused(tmp_path):
 
 
 def test_images_that_a_table_names_are_seen_from_there(tmp_path, monkeypatch):
-    folder = folder_of_pictures(tmp_path / "set", "csv")
+    folder = folder_of_images(tmp_path / "set", "csv")
     (tmp_path / "set" / "metadata.csv").rename(tmp_path / "set" / "captions.csv")
     columns = {"image": "file_name"}
     monkeypatch.chdir("/")
@@ -278,14 +278,14 @@ def test_samples_without_a_caption_are_rows_whose_caption_is_none(tmp_path):
 
 
 def broken_metadata(folder, line):
-    at = folder_of_pictures(folder / "pictures", "jsonl")
+    at = folder_of_images(folder / "images", "jsonl")
     with open(f"{at}/metadata.jsonl", "a", encoding="utf-8") as file:
         file.write(line)
     return at
 
 
 def cut_parquet(folder):
-    table_of_pictures().to_parquet(folder / "a.parquet")
+    table_of_images().to_parquet(folder / "a.parquet")
     content = (folder / "a.parquet").read_bytes()
     (folder / "a.parquet").write_bytes(content[: len(content) // 2])
     return str(folder / "*.parquet")
@@ -297,7 +297,7 @@ def broken_archive(folder):
 
 
 def broken_csv(folder):
-    at = folder_of_pictures(folder / "pictures", "csv")
+    at = folder_of_images(folder / "images", "csv")
     with open(f"{at}/metadata.csv", "a", encoding="utf-8") as file:
         file.write("red.png\n")
     return at
@@ -323,8 +323,8 @@ def test_a_broken_file_is_named_with_its_line(make, message, tmp_path):
 
 
 def test_a_row_that_cannot_be_used_is_named(tmp_path):
-    rows = load_rows(folder_of_pictures(tmp_path / "pictures", "jsonl"))
-    (tmp_path / "pictures" / "red.png").write_bytes(b"cut")
+    rows = load_rows(folder_of_images(tmp_path / "images", "jsonl"))
+    (tmp_path / "images" / "red.png").write_bytes(b"cut")
     with pytest.raises(ValueError, match="row 2 of the stream `paired`"):
         stream = Stream("paired", rows.select([1, 2, 0]))
         [stream.sample(position) for position in range(3)]
@@ -334,7 +334,7 @@ def test_a_dataset_of_the_hub_is_opened_whole_and_in_part(tmp_path, monkeypatch)
     with HubServer(tmp_path / "hub") as server:
         monkeypatch.setattr(datasets.config, "HF_ENDPOINT", server.url)
         monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
-        table_of_pictures().push_to_hub("user/buses")
+        table_of_images().push_to_hub("user/buses")
         assert sorted(said(load_rows("user/buses"))) == sorted(f"a {colour} bus" for colour in COLOURS)
         assert said(load_rows("user/buses", "train", stream_rows=2)) == ["a red bus", "a blue bus"]
         for unknown in ("user/none", "none"):
@@ -353,7 +353,7 @@ def test_images_are_not_written_once_more_beside_their_tokens(processor, tmp_pat
     assert Dataset.from_file(os.path.join(folder, added)).column_names == ["image_token_ids", "image_tokenizer"]
 
 
-def test_a_folder_of_pictures_is_opened_and_a_wrong_split_is_named(tmp_path):
+def test_a_folder_of_images_is_opened_and_a_wrong_split_is_named(tmp_path):
     lines = []
     for i, row in enumerate(tiny_pairs(3)):
         row["image"].save(tmp_path / f"{i}.png")

@@ -73,7 +73,7 @@ def test_rows_are_those_of_the_metadata_in_its_order(folder, warned):
 
 
 def test_all_kinds_of_metadata_give_the_same_rows(folder):
-    rows = [{"file_name": f"{colour}.png", "text": f"a {colour} bus", "pair_weight": 0.5} for colour in COLOURS]
+    rows = [{"file_name": f"{colour}.png", "text": f"a {colour} bus", "sample_weight": 0.5} for colour in COLOURS]
     want = None
     for ending in ("jsonl", "csv", "parquet"):
         table = pa.Table.from_pylist(rows)

@@ -136,16 +136,16 @@ def test_streams_that_cannot_be_read_are_named(name, rows, message):
 
 
 def test_the_weight_of_a_pair_comes_with_it(processor):
-    rows = [row | {"pair_weight": i / 8} for i, row in enumerate(tiny_pairs(4))]
+    rows = [row | {"sample_weight": i / 8} for i, row in enumerate(tiny_pairs(4))]
     stream = Stream("paired", rows)
     batch = ITITCollator(processor)([("paired", stream.sample(position)) for position in range(4)])
-    assert batch["paired"]["pair_weight"].tolist() == [stream.row_index(position) / 8 for position in range(4)]
+    assert batch["paired"]["sample_weight"].tolist() == [stream.row_index(position) / 8 for position in range(4)]
 
 
 @pytest.mark.parametrize("weight", [None, -0.1, float("nan"), float("inf")])
 def test_a_weight_that_is_none_is_named(weight):
-    with pytest.raises(ValueError, match="`pair_weight` of row 0"):
-        Stream("paired", [next(iter(tiny_pairs(1))) | {"pair_weight": weight}]).sample(0)
+    with pytest.raises(ValueError, match="`sample_weight` of row 0"):
+        Stream("paired", [next(iter(tiny_pairs(1))) | {"sample_weight": weight}]).sample(0)
 
 
 def test_a_row_without_captions_is_named():
@@ -201,41 +201,41 @@ def test_tokens_of_another_image_tokenizer_are_refused_wherever_they_are_used(pr
         check_image_tokenizer(mixed, processor)
 
 
-BAD = {"bytes": b"no picture", "path": "bad.png"}
+BAD = {"bytes": b"no image", "path": "bad.png"}
 
 
-def pictures(*bad_rows):
-    """Ten rows, of which some have a picture that cannot be read."""
+def make_images(*bad_rows):
+    """Ten rows, of which some have an image that cannot be read."""
     good = tiny_pairs(10)
     return [{"image": BAD if i in bad_rows else good[i]["image"], "text": str(i)} for i in range(10)]
 
 
-def test_a_row_with_a_bad_picture_is_replaced_by_the_next_one_and_counted():
-    rows = pictures(3, 4)
-    stream = Stream("paired", rows, bad_images="skip")
+def test_a_row_with_a_bad_image_is_replaced_by_the_next_one_and_counted():
+    rows = make_images(3, 4)
+    stream = Stream("paired", rows, on_bad_image="skip")
     samples = [stream.sample(position) for position in range(10)]
     order = [stream.row_index(position) for position in range(10)]
     assert [sample["text"] for sample in samples] == [str({3: 5, 4: 5}.get(row, row)) for row in order]
     assert [sum(sample["skipped"]) for sample in samples] == [{3: 2, 4: 1}.get(row, 0) for row in order]
 
 
-def test_a_bad_picture_is_named_by_its_row_unless_it_is_skipped():
-    stream = Stream("paired", pictures(*range(10)))
+def test_a_bad_image_is_named_by_its_row_unless_it_is_skipped():
+    stream = Stream("paired", make_images(*range(10)))
     with pytest.raises(ValueError, match=f"row {stream.row_index(0)} of the stream `paired`"):
         stream.sample(0)
 
 
-def test_a_stream_of_bad_pictures_ends():
-    with pytest.raises(ValueError, match="100 pictures in a row cannot be used"):
-        Stream("image", pictures(*range(10)), bad_images="skip").sample(0)
+def test_a_stream_of_bad_images_ends():
+    with pytest.raises(ValueError, match="100 images in a row cannot be used"):
+        Stream("image", make_images(*range(10)), on_bad_image="skip").sample(0)
 
 
 def test_a_policy_that_is_none_is_named():
-    with pytest.raises(ValueError, match="`bad_images` must be one of"):
-        Stream("image", pictures(), bad_images="ignore")
+    with pytest.raises(ValueError, match="`on_bad_image` must be one of"):
+        Stream("image", make_images(), on_bad_image="ignore")
 
 
-def test_pictures_of_a_dataset_pass_the_door_undecoded():
+def test_images_of_a_dataset_pass_the_door_undecoded():
     stream = Stream("paired", tiny_pairs())
     assert set(stream.rows[0]["image"]) == {"bytes", "path"}
     row = stream.row_index(0)

@@ -23,14 +23,14 @@ SMALL = FilterRules(min_side=4)
 EIGHT_PIXELS = (8, 8)
 
 
-def picture(colour=0, size=EIGHT_PIXELS) -> dict:
+def make_image(colour=0, size=EIGHT_PIXELS) -> dict:
     file = io.BytesIO()
     PIL.Image.new("RGB", size, (colour % 256, colour // 256, 0)).save(file, "PNG")
     return {"bytes": file.getvalue(), "path": None}
 
 
 def pair(text="a red bus", colour=0, size=EIGHT_PIXELS) -> dict:
-    return {"image": picture(colour, size), "text": text}
+    return {"image": make_image(colour, size), "text": text}
 
 
 def reasons(rows: list[dict], rules: FilterRules = SMALL) -> list:
@@ -44,7 +44,7 @@ def words(number: int) -> str:
 
 def corpus() -> datasets.Dataset:
     """Pairs for each reason, and good ones; in the order of `data_curation.filters.REASONS`."""
-    rows = [{"image": {"bytes": b"no picture", "path": None}, "text": "a red bus"}]
+    rows = [{"image": {"bytes": b"no image", "path": None}, "text": "a red bus"}]
     rows += [pair("a small red bus", 1, (4, 8)), pair("a wide red bus", 2, (24, 8))]
     rows += [pair(f"the red bus {i}", 3) for i in range(5)]
     rows += [pair("the same old words", 10 + i) for i in range(3)]
@@ -54,23 +54,23 @@ def corpus() -> datasets.Dataset:
     return datasets.Dataset.from_list(rows, features=features)
 
 
-CORPUS_RULES = FilterRules(min_side=4, max_texts_per_picture=4, max_pictures_per_text=2)
-CORPUS_DROPPED = {"unreadable_picture": 1, "small_picture": 1, "narrow_picture": 1, "picture_of_many_texts": 5}
-CORPUS_DROPPED |= {"text_of_many_pictures": 3, "few_words": 1, "many_words": 1}
+CORPUS_RULES = FilterRules(min_side=4, max_texts_per_image=4, max_images_per_text=2)
+CORPUS_DROPPED = {"unreadable_image": 1, "small_image": 1, "narrow_image": 1, "image_of_many_texts": 5}
+CORPUS_DROPPED |= {"text_of_many_images": 3, "few_words": 1, "many_words": 1}
 
 
 @pytest.mark.parametrize(
     ("size", "reason"),
     [
-        ((200, 300), "small_picture"),  # exactly 200 is not larger
+        ((200, 300), "small_image"),  # exactly 200 is not larger
         ((201, 300), None),
-        ((300, 200), "small_picture"),
-        ((201, 603), "narrow_picture"),  # exactly 3 is not less
+        ((300, 200), "small_image"),
+        ((201, 603), "narrow_image"),  # exactly 3 is not less
         ((201, 602), None),
-        ((603, 201), "narrow_picture"),
+        ((603, 201), "narrow_image"),
     ],
 )
-def test_edges_of_the_picture_rules(size, reason):
+def test_edges_of_the_image_rules(size, reason):
     assert reasons([pair(size=size)], ALIGN_RULES) == [reason]
 
 
@@ -79,14 +79,14 @@ def test_edges_of_the_length_of_a_text(number, reason):
     assert reasons([pair(words(number))]) == [reason]
 
 
-@pytest.mark.parametrize(("number", "reason"), [(10, None), (11, "text_of_many_pictures")])
-def test_edges_of_the_number_of_pictures_of_a_text(number, reason):
+@pytest.mark.parametrize(("number", "reason"), [(10, None), (11, "text_of_many_images")])
+def test_edges_of_the_number_of_images_of_a_text(number, reason):
     assert reasons([pair(colour=i) for i in range(number)]) == [reason] * number
 
 
-@pytest.mark.parametrize(("number", "reason"), [(1000, None), (1001, "picture_of_many_texts")])
-def test_edges_of_the_number_of_texts_of_a_picture(number, reason):
-    image = picture()
+@pytest.mark.parametrize(("number", "reason"), [(1000, None), (1001, "image_of_many_texts")])
+def test_edges_of_the_number_of_texts_of_a_image(number, reason):
+    image = make_image()
     rows = [{"image": image, "text": f"a red bus {i}"} for i in range(number)]
     judge = PairJudge(SMALL, PairCounts().add(rows))
     assert judge.reasons(rows[0]) == judge.reasons(rows[-1]) == [reason]
@@ -144,7 +144,7 @@ def test_a_row_loses_the_captions_that_do_not_pass():
 
 def test_the_report_is_a_table():
     _, report = filter_pairs(corpus(), CORPUS_RULES)
-    assert "| picture_of_many_texts | 5 |\n" in report.markdown() and "| kept | 4 |\n" in report.markdown()
+    assert "| image_of_many_texts | 5 |\n" in report.markdown() and "| kept | 4 |\n" in report.markdown()
 
 
 def photo(seed: int, side: int = 64) -> PIL.Image.Image:
@@ -165,8 +165,8 @@ def test_a_perceptual_hash_outlives_scaling_compression_and_brightness():
     assert all(bits(photo(0), photo(seed)) > 12 for seed in range(1, 20))
 
 
-@pytest.mark.parametrize(("flipped", "reason"), [(3, "near_test_picture"), (4, None)])
-def test_edges_of_the_distance_to_a_test_picture(flipped, reason):
+@pytest.mark.parametrize(("flipped", "reason"), [(3, "near_test_image"), (4, None)])
+def test_edges_of_the_distance_to_a_test_image(flipped, reason):
     image = photo(0)
     file = io.BytesIO()
     image.save(file, "PNG")

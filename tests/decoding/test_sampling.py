@@ -14,7 +14,7 @@ from itit_hf.decoding.sampling import (
     classifier_free_guidance,
     decode_image_tokens,
     guidance_scales,
-    guides_in_one_call,
+    should_batch_guidance,
 )
 from itit_hf.decoding.scheduling_itit import DECODING_ORDERS, PRESETS, ITITScheduler
 from itit_hf.models.modeling_itit import ITITForImageGeneration
@@ -49,7 +49,7 @@ def texts(*seeds):
     return TextCondition(torch.stack([torch.randn(4, 10, generator=g) for g in generators(*seeds)]))
 
 
-class KnownPicture:
+class KnownImage:
     """Always wants code 3 given a text, and code 1 without. The null text is so much shorter than its texts of four
     tokens that the passes of guidance are two calls."""
 
@@ -106,7 +106,7 @@ def test_guidance_out_of_range_is_named(model, scheduler, name, bad):
     [({"guidance_interval": (0.25, 0.75)}, [1, 2]), ({"guidance_schedule": "linear"}, [1, 2, 3])],
 )
 def test_no_null_pass_where_there_is_no_guidance(settings, guided):
-    stub = KnownPicture()
+    stub = KnownImage()
     decode_image_tokens(stub, texts(0), ITITScheduler(mask_token_id=5), 4, guidance_scale=3.0, **settings)
     assert stub.with_text == [text for step in range(4) for text in ([True, False] if step in guided else [True])]
 
@@ -135,25 +135,25 @@ def test_decoding_leaves_no_mask_id(model, scheduler, steps):
 
 
 def test_decoding_draws_what_the_model_wants():
-    ids = decode_image_tokens(KnownPicture(), texts(0), ITITScheduler(mask_token_id=5), 4)
+    ids = decode_image_tokens(KnownImage(), texts(0), ITITScheduler(mask_token_id=5), 4)
     assert ids.tolist() == [[3] * 16]
 
 
 def test_the_encoder_gets_half_of_the_positions_while_half_are_hidden():
-    stub = KnownPicture()
+    stub = KnownImage()
     decode_image_tokens(stub, texts(0), ITITScheduler(mask_token_id=5), 4, guidance_scale=1.0)
     assert stub.calls == [(8, 16), (8, 14), (8, 11), (None, 6)]  # floor(16 cos(pi s / 8)) are hidden
 
 
 def test_no_guidance_spares_the_second_pass():
-    stub = KnownPicture()
+    stub = KnownImage()
     decode_image_tokens(stub, texts(0), ITITScheduler(mask_token_id=5), 4, guidance_scale=1.0)
     assert len(stub.calls) == 4
 
 
 @pytest.mark.parametrize("scale", [0.9, 0.0, -4.0])
 def test_there_is_no_guidance_at_one_and_below(scale):
-    stub, scheduler = KnownPicture(), ITITScheduler(mask_token_id=5)
+    stub, scheduler = KnownImage(), ITITScheduler(mask_token_id=5)
     for schedule in ("constant", "linear"):
         decode_image_tokens(stub, texts(0), scheduler, 3, guidance_scale=scale, guidance_schedule=schedule)
     assert stub.with_text == [True] * 6
@@ -164,7 +164,7 @@ def test_guidance_that_a_callback_changes_holds_from_the_next_step_on():
         state.guidance_scale = 0.0 if state.step == 1 else state.guidance_scale
         return state
 
-    stub = KnownPicture()
+    stub = KnownImage()
     decode_image_tokens(stub, texts(0), ITITScheduler(mask_token_id=5), 5, guidance_scale=2.0, on_step_end=end)
     assert stub.with_text == [True, False, True, False, True, True, True]
 
@@ -203,7 +203,7 @@ def test_a_scheduler_of_another_codebook_is_named(model):
 
 
 @pytest.mark.parametrize("order", DECODING_ORDERS)
-def test_pictures_of_a_batch_equal_the_pictures_alone(model, order):
+def test_images_of_a_batch_equal_the_images_alone(model, order):
     scheduler = ITITScheduler(mask_token_id=23, temperature=2.0, decoding_order=order)
     together = decode_image_tokens(model, texts(0, 1, 2), scheduler, 8, generator=generators(5, 6, 7))
     for row in range(3):
@@ -238,7 +238,7 @@ def test_mixed_masks_equal_the_masks_alone(model, order):
         assert torch.equal(together[row : row + 1], alone)
 
 
-def test_a_whole_picture_is_left_as_it_is(model, scheduler):
+def test_a_whole_image_is_left_as_it_is(model, scheduler):
     start = torch.arange(16)[None]
     assert torch.equal(decode_image_tokens(model, texts(0), scheduler, 3, image_token_ids=start), start)
 
@@ -368,7 +368,7 @@ def test_a_negative_text_takes_the_place_of_the_null_text(model, scheduler):
     ],
 )
 def test_when_both_passes_of_guidance_are_one_call(sizes, is_one):
-    assert guides_in_one_call(*sizes) == is_one
+    assert should_batch_guidance(*sizes) == is_one
 
 
 @pytest.mark.parametrize("encoder_drop", ["half", "all"])
@@ -396,7 +396,7 @@ def test_one_call_of_both_passes_draws_what_two_calls_draw(monkeypatch, schedule
 
 
 def test_a_late_start_takes_the_last_steps_with_their_guidance_and_draws_the_marked_alone(scheduler):
-    model, given = KnownPicture(), torch.full((1, 16), 2)
+    model, given = KnownImage(), torch.full((1, 16), 2)
     scheduler.register_to_config(mask_token_id=5)
     mask = torch.arange(16)[None] < 8
     drawn = decode_image_tokens(
@@ -415,8 +415,8 @@ def test_a_late_start_takes_the_last_steps_with_their_guidance_and_draws_the_mar
 
 
 def test_a_late_start_from_nothing_is_named(scheduler):
-    with pytest.raises(ValueError, match="a `strength` below 1 needs a picture"):
-        decode_image_tokens(KnownPicture(), TextCondition(torch.zeros(1, 4, 10)), scheduler, strength=0.5)
+    with pytest.raises(ValueError, match="a `strength` below 1 needs an image"):
+        decode_image_tokens(KnownImage(), TextCondition(torch.zeros(1, 4, 10)), scheduler, strength=0.5)
 
 
 def test_an_interrupted_drawing_is_its_preview(scheduler):
@@ -427,7 +427,7 @@ def test_an_interrupted_drawing_is_its_preview(scheduler):
         return state
 
     text = TextCondition(torch.zeros(1, 4, 10))
-    assert (decode_image_tokens(KnownPicture(), text, scheduler, on_step_end=stop) == 3).all()
+    assert (decode_image_tokens(KnownImage(), text, scheduler, on_step_end=stop) == 3).all()
 
 
 class ReadCounter(TorchDispatchMode):
@@ -494,7 +494,7 @@ def test_no_step_waits_for_the_device(model, order):
 
 
 def test_a_mask_that_hides_nothing_is_not_handed_on():
-    stub = KnownPicture()
+    stub = KnownImage()
     with_mask = TextCondition(texts(0).embeds, torch.ones(1, 4))
     masks = []
 

@@ -304,7 +304,7 @@ def test_the_preset_of_the_paper():
         ITITScheduler.preset("best")
 
 
-# A start from a picture
+# A start from an image
 
 
 def started(strength, *num_masked, num_steps=4):

@@ -109,7 +109,7 @@ def test_two_objects_do_not_touch_and_stand_in_their_relation(config):
         assert scene.objects[0].kind != scene.objects[1].kind
 
 
-def test_objects_lie_inside_the_picture_and_stand_in_the_ground(config):
+def test_objects_lie_inside_the_image_and_stand_in_the_ground(config):
     for n in range(2000):
         scene = world_of(config).sample(0, n)
         bottoms = [item.box[1] + item.box[3] for item in scene.objects]
@@ -358,7 +358,7 @@ def test_kinds_the_grammar_could_not_read_back_are_refused(kind):
 # What is held out
 
 
-def test_no_training_stream_holds_a_held_out_pair_or_relation_in_picture_or_text(splits):
+def test_no_training_stream_holds_a_held_out_pair_or_relation_in_image_or_text(splits):
     for name in (*TRAINING_STREAMS, "validation"):
         for row in splits[name].select_columns(["text", "scene"]):
             said = [parse(text, SHAPES).objects for text in row["text"]]
@@ -384,7 +384,7 @@ def test_splits_have_the_rows_asked_for(splits):
     assert {name: split.num_rows for name, split in splits.items()} == vars(SIZES)
 
 
-def test_no_two_rows_of_any_splits_show_the_same_picture(splits):
+def test_no_two_rows_of_any_splits_show_the_same_image(splits):
     hashes = [item for split in splits.values() for item in split["scene_hash"]]
     assert len(set(hashes)) == len(hashes)
 
@@ -394,7 +394,7 @@ def test_validation_is_told_from_training_by_the_pixels_alone(splits):
     assert not any(is_validation(item) for name in TRAINING_STREAMS for item in splits[name]["scene_hash"])
 
 
-def test_image_rows_have_no_text_and_text_rows_no_picture(splits):
+def test_image_rows_have_no_text_and_text_rows_no_image(splits):
     assert all(text == [] for text in splits["image"]["text"])
     assert all(image is None for image in splits["text"]["image"])
     assert all(len(text) == 5 for text in splits["text"]["text"])

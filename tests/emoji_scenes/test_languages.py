@@ -27,6 +27,7 @@ from itit_hf.emoji_scenes.build import (
     split_rows,
 )
 from itit_hf.emoji_scenes.card import dataset_card
+from itit_hf.emoji_scenes.classifier import SeenObject, SeenScene
 from itit_hf.emoji_scenes.evaluation import caption_accuracy, prompt_accuracy
 from itit_hf.emoji_scenes.grammar import (
     ParsedCaption,
@@ -39,7 +40,6 @@ from itit_hf.emoji_scenes.grammar import (
 )
 from itit_hf.emoji_scenes.kinds import COLOURS, KINDS
 from itit_hf.emoji_scenes.languages import LANGUAGES
-from itit_hf.emoji_scenes.recogniser import SeenObject, SeenScene
 from itit_hf.emoji_scenes.scenes import BACKGROUNDS, KeyedDraws, Scene, SceneConfig, SceneObject, first_kinds
 from itit_hf.pretraining.text_pretraining import train_unigram_tokenizer
 from itit_hf.training.training_args import parse_arguments
@@ -239,7 +239,7 @@ def test_a_kind_without_a_german_noun_is_refused_before_anything_is_drawn(tmp_pa
 # The dataset
 
 
-def test_scenes_pictures_and_splits_are_the_same_in_every_language(english):
+def test_scenes_images_and_splits_are_the_same_in_every_language(english):
     in_english, in_german = (list(split_rows(replace(english, language=name), SIZES, 3)) for name in ("en", "de"))
     assert len(in_english) == 30
     for row, other in zip(in_english, in_german, strict=True):
@@ -281,8 +281,8 @@ def test_prompts_are_judged_in_their_language():
     class Reads:
         config = Namespace(kinds=tuple(KINDS), colours=tuple(COLOURS))
 
-        def read(self, pictures):
-            return [SeenScene(64, "snow", (SeenObject("cat", "red", (0.0, 12.0, 40.0, 40.0)),))] * len(pictures)
+        def read(self, images):
+            return [SeenScene(64, "snow", (SeenObject("cat", "red", (0.0, 12.0, 40.0, 40.0)),))] * len(images)
 
     accuracy = prompt_accuracy([None] * 2, ["eine rote katze im schnee", "ein roter bus"], Reads(), "de")
     assert accuracy == {"number": 1.0, "kind": 0.5, "colour": 1.0, "both": 0.5, "true": 0.5}
@@ -293,21 +293,21 @@ def test_prompts_are_judged_in_their_language():
 def test_the_evaluation_reads_the_language_from_the_folder(german_folder, monkeypatch):
     judged = []
 
-    def judge(pipe, recogniser, rows, options, trained_on, language):
+    def judge(pipe, classifier, rows, options, trained_on, language):
         judged.append((language, rows[0]["text"][0]))
         return {"caption_true": 1.0}, {}
 
     monkeypatch.setattr(evaluate_emoji_scenes, "evaluate_split", judge)
     pipe = Namespace(set_progress_bar_config=lambda disable: None)
     monkeypatch.setattr(evaluate_emoji_scenes.ITITPipeline, "from_pretrained", lambda name: pipe)
-    monkeypatch.setattr(evaluate_emoji_scenes.SceneRecogniser, "from_pretrained", lambda name: None)
+    monkeypatch.setattr(evaluate_emoji_scenes.SceneClassifier, "from_pretrained", lambda name: None)
     evaluate_emoji_scenes.main(["--dataset", str(german_folder)])
     assert [language for language, _ in judged] == ["de", "de"]  # validation, heldout
     assert all(parse(text, language="de") for _, text in judged)
 
 
 def test_the_pairs_of_weights_are_judged_in_the_language_of_their_folder(german_folder, monkeypatch):
-    pipe = Namespace(model=Namespace(eval=lambda: None), caption=lambda pictures, **options: said[: len(pictures)])
+    pipe = Namespace(model=Namespace(eval=lambda: None), caption=lambda images, **options: said[: len(images)])
     clean = load_rows(str(german_folder), "validation")
     said = [texts[0] for texts in clean["text"]]
     trainer = Namespace(evaluate=lambda: {"eval_loss_t2i": 2.0})

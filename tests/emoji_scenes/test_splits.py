@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The rules that keep kind-colour pairs, relations and pictures out of training, without a world."""
+"""The rules that keep kind-colour pairs, relations and images out of training, without a world."""
 
 from collections import Counter
 

@@ -33,19 +33,19 @@ def studio(app):
 
 def painted(*box):
     """What the image editor gives: a picture of 32 pixels, and a layer that is painted in a box."""
-    picture = tiny_pairs(1)["image"][0].resize((32, 32), PIL.Image.Resampling.NEAREST).convert("RGBA")
+    image = tiny_pairs(1)["image"][0].resize((32, 32), PIL.Image.Resampling.NEAREST).convert("RGBA")
     layer = PIL.Image.new("RGBA", (32, 32))
     if box:
         layer.paste((255, 0, 0, 200), box)
-    return {"background": picture, "layers": [layer], "composite": picture}
+    return {"background": image, "layers": [layer], "composite": image}
 
 
 def test_drawing_shows_each_step_with_what_is_hidden_veiled(studio):
-    pictures, lines = zip(*studio.draw("a red bus", "", 4, 3.0, 0), strict=True)
+    images, lines = zip(*studio.draw("a red bus", "", 4, 3.0, 0), strict=True)
     assert lines == ("Step 1 of 4", "Step 2 of 4", "Step 3 of 4", "Done: 4 steps, seed 0")
-    assert {picture.size for picture in pictures} == {(16, 16)}
-    assert all(one.tobytes() != other.tobytes() for one, other in itertools.pairwise(pictures))
-    pale = [(np.asarray(picture).min(axis=-1) > 120).mean() for picture in pictures]
+    assert {image.size for image in images} == {(16, 16)}
+    assert all(one.tobytes() != other.tobytes() for one, other in itertools.pairwise(images))
+    pale = [(np.asarray(image).min(axis=-1) > 120).mean() for image in images]
     assert pale[0] > pale[3]
 
 
@@ -73,9 +73,9 @@ def test_a_caption_says_how_sure_it_is(studio):
     assert caption.startswith("a red") and "%" in line
 
 
-def test_a_cycle_has_a_picture_and_a_row_for_each_round(studio):
-    pictures, table = studio.cycle("a red bus", 2, 2, 3.0, 0)
-    assert [label.split(".")[0] for _, label in pictures] == ["1", "2"] == [row[0] for row in table]
+def test_a_cycle_has_a_image_and_a_row_for_each_round(studio):
+    images, table = studio.cycle("a red bus", 2, 2, 3.0, 0)
+    assert [label.split(".")[0] for _, label in images] == ["1", "2"] == [row[0] for row in table]
     assert table[0][3] == "100%" and len(table[0]) == 5
 
 
@@ -85,13 +85,13 @@ def test_a_cycle_has_a_picture_and_a_row_for_each_round(studio):
         ("draw", (" ", "", 2, 3.0, 0), "Write what to draw"),
         ("draw", ("a " * 99, "", 2, 3.0, 0), "more than 32 tokens"),
         ("draw", ("a bus", "", 2, 3.0, None), "The seed must be a whole number"),
-        ("edit", (None, "a bus", 1.0, 2, 3.0, 0), "Choose a picture to edit"),
-        ("edit", ({"background": None, "layers": []}, "a bus", 1.0, 2, 3.0, 0), "Choose a picture to edit"),
+        ("edit", (None, "a bus", 1.0, 2, 3.0, 0), "Choose an image to edit"),
+        ("edit", ({"background": None, "layers": []}, "a bus", 1.0, 2, 3.0, 0), "Choose an image to edit"),
         ("edit", (painted(), "a bus", 1.0, 2, 3.0, 0), "Paint over what should change"),
         ("edit", (painted(), "a bus", 0.1, 2, 3.0, 0), "leaves no step"),
-        ("describe", (None, 4, ""), "Choose a picture to describe"),
+        ("describe", (None, 4, ""), "Choose an image to describe"),
         ("cycle", ("", 2, 2, 3.0, 0), "Write what to start from"),
-        ("to_canvas", (None,), "Draw a picture first"),
+        ("to_canvas", (None,), "Draw an image first"),
     ],
 )
 def test_bad_input_is_said_in_plain_words(studio, task, arguments, message):
@@ -100,12 +100,12 @@ def test_bad_input_is_said_in_plain_words(studio, task, arguments, message):
         list(result)
 
 
-def test_a_drawn_picture_comes_back_from_the_canvas_as_it_was(studio):
-    picture = tiny_pairs(1)["image"][0]
-    canvas = studio.to_canvas(picture)
+def test_a_drawn_image_comes_back_from_the_canvas_as_it_was(studio):
+    image = tiny_pairs(1)["image"][0]
+    canvas = studio.to_canvas(image)
     layer = PIL.Image.new("RGBA", canvas.size)
     background, mask = studio._painted({"background": canvas, "layers": [layer]})
-    assert background.tobytes() == picture.tobytes() and mask is None
+    assert background.tobytes() == image.tobytes() and mask is None
 
 
 def test_missing_gradio_is_named_with_its_command(app, monkeypatch):
@@ -168,7 +168,7 @@ def test_a_visitor_draws_edits_describes_and_cycles(address, screen):
 
 
 @pytest.mark.slow
-def test_a_visitor_sees_the_picture_of_the_seed_and_what_is_wrong(address, app):
+def test_a_visitor_sees_the_image_of_the_seed_and_what_is_wrong(address, app):
     from itit_hf import ITITPipeline
 
     studio = app.Studio(ITITPipeline.from_pretrained("checkpoints/emoji-scenes-64"))
@@ -179,4 +179,4 @@ def test_a_visitor_sees_the_picture_of_the_seed_and_what_is_wrong(address, app):
         visitor.write("#draw-prompt", "a red bus")
         visitor.click("#draw-button")
         visitor.wait_for_text("#draw-line", "Done")
-        assert visitor.picture().tobytes() == drawn.tobytes()
+        assert visitor.image().tobytes() == drawn.tobytes()

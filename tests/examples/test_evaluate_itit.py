@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 import torch
 
-from itit_hf.emoji_scenes.recogniser import SceneRecogniser
+from itit_hf.emoji_scenes.classifier import SceneClassifier
 
 from ..metrics.test_datasets import write_coco
 from ..testing_utils import script, tiny_dual_encoder, tiny_pairs, tiny_pipeline
@@ -23,14 +23,14 @@ def folders(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluation")
     tiny_pipeline().save_pretrained(folder / "pipeline")
     torch.manual_seed(0)
-    SceneRecogniser(block_out_channels=(4, 4, 4)).save_pretrained(folder / "recogniser")
+    SceneClassifier(block_out_channels=(4, 4, 4)).save_pretrained(folder / "classifier")
     (folder / "pairs").mkdir()
     tiny_pairs(7).to_parquet(folder / "pairs" / "train.parquet")
     return folder
 
 
 def evaluate(folders, output, *more, dataset="pairs", num_steps=2):
-    arguments = ["--model", str(folders / "pipeline"), "--recogniser", str(folders / "recogniser")]
+    arguments = ["--model", str(folders / "pipeline"), "--classifier", str(folders / "classifier")]
     arguments += ["--dataset", str(folders / dataset), "--output", str(output / "figures.json")]
     arguments += ["--num_inference_steps", str(num_steps), "--num_beams", "1", "--max_new_tokens", "4"]
     return evaluation.main([*arguments, *more])
@@ -56,7 +56,7 @@ def test_both_directions_are_measured_and_each_figure_says_how(report):
     for name, figure in report["figures"].items():
         assert figure["samples"] == (3 if name.startswith("cycle") else 7), name
         assert figure["protocol"] and len(figure["sample_hash"]) == 16, name
-    assert "pooled features of recogniser, weights " in report["figures"]["fid"]["protocol"]
+    assert "pooled features of classifier, weights " in report["figures"]["fid"]["protocol"]
     assert report["seed"] == 0 and report["versions"]["torch"] and len(report["model_weights"]) == 16
 
 
@@ -72,8 +72,8 @@ def test_no_figure_depends_on_the_size_of_a_batch(report, folders, tmp_path):
         assert other["figures"][name]["sample_hash"] == figure["sample_hash"], name
 
 
-def test_another_seed_draws_other_pictures_of_the_same_sample(report, folders, tmp_path):
-    other = evaluate(folders, tmp_path, "--directions", "pictures", "--seed", "100")["figures"]
+def test_another_seed_draws_other_images_of_the_same_sample(report, folders, tmp_path):
+    other = evaluate(folders, tmp_path, "--directions", "images", "--seed", "100")["figures"]
     assert other["fid"]["value"] != report["figures"]["fid"]["value"]
     assert other["fid"]["sample_hash"] == report["figures"]["fid"]["sample_hash"]
 
@@ -90,8 +90,8 @@ def test_coco_is_read_through_a_preset_that_says_when_it_is_cut_short(folders, t
     write_coco(tmp_path)
 
     def means(weights, device):
-        def features(pictures):
-            return torch.tensor([picture.resize((1, 1)).getpixel((0, 0)) for picture in pictures]).float()
+        def features(images):
+            return torch.tensor([image.resize((1, 1)).getpixel((0, 0)) for image in images]).float()
 
         return evaluation.FeatureNetwork(features, "the mean colour")
 
@@ -102,7 +102,7 @@ def test_coco_is_read_through_a_preset_that_says_when_it_is_cut_short(folders, t
     assert (
         "4 of the 30000 samples of this preset: not comparable" in figures["figures"]["code_usage_drawn"]["protocol"]
     )
-    assert figures["left_out"]["distances of pictures"] == "they need six pictures of each side"
+    assert figures["left_out"]["distances of images"] == "they need six images of each side"
 
 
 def test_without_the_weights_of_inception_the_error_says_what_to_download_and_where_to(folders, tmp_path):
@@ -110,10 +110,10 @@ def test_without_the_weights_of_inception_the_error_says_what_to_download_and_wh
         evaluate(folders, tmp_path, "--preset", "dataset", "--inception_weights", str(tmp_path / "missing.pth"))
 
 
-def test_a_true_picture_is_cut_to_its_middle_and_scaled():
-    picture = PIL.Image.new("RGB", (40, 20), "red")
-    picture.paste("blue", (10, 0, 30, 20))
-    square = evaluation.square(picture, 10)
+def test_a_true_image_is_cut_to_its_middle_and_scaled():
+    image = PIL.Image.new("RGB", (40, 20), "red")
+    image.paste("blue", (10, 0, 30, 20))
+    square = evaluation.square(image, 10)
     assert square.getcolors() == [(100, (0, 0, 255))]
 
 
@@ -147,8 +147,8 @@ def test_captions_are_judged_by_the_dual_encoder_beside_the_true_ones():
             return torch.tensor([{"a bus": [1.0, 0.0], "a key": [0.6, 0.8]}[text] for text in texts])
 
     report, options = evaluation.Report({"seed": 0}), evaluation.parse_args(["--scorer", "nowhere"])
-    pictures, references = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), [["a bus", "a key"], ["a bus"]]
-    evaluation.judge_captions(Judge(), pictures, ["a key", "a bus"], references, options, report)
+    images, references = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), [["a bus", "a key"], ["a bus"]]
+    evaluation.judge_captions(Judge(), images, ["a key", "a bus"], references, options, report)
     figures = {name: figure["value"] for name, figure in report.figures.items()}
     assert figures["caption_clip_score"] == pytest.approx(100 * (0.6 + 1.0) / 2)
     assert figures["true_caption_clip_score"] == pytest.approx(100 * (1.0 + 0.6 + 1.0) / 3)

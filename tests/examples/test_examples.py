@@ -22,8 +22,8 @@ def pipeline_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def picture_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
+def image_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
     with open(folder / "metadata.jsonl", "w") as file:
         for i, row in enumerate(tiny_pairs(8)):
             row["image"].save(folder / f"{i}.png")
@@ -31,7 +31,7 @@ def picture_folder(tmp_path_factory):
     return str(folder)
 
 
-def test_generate_image_writes_each_picture_and_a_grid(pipeline_folder, tmp_path, caplog):
+def test_generate_image_writes_each_image_and_a_grid(pipeline_folder, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         script("generate_image").main(
             ["a red bus", "A blue/fish?", "--model", pipeline_folder, "--output_dir", str(tmp_path)]
@@ -43,32 +43,30 @@ def test_generate_image_writes_each_picture_and_a_grid(pipeline_folder, tmp_path
     assert str(tmp_path / "grid.png") in caplog.text
 
 
-def test_generate_image_edits_a_picture(pipeline_folder, picture_folder, tmp_path):
+def test_generate_image_edits_a_image(pipeline_folder, image_folder, tmp_path):
     mask = PIL.Image.new("L", (16, 16))
     mask.save(tmp_path / "mask.png")
     arguments = ["--model", pipeline_folder, "--num_inference_steps", "2", "--output_dir", str(tmp_path)]
-    picture = f"{picture_folder}/0.png"
-    script("generate_image").main(
-        ["a tree", "--image", picture, "--mask_image", str(tmp_path / "mask.png"), *arguments]
-    )
+    image = f"{image_folder}/0.png"
+    script("generate_image").main(["a tree", "--image", image, "--mask_image", str(tmp_path / "mask.png"), *arguments])
     processor = ITITPipeline.from_pretrained(pipeline_folder).processor
-    (kept,) = processor.decode_images(processor(images=picture).image_token_ids)  # nothing is marked
+    (kept,) = processor.decode_images(processor(images=image).image_token_ids)  # nothing is marked
     assert PIL.Image.open(tmp_path / "00-a-tree.png").tobytes() == kept.tobytes()
 
 
-def test_caption_image_goes_on_from_a_prompt(pipeline_folder, picture_folder, caplog):
+def test_caption_image_goes_on_from_a_prompt(pipeline_folder, image_folder, caplog):
     with caplog.at_level(logging.INFO):
         script("caption_image").main(
-            [f"{picture_folder}/0.png", "--model", pipeline_folder, "--num_beams", "1", "--prompt", "a red"]
+            [f"{image_folder}/0.png", "--model", pipeline_folder, "--num_beams", "1", "--prompt", "a red"]
         )
     assert "0.png: a red" in caplog.text
 
 
-def test_caption_image_says_one_line_per_picture(pipeline_folder, picture_folder, caplog):
-    pictures = [f"{picture_folder}/0.png", f"{picture_folder}/1.png"]
+def test_caption_image_says_one_line_per_image(pipeline_folder, image_folder, caplog):
+    images = [f"{image_folder}/0.png", f"{image_folder}/1.png"]
     with caplog.at_level(logging.INFO):
-        script("caption_image").main([*pictures, "--model", pipeline_folder, "--num_beams", "1"])
-    assert all(f"{picture}: " in caplog.text for picture in pictures)
+        script("caption_image").main([*images, "--model", pipeline_folder, "--num_beams", "1"])
+    assert all(f"{image}: " in caplog.text for image in images)
 
 
 def lines_of_a_cycle(caplog, *arguments):
@@ -77,61 +75,61 @@ def lines_of_a_cycle(caplog, *arguments):
     return [record.message for record in caplog.records if record.name == "cycle"]
 
 
-def test_cycle_writes_a_figure_and_a_line_for_each_text_and_each_picture(pipeline_folder, tmp_path, caplog):
+def test_cycle_writes_a_figure_and_a_line_for_each_text_and_each_image(pipeline_folder, tmp_path, caplog):
     arguments = ["--model", pipeline_folder, "--output", str(tmp_path / "new" / "cycle.png"), "--rounds", "3"]
     lines = lines_of_a_cycle(caplog, "--prompt", "a red bus", *arguments)
     assert lines[0] == "given: the first text: 'a red bus'"
     names = ["given", "round 1", "round 2", "round 3", "round 1", "round 2", "round 3"]
-    assert [line.split(":")[0] for line in lines[:-1]] == names and "the first picture, log p -" in lines[4]
+    assert [line.split(":")[0] for line in lines[:-1]] == names and "the first image, log p -" in lines[4]
     assert PIL.Image.open(tmp_path / "new" / "cycle.png").size == (4 * 200 + 8, 2 * 234 + 8)
 
 
-def test_cycle_starts_from_a_picture_too(pipeline_folder, picture_folder, tmp_path, caplog):
+def test_cycle_starts_from_a_image_too(pipeline_folder, image_folder, tmp_path, caplog):
     arguments = ["--model", pipeline_folder, "--output", str(tmp_path / "cycle.png"), "--rounds", "2"]
-    lines = lines_of_a_cycle(caplog, "--image", f"{picture_folder}/0.png", *arguments)
+    lines = lines_of_a_cycle(caplog, "--image", f"{image_folder}/0.png", *arguments)
     assert [line.split(":")[0] for line in lines[:-1]] == ["round 1", "round 2", "given", "round 1", "round 2"]
-    given = PIL.Image.open(tmp_path / "cycle.png").getpixel((8 + 96, 8 + 96))  # a picture stands first, not a text
+    given = PIL.Image.open(tmp_path / "cycle.png").getpixel((8 + 96, 8 + 96))  # an image stands first, not a text
     assert given != (240, 240, 240)
 
 
-def train(pipeline_folder, picture_folder, output_dir, *more):
-    arguments = ["--frozen_parts", pipeline_folder, "--paired_dataset", picture_folder]
+def train(pipeline_folder, image_folder, output_dir, *more):
+    arguments = ["--frozen_parts", pipeline_folder, "--paired_dataset", image_folder]
     arguments += ["--output_dir", str(output_dir), "--per_device_train_batch_size", "8", "--logging_steps", "1"]
     arguments += ["--save_steps", "2", "--sample_steps", "0", "--use_cpu", "--disable_tqdm", "true"]
-    arguments += ["--i2i_share", "1.0", "--i2t_share", "1.0"]
+    arguments += ["--i2i_batch_fraction", "1.0", "--i2t_batch_fraction", "1.0"]
     script("train_itit").main([*arguments, *more])
 
 
-def test_train_itit_trains_on_a_folder_of_pictures_and_saves_a_pipeline(pipeline_folder, picture_folder, tmp_path):
-    train(pipeline_folder, picture_folder, tmp_path, "--max_steps", "2")
+def test_train_itit_trains_on_a_folder_of_images_and_saves_a_pipeline(pipeline_folder, image_folder, tmp_path):
+    train(pipeline_folder, image_folder, tmp_path, "--max_steps", "2")
     pipe = ITITPipeline.from_pretrained(tmp_path / "pipeline")
     assert pipe.model.config.codebook_size == 23 and len(pipe("a red bus", num_inference_steps=2).images) == 1
     assert any((tmp_path / "samples").iterdir())
 
 
 def test_train_itit_keeps_its_pipeline_if_the_last_evaluation_fails(
-    pipeline_folder, picture_folder, tmp_path, monkeypatch
+    pipeline_folder, image_folder, tmp_path, monkeypatch
 ):
     def fail(trainer):
         raise RuntimeError("no memory left")
 
     monkeypatch.setattr("itit_hf.training.trainer.ITITTrainer.evaluate", fail)
     with pytest.raises(RuntimeError, match="no memory left"):
-        train(pipeline_folder, picture_folder, tmp_path, "--max_steps", "1", "--eval_split", "train[:4]")
+        train(pipeline_folder, image_folder, tmp_path, "--max_steps", "1", "--eval_split", "train[:4]")
     assert ITITPipeline.from_pretrained(tmp_path / "pipeline").model.config.codebook_size == 23
 
 
 def test_train_itit_takes_bad_images_out_of_the_evaluation_and_keeps_the_rule_for_wide_ones(
-    pipeline_folder, picture_folder, tmp_path, caplog
+    pipeline_folder, image_folder, tmp_path, caplog
 ):
     logging.getLogger("itit_hf").propagate = True
     folder = tmp_path / "mine"
-    shutil.copytree(picture_folder, folder)
+    shutil.copytree(image_folder, folder)
     (folder / "6.png").write_bytes(b"<html>")
     splits = ["--paired_split", "train[:4]", "--eval_split", "train[4:]", "--max_steps", "1", "--sample_steps", "1"]
     with pytest.raises(ValueError, match=r"row 2 of `train\[4:\]` .*6.png.* it cannot be read"):
         train(pipeline_folder, str(folder), tmp_path / "out", *splits)
-    train(pipeline_folder, str(folder), tmp_path / "out", *splits, "--bad_images", "skip", "--aspect_ratio", "pad")
+    train(pipeline_folder, str(folder), tmp_path / "out", *splits, "--on_bad_image", "skip", "--aspect_ratio", "pad")
     assert "`train[4:]`: 1 of 4 images cannot be used" in caplog.text
     assert ITITPipeline.from_pretrained(tmp_path / "out" / "pipeline").image_processor.aspect_ratio == "pad"
 
@@ -162,19 +160,19 @@ def test_only_emoji_scenes_have_prompts_of_their_own(tmp_path):
     assert settings.sample_prompts[0] == "a red bus"
 
 
-def test_train_itit_goes_on_from_its_last_checkpoint(pipeline_folder, picture_folder, tmp_path):
-    train(pipeline_folder, picture_folder, tmp_path / "whole", "--max_steps", "4")
+def test_train_itit_goes_on_from_its_last_checkpoint(pipeline_folder, image_folder, tmp_path):
+    train(pipeline_folder, image_folder, tmp_path / "whole", "--max_steps", "4")
     # Interrupted after step 2: the schedule is that of the whole run.
-    train(pipeline_folder, picture_folder, tmp_path / "cut", "--max_steps", "4")
+    train(pipeline_folder, image_folder, tmp_path / "cut", "--max_steps", "4")
     for name in ("checkpoint-4", "pipeline", "samples"):
         (tmp_path / "cut" / name).rename(tmp_path / f"away-{name}")
-    train(pipeline_folder, picture_folder, tmp_path / "cut", "--max_steps", "4", "--resume_from_checkpoint")
+    train(pipeline_folder, image_folder, tmp_path / "cut", "--max_steps", "4", "--resume_from_checkpoint")
     whole, cut = (ITITForPreTraining.from_pretrained(tmp_path / f / "pipeline" / "model") for f in ("whole", "cut"))
     for (name, ours), theirs in zip(whole.named_parameters(), cut.parameters(), strict=True):
         assert ours.equal(theirs), name
 
 
-def test_adapt_checkpoint_writes_a_pipeline_for_larger_pictures_and_other_words(pipeline_folder, tmp_path):
+def test_adapt_checkpoint_writes_a_pipeline_for_larger_images_and_other_words(pipeline_folder, tmp_path):
     tiny_text_encoder().save_pretrained(tmp_path / "t5")
     tiny_tokenizer().save_pretrained(tmp_path / "t5")
     given = ["--model", pipeline_folder, "--resolution", "24", "--text_encoder", str(tmp_path / "t5")]

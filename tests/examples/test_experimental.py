@@ -58,7 +58,7 @@ def save_florence2(folder):
     Florence2Processor(image_processor, tokenizer).save_pretrained(folder)
 
 
-def test_florence2_gives_every_picture_a_caption(pairs, tmp_path):
+def test_florence2_gives_every_image_a_caption(pairs, tmp_path):
     save_florence2(tmp_path / "florence2")
     options = [
         "--dataset",
@@ -94,11 +94,11 @@ def test_chinese_clip_cuts_where_it_is_told(pairs, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         script("experimental/chinese_clip").main(options)
     assert "50% of the first captions" in caplog.text
-    assert "| small_picture | 12 |" in caplog.text  # of 16 pixels
+    assert "| small_image | 12 |" in caplog.text  # of 16 pixels
 
 
 def test_the_contrastive_head_learns_which_text_is_whose(pairs, tmp_path):
-    # Latents: the codes of a random image tokenizer are the same for all pictures.
+    # Latents: the codes of a random image tokenizer are the same for all images.
     tiny_pipeline(image_features="latents", image_latent_size=8).save_pretrained(tmp_path / "start")
     module = script("experimental/contrastive_head")
     options = ["--dataset", pairs, "--model", str(tmp_path / "start"), "--objectives", "i2t", "t2i"]
@@ -106,7 +106,7 @@ def test_the_contrastive_head_learns_which_text_is_whose(pairs, tmp_path):
     options += ["--optim", "adamw_torch", "--warmup_steps", "2", "--use_cpu", "--report_to", "none"]
     options += ["--contrastive_coef", "2"]
     before, after = module.main([*options, "--disable_tqdm", "true", "--output_dir", str(tmp_path / "out")])
-    for side in ("picture_to_text_r1", "text_to_picture_r1"):  # three colours, of two pictures each
+    for side in ("image_to_text_r1", "text_to_image_r1"):  # three colours, of two images each
         assert after[side] >= 2 / 3 > before[side]
     assert ITITPipeline.from_pretrained(tmp_path / "out" / "pipeline").model.config.hidden_size == 24
     head = load_file(tmp_path / "out" / module.HEAD_FILE)
@@ -117,7 +117,7 @@ def test_the_contrastive_head_learns_which_text_is_whose(pairs, tmp_path):
     }
 
 
-def test_a_text_is_embedded_without_a_picture_and_without_its_padding():
+def test_a_text_is_embedded_without_a_image_and_without_its_padding():
     pipe, module = tiny_pipeline(), script("experimental/contrastive_head")
     head = module.ContrastiveHead(24, 8)
     features = torch.randn(1, 3, 10)

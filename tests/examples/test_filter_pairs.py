@@ -32,7 +32,7 @@ def run(folders, output, *more):
 
 
 def test_the_output_is_a_dataset_with_a_card_that_says_what_was_dropped(folders, tmp_path):
-    report = run(folders, tmp_path, "--max_pictures_per_text", "20", "--max_words", "3")
+    report = run(folders, tmp_path, "--max_images_per_text", "20", "--max_words", "3")
     assert (report.pairs, report.kept, report.dropped["many_words"]) == (24, 12, 12)
     kept = load_rows(str(tmp_path))
     assert kept["text"][:] == [[row["text"][0]] for row in tiny_pairs(12)]
@@ -44,12 +44,12 @@ def test_the_output_is_a_dataset_with_a_card_that_says_what_was_dropped(folders,
 def test_near_duplicates_of_the_test_set_and_what_a_scorer_dislikes_are_dropped(folders, tmp_path):
     test = ("--test_dataset", str(folders / "test"), "--max_test_distance", "0")
     report = run(folders, tmp_path, *test, "--scorer", str(folders / "scorer"), "--min_cosine", "1.0")
-    assert report.dropped["near_test_picture"] >= 2  # both captions of the picture itself
+    assert report.dropped["near_test_image"] >= 2  # both captions of the image itself
     assert report.kept == 0 and report.dropped["low_cosine"] > 0
 
 
 def test_weights_become_a_column_that_training_reads(folders, tmp_path):
     run(folders, tmp_path, "--weigh_with", str(folders / "pipeline"))
     rows = load_rows(str(tmp_path))
-    assert all(0.0 <= weight <= 1.0 for weight in rows["pair_weight"])
-    assert Stream("paired", rows).sample(0)["pair_weight"] in rows["pair_weight"]
+    assert all(0.0 <= weight <= 1.0 for weight in rows["sample_weight"])
+    assert Stream("paired", rows).sample(0)["sample_weight"] in rows["sample_weight"]

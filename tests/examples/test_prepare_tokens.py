@@ -89,6 +89,6 @@ def test_other_tokens_are_never_mixed_in(folders, tmp_path):
         prepare(folders, tmp_path, "--image_tokenizer", str(tmp_path / "other"))
 
 
-def test_pictures_may_be_kept(folders, tmp_path):
+def test_images_may_be_kept(folders, tmp_path):
     prepare(folders, tmp_path, "--keep_images")
     assert "image" in load_rows(str(tmp_path), "train").column_names

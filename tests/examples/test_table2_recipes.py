@@ -107,7 +107,7 @@ def test_the_committed_checkpoints_second_stage_starts_where_its_first_ended():
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A folder like that of the emoji scenes: 24 pairs, 8 pictures without text and 8 sentences without picture."""
+    """A folder like that of the emoji scenes: 24 pairs, 8 images without text and 8 sentences without image."""
     folder = tmp_path_factory.mktemp("world")
     pairs = tiny_pairs(24)
     unpaired = pairs.select(range(8)).to_list()
@@ -153,7 +153,7 @@ def test_the_held_out_split_of_the_emoji_scenes_can_be_chosen():
     assert len(held_out) == 3
 
 
-def test_row_13_reads_the_pictures_and_texts_of_its_pairs():
+def test_row_13_reads_the_images_and_texts_of_its_pairs():
     streams, _ = streams_of("--config", recipe(13))
     assert streams["image"]["image_token_ids"] == streams["paired"]["image_token_ids"]
     assert streams["text"]["text"] == streams["paired"]["text"]
@@ -166,7 +166,7 @@ def arguments_of_row(row, steps, frozen, folder, batch_size):
     arguments += ["--max_steps", str(steps), "--save_steps", str(steps), "--sample_steps", "0"]
     for stream in ("train", "image", "text"):
         arguments += [f"--per_device_{stream}_batch_size", str(batch_size)]
-    arguments += ["--t2i_share", "1", "--i2t_share", "1", "--i2i_share", "1"]
+    arguments += ["--t2i_batch_fraction", "1", "--i2t_batch_fraction", "1", "--i2i_batch_fraction", "1"]
     arguments += ["--synthesis_steps", "2", "--synthesis_max_new_tokens", "4", "--sample_inference_steps", "2"]
     return arguments
 

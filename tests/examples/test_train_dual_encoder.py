@@ -54,7 +54,7 @@ def test_an_align_from_nothing_learns_its_word_pieces_and_its_temperature(folder
     assert 0.1 < abs(1.0 / scorer.logit_scale.item() - 1.0) < 0.2  # two steps of Adam, of 0.1 and 0.05, from 1
     assert scorer.processor.tokenizer.tokenize("a red bus") == ["a", "red", "bus"]
     figures = json.loads((tmp_path / "retrieval.json").read_text())
-    assert figures["pictures"] == 12 and figures["captions"] == 6
+    assert figures["images"] == 12 and figures["captions"] == 6
     assert 0.0 <= figures["text_to_image"]["recall_at_1"] <= figures["text_to_image"]["recall_at_5"] <= 1.0
 
 

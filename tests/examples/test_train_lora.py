@@ -9,8 +9,8 @@ from datasets import config as datasets_config
 from huggingface_hub import ModelCard
 
 from itit_hf import ITITPipeline
+from itit_hf.emoji_scenes.classifier import SceneClassifier
 from itit_hf.emoji_scenes.evaluation import prompt_accuracy
-from itit_hf.emoji_scenes.recogniser import SceneRecogniser
 
 from ..hub_server import HubServer
 from ..testing_utils import ROOT, generators, script, tiny_pipeline
@@ -18,15 +18,15 @@ from ..testing_utils import ROOT, generators, script, tiny_pipeline
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """A tiny pipeline, and ten pictures with captions in the words that it knows."""
+    """A tiny pipeline, and ten images with captions in the words that it knows."""
     at = tmp_path_factory.mktemp("lora")
     tiny_pipeline().save_pretrained(at / "pipe")
-    (at / "pictures").mkdir()
+    (at / "images").mkdir()
     lines = []
     for i in range(10):
-        PIL.Image.new("RGB", (16, 16), (25 * i, 60, 200)).save(at / "pictures" / f"{i}.png")
+        PIL.Image.new("RGB", (16, 16), (25 * i, 60, 200)).save(at / "images" / f"{i}.png")
         lines.append(json.dumps({"file_name": f"{i}.png", "text": "a blue fish on the grass"}))
-    (at / "pictures" / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    (at / "images" / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
     return at
 
 
@@ -35,7 +35,7 @@ def arguments(folders, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets_config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     given = {
         "model": folders / "pipe",
-        "dataset": folders / "pictures",
+        "dataset": folders / "images",
         "output_dir": tmp_path / "out",
         "max_steps": 30,
         "warmup_steps": 0,
@@ -46,7 +46,7 @@ def arguments(folders, tmp_path, monkeypatch):
     return [item for name, value in given.items() for item in (f"--{name}", str(value))] + ["--use_cpu"]
 
 
-def test_an_adapter_learns_pictures_that_it_was_not_shown_and_is_opened(arguments, folders, tmp_path):
+def test_an_adapter_learns_images_that_it_was_not_shown_and_is_opened(arguments, folders, tmp_path):
     before, after = script("train_lora").main(arguments)
     assert after["eval_loss"] < 0.8 * before["eval_loss"]
     grid = PIL.Image.open(tmp_path / "out" / "before-after.png")
@@ -87,7 +87,7 @@ def test_an_interrupted_run_goes_on_and_ends_in_the_same_adapter(arguments, tmp_
         assert json.load(file)["global_step"] == 4
 
 
-def test_too_few_pictures_to_hold_some_back_are_refused(arguments):
+def test_too_few_images_to_hold_some_back_are_refused(arguments):
     with pytest.raises(ValueError, match="`num_held_out` must be from 1 to 9, got 10"):
         script("train_lora").main([*arguments, "--num_held_out", "10"])
 
@@ -100,12 +100,12 @@ def test_the_recipe_teaches_the_committed_checkpoint_a_thing_that_it_never_drew(
     assert after["eval_loss_i2t"] < 0.5 * before["eval_loss_i2t"]
     assert after["eval_loss_t2i"] < 0.9 * before["eval_loss_t2i"]
     pipe = ITITPipeline.from_pretrained("checkpoints/emoji-scenes-64")
-    recogniser = SceneRecogniser.from_pretrained("checkpoints/emoji-scenes-recogniser").eval()
+    classifier = SceneClassifier.from_pretrained("checkpoints/emoji-scenes-classifier").eval()
     prompts = ["a green dinosaur"] * 24
 
     def right():
         options = {"num_inference_steps": 12, "temperature": 0.5, "generator": generators(*range(24))}
-        return prompt_accuracy(pipe(prompts, **options).images, prompts, recogniser)["both"]
+        return prompt_accuracy(pipe(prompts, **options).images, prompts, classifier)["both"]
 
     assert right() == 0.0
     pipe.load_lora_weights(tmp_path / "adapter")

@@ -15,30 +15,30 @@ from ..testing_utils import ROOT, script, tiny_dual_encoder, tiny_pairs, tiny_pi
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """A pipeline, a dual encoder and captioned pictures."""
+    """A pipeline, a dual encoder and captioned images."""
     at = tmp_path_factory.mktemp("parts")
     tiny_pipeline().save_pretrained(at / "pipeline")
     torch.manual_seed(0)
     scorer = tiny_dual_encoder()
     scorer.model.save_pretrained(at / "judge")
     scorer.processor.save_pretrained(at / "judge")
-    (at / "pictures").mkdir()
-    with open(at / "pictures" / "metadata.jsonl", "w") as file:
+    (at / "images").mkdir()
+    with open(at / "images" / "metadata.jsonl", "w") as file:
         for i, row in enumerate(tiny_pairs(8)):
-            row["image"].save(at / "pictures" / f"{i}.png")
+            row["image"].save(at / "images" / f"{i}.png")
             file.write(json.dumps({"file_name": f"{i}.png", "text": row["text"][0]}) + "\n")
     return at
 
 
 def run(name, folders, output_dir, monkeypatch, *more):
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    pictures = str(folders / "pictures")
+    images = str(folders / "images")
     arguments = ["--frozen_parts", str(folders / "pipeline"), "--dual_encoder", str(folders / "judge")]
-    arguments += ["--model_name_or_path", str(folders / "pipeline" / "model"), "--paired_dataset", pictures]
-    arguments += ["--paired_split", "train", "--image_dataset", pictures, "--text_dataset", pictures]
+    arguments += ["--model_name_or_path", str(folders / "pipeline" / "model"), "--paired_dataset", images]
+    arguments += ["--paired_split", "train", "--image_dataset", images, "--text_dataset", images]
     arguments += ["--output_dir", str(output_dir), "--max_steps", "2", "--per_device_train_batch_size", "4"]
     arguments += [
-        "--i2i_share",
+        "--i2i_batch_fraction",
         "1.0",
         "--synthesis_max_new_tokens",
         "4",
@@ -62,12 +62,12 @@ def test_train_rewards_takes_rewards_by_name(folders, tmp_path, monkeypatch, cap
     names = ["--rewards", "clip_cos", "clip_agg", "naturalness", "--ce_interval", "0", "--reward_stream", "image"]
     run("train_rewards", folders, tmp_path, monkeypatch, "--save_strategy", "no", *names)
     said = capsys.readouterr().out
-    assert all(f"rewards/{name}/mean" in said for name in ("ClipCos", "ClipAgg", "Naturalness"))
+    assert all(f"rewards/{name}/mean" in said for name in ("ClipCos", "ClipAgg", "DiscriminatorReward"))
     with pytest.raises(ValueError, match=r"`rewards` must name some of \('clip_image',\) for this direction"):
         run("train_rewards", folders, tmp_path, monkeypatch, "--direction", "t2i")
 
 
-def test_pictures_are_rewarded_by_the_dual_encoder(folders, tmp_path, monkeypatch, capsys):
+def test_images_are_rewarded_by_the_dual_encoder(folders, tmp_path, monkeypatch, capsys):
     recipe = str(ROOT / "examples" / "recipes" / "rewards" / "clip_image.yaml")
     run("train_rewards", folders, tmp_path, monkeypatch, "--config", recipe, "--save_strategy", "no")
     assert "rewards/ClipImageReward/mean" in capsys.readouterr().out

@@ -148,8 +148,8 @@ def test_losses_on_held_out_pairs_are_told_by_objective_and_others_are_not():
     }
 
 
-def test_pictures_stand_in_the_text_and_in_the_gallery(facts):
-    card = ModelCard(model_card(replace(facts, pictures={"a red bus": "images/00.png"})))
+def test_images_stand_in_the_text_and_in_the_gallery(facts):
+    card = ModelCard(model_card(replace(facts, images={"a red bus": "images/00.png"})))
     assert "![a red bus](images/00.png)" in card.text
     assert card.data.widget == [{"text": "a red bus", "output": {"url": "images/00.png"}}]
 

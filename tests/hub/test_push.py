@@ -19,9 +19,9 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerCall
 
 from itit_hf import ITITForCaptioning, ITITForPreTraining, ITITPipeline, ITITProcessor, ITITScheduler
 from itit_hf.hub import push
-from itit_hf.hub.push import UploadError, is_passing, push_model_card, with_retries, without_secrets
+from itit_hf.hub.push import UploadError, is_transient, push_model_card, redact_tokens, with_retries
 
-from ..hub_server import TOKEN, Fault, HubServer
+from ..hub_server import TOKEN, HubServer, Mutant
 from ..testing_utils import generators, tiny_pipeline
 from ..training_utils import make_trainer
 
@@ -99,10 +99,10 @@ def test_the_card_of_a_model_says_how_to_open_it_and_what_is_not_known(server):
 def test_the_card_of_a_model_is_tried_again_and_a_refusal_is_named(server, waits):
     model = tiny_pipeline().model
     model.push_to_hub("user/model")
-    server.faults.append(Fault("POST .*/commit/", 500))
+    server.faults.append(Mutant("POST .*/commit/", 500))
     push_model_card(model, "user/model")
     assert ModelCard.load("user/model").data.library_name == "itit_hf"
-    server.faults.append(Fault("POST .*/commit/", 403, times=9))
+    server.faults.append(Mutant("POST .*/commit/", 403, times=9))
     with pytest.raises(UploadError, match="the upload to user/model failed, attempt 1"):
         push_model_card(model, "user/model", facts={"licence": "mit"})
 
@@ -129,10 +129,10 @@ def test_a_large_file_is_stored_apart_in_shards_and_comes_back_whole(server):
 def test_a_processor_comes_back_with_its_image_tokenizer(server):
     processor = tiny_pipeline().processor
     processor.push_to_hub("user/processor")
-    picture = PIL.Image.new("RGB", (16, 16), "red")
-    ids = processor(images=[picture])["image_token_ids"]
+    image = PIL.Image.new("RGB", (16, 16), "red")
+    ids = processor(images=[image])["image_token_ids"]
     for loaded in (ITITProcessor.from_pretrained("user/processor"), AutoProcessor.from_pretrained("user/processor")):
-        assert torch.equal(loaded(images=[picture])["image_token_ids"], ids)
+        assert torch.equal(loaded(images=[image])["image_token_ids"], ids)
 
 
 def test_a_scheduler_is_pushed_alone(server):
@@ -145,8 +145,8 @@ def test_a_pipeline_comes_back_and_draws_and_says_the_same(server, monkeypatch):
     commit = pipe.push_to_hub("user/pipe").oid
     loaded = ITITPipeline.from_pretrained("user/pipe", revision=commit)
     assert torch.equal(drawn(pipe), drawn(loaded))
-    picture = PIL.Image.new("RGB", (16, 16), "red")
-    assert pipe.caption(picture, **CAPTION) == loaded.caption(picture, **CAPTION)
+    image = PIL.Image.new("RGB", (16, 16), "red")
+    assert pipe.caption(image, **CAPTION) == loaded.caption(image, **CAPTION)
     asked = len(server.requests)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert torch.equal(drawn(pipe), drawn(ITITPipeline.from_pretrained("user/pipe", revision=commit)))
@@ -160,7 +160,7 @@ def test_a_pipeline_that_is_saved_may_be_pushed_at_once(server, tmp_path):
     assert torch.equal(drawn(ITITPipeline.from_pretrained("user/saved")), drawn(pipe))
 
 
-def test_the_card_of_a_pipeline_shows_pictures_and_facts(server):
+def test_the_card_of_a_pipeline_shows_images_and_facts(server):
     facts = {"licence": "apache-2.0", "losses": {"eval_loss_t2i": 2.5, "eval_loss_i2t": 1.5}}
     tiny_pipeline().push_to_hub("user/pipe", prompts=["a red bus", "a blue fish"], facts=facts)
     card = ModelCard.load("user/pipe")
@@ -240,22 +240,22 @@ def test_no_pushed_file_and_no_request_but_its_header_holds_the_token(server, tm
 
 
 PASSING = {
-    "an internal error at the commit": Fault("POST .*/commit/", 500),
-    "a bad gateway again and again": Fault("POST .*/preupload/", 502, times=8),
-    "too many requests": Fault("POST .*/objects/batch", 429),
-    "an object that cannot be stored": Fault("PUT /lfs/", 503, times=2),
-    "a connection cut in an upload": Fault("PUT /lfs/", "cut"),
-    "a connection cut before the commit": Fault("POST .*/commit/", "cut"),
-    "a commit whose answer is lost": Fault("POST .*/commit/", "lost"),
-    "a commit at the same time": Fault("POST .*/commit/", 412),
-    "an answer that is no JSON": Fault("POST .*/preupload/", "garbage"),
-    "a slow server": Fault("(POST|PUT) ", "slow", times=99),
+    "an internal error at the commit": Mutant("POST .*/commit/", 500),
+    "a bad gateway again and again": Mutant("POST .*/preupload/", 502, times=8),
+    "too many requests": Mutant("POST .*/objects/batch", 429),
+    "an object that cannot be stored": Mutant("PUT /lfs/", 503, times=2),
+    "a connection cut in an upload": Mutant("PUT /lfs/", "cut"),
+    "a connection cut before the commit": Mutant("POST .*/commit/", "cut"),
+    "a commit whose answer is lost": Mutant("POST .*/commit/", "lost"),
+    "a commit at the same time": Mutant("POST .*/commit/", 412),
+    "an answer that is no JSON": Mutant("POST .*/preupload/", "garbage"),
+    "a slow server": Mutant("(POST|PUT) ", "slow", times=99),
 }
 REFUSED = {
-    "a token that has ended": Fault("POST .*/(preupload|commit)/", 401, times=99),
-    "no right to write": Fault("POST .*/commit/", 403, times=99),
-    "a repository that is gone": Fault("POST .*/(preupload|commit)/", 404, times=99),
-    "a server that never comes back": Fault("POST .*/commit/", 500, times=99),
+    "a token that has ended": Mutant("POST .*/(preupload|commit)/", 401, times=99),
+    "no right to write": Mutant("POST .*/commit/", 403, times=99),
+    "a repository that is gone": Mutant("POST .*/(preupload|commit)/", 404, times=99),
+    "a server that never comes back": Mutant("POST .*/commit/", 500, times=99),
 }
 
 
@@ -299,7 +299,7 @@ class Release(TrainerCallback):
 def test_training_does_not_wait_for_a_server_that_hangs(server, tmp_path):
     trainer = pushing(tmp_path)
     trainer.add_callback(Release(server))
-    server.faults.append(Fault("POST .*/preupload/", "held"))
+    server.faults.append(Mutant("POST .*/preupload/", "held"))
     trainer.train()
     messages = server.repository("user/run").messages
     assert list(messages.values()) == ["initial commit", "Training in progress, step 2"]
@@ -308,14 +308,14 @@ def test_training_does_not_wait_for_a_server_that_hangs(server, tmp_path):
 
 
 def test_a_run_that_cannot_push_says_so_before_it_begins(server, tmp_path):
-    server.faults.append(Fault("POST /api/repos/create", 401, times=9))
+    server.faults.append(Mutant("POST /api/repos/create", 401, times=9))
     with pytest.raises(UploadError, match="making user/run failed, attempt 1"):
         pushing(tmp_path)
 
 
 def test_a_push_by_hand_that_fails_raises_and_a_later_one_succeeds(server, tmp_path):
     trainer = pushing(tmp_path, hub_strategy="end")
-    server.faults.append(Fault("POST .*/commit/", 403))
+    server.faults.append(Mutant("POST .*/commit/", 403))
     with pytest.raises(UploadError, match="the upload to user/run failed, attempt 1"):
         trainer.push_to_hub()
     trainer.push_to_hub()
@@ -326,10 +326,10 @@ def test_a_download_with_another_files_etag_or_cut_in_half_never_leaves_a_broken
     pipe = tiny_pipeline()
     pipe.push_to_hub("user/pipe")
     weights = server.repository("user/pipe").files["model/model.safetensors"]
-    server.faults.append(Fault("GET .*/resolve/main/model/model.safetensors", "half", times=2))
+    server.faults.append(Mutant("GET .*/resolve/main/model/model.safetensors", "half", times=2))
     path = hf_hub_download("user/pipe", "model/model.safetensors")
     assert Path(path).read_bytes() == weights
-    server.faults.append(Fault("HEAD .*/resolve/main/model/model.safetensors", "etag"))
+    server.faults.append(Mutant("HEAD .*/resolve/main/model/model.safetensors", "etag"))
     assert Path(hf_hub_download("user/pipe", "model/model.safetensors")).read_bytes() == weights
 
 
@@ -353,7 +353,7 @@ def test_pauses_grow_and_end(waits):
 
 
 def test_a_missing_file_is_not_looked_for_again():
-    assert not is_passing(FileNotFoundError("gone"))
+    assert not is_transient(FileNotFoundError("gone"))
 
 
 @pytest.mark.parametrize(
@@ -366,12 +366,12 @@ def test_a_missing_file_is_not_looked_for_again():
     ],
 )
 def test_no_token_gets_into_a_message(text):
-    told = without_secrets(text)
+    told = redact_tokens(text)
     assert TOKEN not in told and "of-another-form" not in told and "***" in told
 
 
 def test_a_token_of_any_form_is_kept_out_if_it_is_in_use():
-    assert without_secrets("what is s3cret?", "s3cret") == "what is ***?"
+    assert redact_tokens("what is s3cret?", "s3cret") == "what is ***?"
 
 
 PUSH = """

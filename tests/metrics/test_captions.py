@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Scores of captions and pictures: values one can work out by hand, and those of the libraries that papers use."""
+"""Scores of captions and images: values one can work out by hand, and those of the libraries that papers use."""
 
 import importlib.util
 import random
@@ -207,7 +207,7 @@ def test_cider_d_starts_no_other_program(monkeypatch):
     assert min(captions.CiderD(true)([""] * 2, said, [[5, 1], [6, 1]], text=true)) > 0
 
 
-def test_diversity_of_one_caption_said_of_all_pictures_is_low():
+def test_diversity_of_one_caption_said_of_all_images_is_low():
     figures = caption_diversity(words("a bus", "a bus", "a bus", "a fish"))
     assert figures == {
         "distinct_captions": 0.5,

@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Scores of captions and pictures: values one can work out by hand, and those of the libraries that papers use."""
+"""Scores of captions and images: values one can work out by hand, and those of the libraries that papers use."""
 
 import importlib.util
 import shutil

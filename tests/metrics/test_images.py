@@ -1,13 +1,13 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Scores of captions and pictures: values one can work out by hand, and those of the libraries that papers use."""
+"""Scores of captions and images: values one can work out by hand, and those of the libraries that papers use."""
 
 import importlib.util
 
 import pytest
 import torch
 
-from itit_hf.metrics.images import density_coverage, frechet_distance, picture_scores, precision_recall
+from itit_hf.metrics.images import density_coverage, frechet_distance, image_scores, precision_recall
 
 needs_torchmetrics = pytest.mark.skipif(not importlib.util.find_spec("torchmetrics"), reason="needs the extra eval")
 
@@ -52,15 +52,15 @@ def test_precision_and_recall_count_who_is_within_reach():
     assert precision_recall(true, drawn, k=1) == {"precision": 0.0, "recall": 0.5}
 
 
-def test_density_counts_how_often_and_coverage_how_many_true_pictures_are_met():
+def test_density_counts_how_often_and_coverage_how_many_true_images_are_met():
     true, drawn = line(0.0, 1.0, 2.0, 10.0), line(0.5, 0.6, 50.0, 51.0)
     # 0.5 and 0.6 are within reach of 0 and of 1 each: 4 meetings of 4 drawn ones; 2 of 4 true ones are met.
     assert density_coverage(drawn, true, k=1) == {"density": 1.0, "coverage": 0.5}
 
 
-def test_scores_of_alike_pictures_are_near_those_of_true_halves():
+def test_scores_of_alike_images_are_near_those_of_true_halves():
     features = torch.randn(400, 4, generator=torch.Generator().manual_seed(0))
-    scores = picture_scores(features[:200], features[200:])
+    scores = image_scores(features[:200], features[200:])
     assert scores["fid"] < scores["fid_between_true_halves"] < 0.3
     assert all(scores[name] > 0.85 for name in ("precision", "recall", "density", "coverage"))
 
@@ -68,4 +68,4 @@ def test_scores_of_alike_pictures_are_near_those_of_true_halves():
 @pytest.mark.parametrize("shape", [(10, 3), (5, 2), (10,)])
 def test_features_that_do_not_fit_are_refused(shape):
     with pytest.raises(ValueError, match="`features` and `reference`"):
-        picture_scores(torch.zeros(shape), torch.zeros(10, 2))
+        image_scores(torch.zeros(shape), torch.zeros(10, 2))

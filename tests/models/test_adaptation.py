@@ -80,7 +80,7 @@ def test_all_but_the_positions_is_kept_and_the_model_given_is_left_alone(kind):
         assert torch.equal(weight, grown.state_dict()[name]) or name.endswith("positions.weight")
 
 
-def test_a_grown_model_draws_pictures_of_the_new_size():
+def test_a_grown_model_draws_images_of_the_new_size():
     torch.manual_seed(0)
     grown = resize_image_grid(ITITForImageGeneration(tiny_config()), 36)
     hidden = torch.ones(2, 36, dtype=torch.bool)

@@ -42,7 +42,7 @@ CLASSES = {
 SETTINGS = {"num_beams": 2, "max_new_tokens": 6, "do_sample": False}
 
 
-def picture(seed: int) -> Image.Image:
+def make_image(seed: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (16, 16, 3), dtype=np.uint8))
 
 
@@ -52,9 +52,9 @@ def pipe():
     pipe = tiny_pipeline()
     embeddings = pipe.model.text_decoder.embed_tokens.weight.data
     embeddings[:3] = embeddings[3 + len(WORDS) : len(pipe.tokenizer)] = 0
-    pixel_values = pipe.processor.image_processor([picture(9)], return_tensors="pt").pixel_values
+    pixel_values = pipe.processor.image_processor([make_image(9)], return_tensors="pt").pixel_values
     latents = pipe.image_tokenizer.encode(pixel_values).latents  # (1, C, 4, 4)
-    codes = latents.detach().flatten(2)[0].T  # random codes are all as far away: every picture would be the same ids
+    codes = latents.detach().flatten(2)[0].T  # random codes are all as far away: every image would be the same ids
     pipe.image_tokenizer.quantize.embedding.weight.data[: len(codes)] = codes
     return pipe
 
@@ -123,26 +123,26 @@ def test_the_bare_import_is_lazy_and_enough(folder):
 
 
 def test_pipeline_says_what_our_pipeline_says(captioner, pipe):
-    pictures = [picture(seed) for seed in range(4)]
-    said = [one["generated_text"] for one in captioner(images=pictures, text=[""] * 4, generate_kwargs=SETTINGS)]
-    assert said == pipe.caption(pictures, num_beams=2, max_new_tokens=6)
+    images = [make_image(seed) for seed in range(4)]
+    said = [one["generated_text"] for one in captioner(images=images, text=[""] * 4, generate_kwargs=SETTINGS)]
+    assert said == pipe.caption(images, num_beams=2, max_new_tokens=6)
 
 
-def test_pipeline_sees_the_picture(captioner, pipe):
-    pictures = [picture(0), Image.new("RGB", (16, 16), "white")]
-    ids = [captioner.preprocess({"images": one, "text": ""})["image_token_ids"] for one in pictures]
-    assert torch.equal(torch.cat(ids), pipe.processor(images=pictures).image_token_ids)
+def test_pipeline_sees_the_image(captioner, pipe):
+    images = [make_image(0), Image.new("RGB", (16, 16), "white")]
+    ids = [captioner.preprocess({"images": one, "text": ""})["image_token_ids"] for one in images]
+    assert torch.equal(torch.cat(ids), pipe.processor(images=images).image_token_ids)
     assert not torch.equal(*ids)
 
 
 def test_pipeline_has_our_settings_by_default(captioner, pipe):
-    (said,) = captioner(images=picture(0), text="")
-    assert [said["generated_text"]] == pipe.caption(picture(0))
+    (said,) = captioner(images=make_image(0), text="")
+    assert [said["generated_text"]] == pipe.caption(make_image(0))
 
 
 def test_pipeline_in_batches_says_the_same(captioner):
     texts = "a red", "", "a blue fish on the", "the"
-    inputs = [{"images": picture(i), "text": text} for i, text in enumerate(texts)]
+    inputs = [{"images": make_image(i), "text": text} for i, text in enumerate(texts)]
     alone = [captioner(**one, generate_kwargs=SETTINGS)[0]["generated_text"] for one in inputs]
     together = captioner(images=[one["images"] for one in inputs], text=list(texts), generate_kwargs=SETTINGS)
     assert [one["generated_text"] for one in together] == alone
@@ -152,25 +152,25 @@ def test_pipeline_in_batches_says_the_same(captioner):
 
 
 def test_pipeline_goes_on_from_a_text(captioner, pipe):
-    (said,) = captioner(images=picture(0), text="a red", generate_kwargs=SETTINGS, return_full_text=False)
+    (said,) = captioner(images=make_image(0), text="a red", generate_kwargs=SETTINGS, return_full_text=False)
     config, processor = pipe.model.config, pipe.processor
     words = processor(text="a red").input_ids[:, :-1]
     prefix = torch.full((1, config.num_prefix_tokens + 1), config.image_token_id)
     prefix[:, -1] = config.bos_token_id
-    image_token_ids = processor(images=picture(0)).image_token_ids
+    image_token_ids = processor(images=make_image(0)).image_token_ids
     input_ids = torch.cat([prefix, words], dim=1)
     ids = pipe.model.generate(image_token_ids=image_token_ids, input_ids=input_ids, **SETTINGS)
     assert "a red" + said["generated_text"] == processor.decode(ids[0])
 
 
 def test_a_text_leaves_room_for_the_rest_only(captioner, pipe):
-    (said,) = captioner(images=picture(0), text="a red bus", return_tensors=True, generate_kwargs={"num_beams": 1})
+    (said,) = captioner(images=make_image(0), text="a red bus", return_tensors=True, generate_kwargs={"num_beams": 1})
     length = len(said["generated_token_ids"]) - pipe.model.config.num_prefix_tokens - 1
     assert length == pipe.model.config.max_text_length
 
 
 def test_padding_of_a_text_may_be_on_either_side(pipe):
-    image_token_ids = pipe.processor(images=picture(0)).image_token_ids
+    image_token_ids = pipe.processor(images=make_image(0)).image_token_ids
     left, right = torch.tensor([[0, 0, 3, 4]]), torch.tensor([[3, 4, 0, 0]])
     said = []
     for ids in (left, right):
@@ -180,10 +180,10 @@ def test_padding_of_a_text_may_be_on_either_side(pipe):
 
 
 def test_what_the_processor_returns_goes_into_the_model(pipe):
-    inputs = pipe.processor(images=[picture(0), picture(1)])
+    inputs = pipe.processor(images=[make_image(0), make_image(1)])
     assert "pixel_values" in inputs
     said = pipe.processor.batch_decode(pipe.model.generate(**inputs, **SETTINGS))
-    assert said == pipe.caption([picture(0), picture(1)], num_beams=2, max_new_tokens=6)
+    assert said == pipe.caption([make_image(0), make_image(1)], num_beams=2, max_new_tokens=6)
 
 
 # Remote code
@@ -197,7 +197,7 @@ import transformers
 folder, names = sys.argv[1], sys.argv[2:]
 loaded = [getattr(transformers, name).from_pretrained(folder, trust_remote_code=True) for name in names]
 model, processor = loaded[:2]
-images = Image.open(folder + "/picture.png")
+images = Image.open(folder + "/image.png")
 inputs = processor(images=images, text="")
 said = processor.batch_decode(model.generate(**inputs, num_beams=2, max_new_tokens=6, do_sample=False))
 assert all(type(one).__module__.startswith("transformers_modules.") for one in loaded)
@@ -219,14 +219,14 @@ def remote_folder(pipe, folder, tmp_path, monkeypatch):
     path = tmp_path / "remote"
     ITITForCaptioning.from_pretrained(folder).save_pretrained(path)
     pipe.processor.save_pretrained(path)
-    picture(0).save(path / "picture.png")
+    make_image(0).save(path / "image.png")
     return path
 
 
 def test_remote_code_captions_without_the_package(remote_folder, pipe, tmp_path):
     names = ["AutoModelForImageTextToText", "AutoProcessor", "AutoConfig", "AutoImageProcessor"]
     printed = run(REMOTE, remote_folder, *names, HF_MODULES_CACHE=str(tmp_path / "modules"))
-    (caption,) = pipe.caption(picture(0), num_beams=2, max_new_tokens=6)
+    (caption,) = pipe.caption(make_image(0), num_beams=2, max_new_tokens=6)
     classes = "ITITForCaptioning ITITProcessor ITITConfig ITITImageProcessorPil"
     assert printed.strip() == f"{classes} {caption}".strip()
 

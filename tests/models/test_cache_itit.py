@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 from transformers.cache_utils import DynamicCache
 
-from itit_hf.models.cache_itit import SharedPrefixCache, attend_behind_prefix
+from itit_hf.models.cache_itit import PrefixCache, prefix_attention
 
 COPIES = 3
 
@@ -33,7 +33,7 @@ def repeated(prefix, said):
 @pytest.mark.parametrize("mask", ["none", "bool", "added"])
 def test_attention_equals_that_over_a_prefix_for_each_copy(states, mask, num_queries):
     prefix, said = states
-    cache = SharedPrefixCache(prefix, COPIES)
+    cache = PrefixCache(prefix, COPIES)
     own = cache.update(*said, 0)
     query = torch.randn(6, 4, num_queries, 8)
     attention_mask = None
@@ -43,14 +43,14 @@ def test_attention_equals_that_over_a_prefix_for_each_copy(states, mask, num_que
     if mask == "added":
         attention_mask = torch.zeros(attention_mask.shape).masked_fill(~attention_mask, -1e9)
     want = F.scaled_dot_product_attention(query, *repeated(prefix, said), attn_mask=attention_mask, scale=0.3)
-    out, weights = attend_behind_prefix(query, *own, attention_mask, cache.layers[0], scaling=0.3)
+    out, weights = prefix_attention(query, *own, attention_mask, cache.layers[0], scaling=0.3)
     torch.testing.assert_close(out, want.transpose(1, 2), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(weights @ repeated(prefix, said)[1], want, atol=1e-5, rtol=1e-5)
 
 
 def test_the_prefix_counts_as_length(states):
     prefix, said = states
-    cache = SharedPrefixCache(prefix, COPIES)
+    cache = PrefixCache(prefix, COPIES)
     assert cache.get_seq_length() == 5 and cache.get_mask_sizes(1, 0) == (6, 0)
     cache.update(*said, 0)
     assert cache.get_seq_length() == 7
@@ -58,7 +58,7 @@ def test_the_prefix_counts_as_length(states):
 
 def test_only_what_was_said_is_moved_when_beams_change_places(states):
     prefix, said = states
-    cache = SharedPrefixCache(prefix, COPIES)
+    cache = PrefixCache(prefix, COPIES)
     cache.update(*said, 0)
     shared = cache.layers[0].prefix_keys
     cache.reorder_cache(torch.tensor([2, 2, 0, 3, 5, 4]))
@@ -68,14 +68,14 @@ def test_only_what_was_said_is_moved_when_beams_change_places(states):
 
 
 def test_beams_may_change_places_before_they_said_anything(states):
-    cache = SharedPrefixCache(states[0], COPIES)
+    cache = PrefixCache(states[0], COPIES)
     cache.reorder_cache(torch.tensor([0, 0, 1, 3, 3, 5]))
     assert cache.get_seq_length() == 5
 
 
 def test_the_last_step_can_be_taken_back(states):
     prefix, said = states
-    cache = SharedPrefixCache(prefix, COPIES)
+    cache = PrefixCache(prefix, COPIES)
     cache.update(*said, 0)
     cache.crop(-1)
     assert cache.get_seq_length() == 6 and torch.equal(cache.layers[0].keys, said[0][:, :, :1])

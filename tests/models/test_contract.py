@@ -22,7 +22,7 @@ from itit_hf.models.modeling_itit import ITITForCaptioning, ITITForImageGenerati
 
 from ..testing_utils import generators, tiny_config, tiny_pairs, tiny_pipeline
 
-PICTURES = torch.randint(23, (2, 16), generator=torch.Generator().manual_seed(1))
+IMAGES = torch.randint(23, (2, 16), generator=torch.Generator().manual_seed(1))
 EVERYWHERE = torch.arange(16).expand(2, -1)
 
 
@@ -35,9 +35,9 @@ def model():
 
 
 def said(model, **options):
-    """Short captions of two pictures."""
+    """Short captions of two images."""
     options = {"num_beams": 1, "max_new_tokens": 4, "do_sample": False} | options
-    return model.generate(image_token_ids=PICTURES, **options)
+    return model.generate(image_token_ids=IMAGES, **options)
 
 
 def same_weights(first, second):
@@ -70,9 +70,7 @@ def test_a_checkpoint_keeps_its_precision_unless_another_is_asked_for(model, tmp
 
 def test_half_precision_draws_and_describes(model):
     model.to(torch.bfloat16)
-    logits = model(
-        image_token_ids=PICTURES, logit_positions=EVERYWHERE, text_embeds=torch.randn(2, 3, 10)
-    ).image_logits
+    logits = model(image_token_ids=IMAGES, logit_positions=EVERYWHERE, text_embeds=torch.randn(2, 3, 10)).image_logits
     assert logits.isfinite().all() and said(model).shape[0] == 2
 
 
@@ -99,7 +97,7 @@ def test_an_attention_that_is_not_there_is_refused(model, implementation, tmp_pa
 def test_the_encoder_records_each_layer():
     encoder = ITITModel(tiny_config()).eval()
     encoder.set_attn_implementation("eager")
-    output = encoder(PICTURES, output_hidden_states=True, output_attentions=True)
+    output = encoder(IMAGES, output_hidden_states=True, output_attentions=True)
     assert [tuple(weights.shape) for weights in output.attentions] == [(2, 4, 17, 17)] * 2
     assert len(output.hidden_states) == 3 and torch.equal(output.hidden_states[-1], output.last_hidden_state)
 
@@ -118,7 +116,7 @@ def test_generation_records_the_text_decoder_alone(model):
 @pytest.mark.parametrize("kind", [ITITModel, ITITForImageGeneration])
 def test_outputs_may_be_tuples(kind):
     model = kind(tiny_config()).eval()
-    as_tuple, as_output = model(PICTURES, return_dict=False), model(PICTURES)
+    as_tuple, as_output = model(IMAGES, return_dict=False), model(IMAGES)
     assert isinstance(as_tuple, tuple) and torch.equal(as_tuple[0], as_output[0])
 
 
@@ -129,7 +127,7 @@ def test_a_static_cache_says_the_same(model, num_beams):
     )
 
 
-def test_several_captions_of_a_picture(model):
+def test_several_captions_of_a_image(model):
     beams = said(model, num_beams=4, num_return_sequences=3)
     assert beams.shape[0] == 6 and torch.equal(
         beams[::3, : said(model, num_beams=4).size(1)], said(model, num_beams=4)
@@ -183,8 +181,8 @@ def test_a_pipeline_without_its_text_encoder_captions_and_draws_from_embeddings(
     embeds, mask = pipe.encode_prompt("a bus")
     options = {"num_inference_steps": 2, "output_type": "latent", "generator": generators(0)}
     assert torch.equal(bare(prompt_embeds=embeds, prompt_attention_mask=mask, **options).images, drawn(pipe))
-    picture = tiny_pairs(1)["image"][0]
-    assert bare.caption(picture) == pipe.caption(picture)
+    image = tiny_pairs(1)["image"][0]
+    assert bare.caption(image) == pipe.caption(image)
     with pytest.raises(ValueError, match="no `text_encoder` to read `prompt` with; give `prompt_embeds`"):
         bare("a bus")
 
@@ -337,7 +335,7 @@ def test_the_progress_bar_counts_the_steps_that_are_taken(pipe, monkeypatch):
     assert totals == [3, 2, 6]
 
 
-def test_output_types_are_the_same_pictures(pipe):
+def test_output_types_are_the_same_images(pipe):
     pil, array, tensor = (
         pipe("a bus", num_inference_steps=2, generator=generators(0), output_type=kind).images
         for kind in ("pil", "np", "pt")

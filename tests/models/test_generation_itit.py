@@ -11,7 +11,7 @@ from transformers.exporters.exporter_dynamo import DynamoConfig, DynamoExporter
 from transformers.exporters.utils import decompose_for_generation
 from transformers.generation import LogitsProcessor, LogitsProcessorList
 
-from itit_hf.models.cache_itit import SharedPrefixCache
+from itit_hf.models.cache_itit import PrefixCache
 from itit_hf.models.generation_itit import FullTextCriteria
 from itit_hf.models.modeling_itit import ITITForPreTraining
 
@@ -35,13 +35,13 @@ def model():
     return model
 
 
-def pictures(batch_size=3):
+def make_images(batch_size=3):
     return torch.randint(23, (batch_size, 16), generator=torch.Generator().manual_seed(1))
 
 
 def say(model, **options):
     torch.manual_seed(0)
-    options = {"image_token_ids": pictures(), "max_new_tokens": 8, "output_scores": True} | options
+    options = {"image_token_ids": make_images(), "max_new_tokens": 8, "output_scores": True} | options
     said = model.generate(**options, return_dict_in_generate=True)
     return said.sequences, torch.stack(said.scores), said.past_key_values
 
@@ -57,7 +57,7 @@ def assert_equal_to_the_plain_path(model, **options):
 @pytest.mark.parametrize("way", WAYS)
 def test_captions_equal_those_of_the_plain_path(model, way):
     cache = assert_equal_to_the_plain_path(model, **WAYS[way])
-    assert type(cache) is (DynamicCache if way == "greedy" else SharedPrefixCache)
+    assert type(cache) is (DynamicCache if way == "greedy" else PrefixCache)
 
 
 def test_captions_that_go_on_from_padded_texts_equal_those_of_the_plain_path(model):
@@ -89,23 +89,23 @@ def test_an_image_is_kept_once_however_many_beams(model):
 
 
 def test_a_given_cache_is_continued(model):
-    said = model.generate(image_token_ids=pictures(1), max_new_tokens=2, num_beams=1, do_sample=False)
-    cache = model(input_ids=said[:, :-1], image_token_ids=pictures(1), use_cache=True).past_key_values
+    said = model.generate(image_token_ids=make_images(1), max_new_tokens=2, num_beams=1, do_sample=False)
+    cache = model(input_ids=said[:, :-1], image_token_ids=make_images(1), use_cache=True).past_key_values
     ids = model.generate(input_ids=said, past_key_values=cache, max_new_tokens=3, num_beams=1, do_sample=False)
-    whole = model.generate(image_token_ids=pictures(1), max_new_tokens=5, num_beams=1, do_sample=False)
+    whole = model.generate(image_token_ids=make_images(1), max_new_tokens=5, num_beams=1, do_sample=False)
     assert torch.equal(ids, whole)
 
 
 def test_words_behind_a_static_cache_are_one_graph_without_breaks(model):
     config, options = model.config, {"max_new_tokens": 6, "num_beams": 1, "do_sample": False}
-    want = model.generate(image_token_ids=pictures(), **options)
+    want = model.generate(image_token_ids=make_images(), **options)
     cache = StaticCache(config=config, max_cache_len=32)
     said = want[:, : config.num_prefix_tokens + 1]
     torch._dynamo.reset()
     counter = CompileCounter()
     step = torch.compile(model.forward, backend=counter, fullgraph=True)
     with torch.no_grad():
-        output = model(input_ids=said, image_token_ids=pictures(), past_key_values=cache, use_cache=True)
+        output = model(input_ids=said, image_token_ids=make_images(), past_key_values=cache, use_cache=True)
         for number in range(6):
             said = torch.cat([said, output.logits[:, -1:].argmax(dim=-1)], dim=1)
             position_ids = torch.full((3, 1), config.num_prefix_tokens + 1 + number)
@@ -134,7 +134,7 @@ def words(sequences: torch.Tensor) -> list[list[int]]:
 def alone(model, **options) -> list[list[int]]:
     """Each caption of the three, from its own call."""
     said = []
-    for row, image in zip(BEGINNINGS, pictures(), strict=True):
+    for row, image in zip(BEGINNINGS, make_images(), strict=True):
         ids = torch.tensor([row], dtype=torch.long)
         said += words(model.generate(image_token_ids=image[None], input_ids=ids, **options))
     return said
@@ -149,24 +149,24 @@ def test_captions_with_beginnings_of_different_length_are_as_alone(model, way, l
         "static beams": BEAMS | {"cache_implementation": "static"},
         "greedy without a cache": WAYS["greedy"] | {"use_cache": False},
     }[way] | {"max_new_tokens": 7}
-    together = model.generate(image_token_ids=pictures(), **beginnings(*layout), **options)
+    together = model.generate(image_token_ids=make_images(), **beginnings(*layout), **options)
     assert words(together) == alone(model, **options)
 
 
 def test_the_padding_of_beginnings_is_told_by_its_id_where_no_mask_comes_along(model):
     options = BEAMS | {"max_new_tokens": 7}
-    together = model.generate(image_token_ids=pictures(), input_ids=beginnings()["input_ids"], **options)
+    together = model.generate(image_token_ids=make_images(), input_ids=beginnings()["input_ids"], **options)
     assert words(together) == alone(model, **options)
 
 
 def test_a_row_has_all_positions_of_its_text_however_long_its_neighbours_are(model):
     never = WAYS["greedy"] | {"suppress_tokens": [1], "max_new_tokens": 32}  # no caption ends by itself
-    together = words(model.generate(image_token_ids=pictures(), **beginnings(), **never))
+    together = words(model.generate(image_token_ids=make_images(), **beginnings(), **never))
     assert together == alone(model, **never) and [len(row) for row in together] == [32, 32, 32]
 
 
 def test_more_new_tokens_than_there_are_positions_end_at_the_last_one(model):
-    said = model.generate(image_token_ids=pictures(1), max_new_tokens=500, num_beams=1, suppress_tokens=[1])
+    said = model.generate(image_token_ids=make_images(1), max_new_tokens=500, num_beams=1, suppress_tokens=[1])
     assert len(words(said)[0]) == 32
 
 
@@ -176,20 +176,20 @@ def test_copies_of_a_row_are_full_together():
 
 
 def test_a_beginning_may_bring_its_own_start(model):
-    options = BEAMS | {"image_token_ids": pictures(2), "max_new_tokens": 5}
+    options = BEAMS | {"image_token_ids": make_images(2), "max_new_tokens": 5}
     said = model.generate(input_ids=torch.tensor([[40, 3], [0, 40]]), **options)
     plain = model.generate(input_ids=torch.tensor([[3], [0]]), attention_mask=torch.tensor([[1], [0]]), **options)
     assert words(said) == words(plain)
 
 
 def test_prompt_lookup_says_what_greedy_search_says(model):
-    options = WAYS["greedy"] | {"image_token_ids": pictures(1), "max_new_tokens": 30}
+    options = WAYS["greedy"] | {"image_token_ids": make_images(1), "max_new_tokens": 30}
     assert torch.equal(model.generate(prompt_lookup_num_tokens=4, **options), model.generate(**options))
 
 
 def test_a_caption_ends_at_a_stop_string(model):
     tokenizer = tiny_tokenizer()
-    options = WAYS["greedy"] | {"image_token_ids": pictures(1), "suppress_tokens": [1, *range(30, 40)]}
+    options = WAYS["greedy"] | {"image_token_ids": make_images(1), "suppress_tokens": [1, *range(30, 40)]}
     start = model.config.num_prefix_tokens + 1
     whole = model.generate(max_new_tokens=12, **options)[0, start:]
     second = tokenizer.convert_ids_to_tokens(int(whole[1])).strip("\u2581")
@@ -206,27 +206,27 @@ class Never(LogitsProcessor):
 
 
 def test_a_processor_of_ones_own_has_its_effect(model):
-    options = BEAMS | {"image_token_ids": pictures(), "max_new_tokens": 6}
+    options = BEAMS | {"image_token_ids": make_images(), "max_new_tokens": 6}
     assert 39 in words(model.generate(**options))[0]
     said = model.generate(logits_processor=LogitsProcessorList([Never()]), **options)
     assert not (said == 39).any()
 
 
 def test_an_encoded_image_takes_the_place_of_its_tokens(model):
-    features = model.model(pictures()).last_hidden_state
+    features = model.model(make_images()).last_hidden_state
     said = model.generate(encoder_hidden_states=features, **BEAMS, max_new_tokens=6)
-    assert torch.equal(said, model.generate(image_token_ids=pictures(), **BEAMS, max_new_tokens=6))
+    assert torch.equal(said, model.generate(image_token_ids=make_images(), **BEAMS, max_new_tokens=6))
 
 
 def test_an_encoded_image_of_another_length_has_its_text_at_the_same_positions(model):
-    features = model.model(pictures(1)).last_hidden_state[:, 3:]
+    features = model.model(make_images(1)).last_hidden_state[:, 3:]
     said = model.generate(encoder_hidden_states=features, **WAYS["greedy"], max_new_tokens=5)
     logits = model(input_ids=said, encoder_hidden_states=features).logits
     assert said[0, 15:].tolist() == logits[0, 14:-1].argmax(dim=-1).tolist()
 
 
 def test_a_cache_is_continued_also_with_the_image_at_hand(model):
-    options = WAYS["greedy"] | {"image_token_ids": pictures(1)}
+    options = WAYS["greedy"] | {"image_token_ids": make_images(1)}
     first = model.generate(
         input_ids=torch.tensor([[9, 31]]), max_new_tokens=2, return_dict_in_generate=True, **options
     )
@@ -242,15 +242,15 @@ def test_a_cache_is_continued_also_with_the_image_at_hand(model):
         ({}, "no image to describe"),
         ({"pixel_values": torch.zeros(1, 3, 16, 16)}, "`pixel_values` alone are not seen"),
         (
-            {"image_token_ids": pictures(1), "input_ids": torch.tensor([[3, 44]])},
+            {"image_token_ids": make_images(1), "input_ids": torch.tensor([[3, 44]])},
             r"below `num_text_tokens` 40, got \[44\]",
         ),
         (
-            {"image_token_ids": pictures(1), "input_ids": torch.tensor([[47, 40, 3]])},
+            {"image_token_ids": make_images(1), "input_ids": torch.tensor([[47, 40, 3]])},
             r"each of the 17 features .* \[1\]",
         ),
-        ({"image_token_ids": pictures(1), "prefill_chunk_size": 4}, "`prefill_chunk_size` must be None, got 4"),
-        ({"image_token_ids": pictures(1), "image_colour": 3}, "not used by the model: .'image_colour'."),
+        ({"image_token_ids": make_images(1), "prefill_chunk_size": 4}, "`prefill_chunk_size` must be None, got 4"),
+        ({"image_token_ids": make_images(1), "image_colour": 3}, "not used by the model: .'image_colour'."),
     ],
 )
 def test_what_cannot_be_captioned_is_refused_by_name(model, inputs, message):
@@ -260,13 +260,13 @@ def test_what_cannot_be_captioned_is_refused_by_name(model, inputs, message):
 
 def test_an_assistant_is_refused(model):
     with pytest.raises(ValueError, match="`assistant_model` must be None"):
-        model.generate(image_token_ids=pictures(1), assistant_model=model, num_beams=1)
+        model.generate(image_token_ids=make_images(1), assistant_model=model, num_beams=1)
 
 
 def test_pixels_may_come_along_with_their_tokens(model):
-    inputs = {"pixel_values": torch.zeros(3, 3, 16, 16), "image_token_ids": pictures()}
+    inputs = {"pixel_values": torch.zeros(3, 3, 16, 16), "image_token_ids": make_images()}
     said = model.generate(**inputs, **BEAMS, max_new_tokens=4)
-    assert torch.equal(said, model.generate(image_token_ids=pictures(), **BEAMS, max_new_tokens=4))
+    assert torch.equal(said, model.generate(image_token_ids=make_images(), **BEAMS, max_new_tokens=4))
 
 
 # What is recorded on the way
@@ -277,7 +277,7 @@ def test_every_step_records_every_block(model, way):
     model.set_attn_implementation("eager")
     options = {"output_attentions": True, "output_hidden_states": True, "max_new_tokens": 3} | WAYS[way]
     try:
-        output = model.generate(image_token_ids=pictures(2), return_dict_in_generate=True, **options)
+        output = model.generate(image_token_ids=make_images(2), return_dict_in_generate=True, **options)
     finally:
         model.set_attn_implementation("sdpa")
     rows = 2 * {"beams": 4, "samples": 3, "greedy": 1}[way]
@@ -290,7 +290,7 @@ def test_every_step_records_every_block(model, way):
 
 def test_attention_that_is_not_computed_is_refused(model):
     with pytest.raises(ValueError, match="eager attention only, got .sdpa.: call `model.set_attn_implementation"):
-        model.generate(image_token_ids=pictures(1), output_attentions=True, return_dict_in_generate=True)
+        model.generate(image_token_ids=make_images(1), output_attentions=True, return_dict_in_generate=True)
 
 
 # Decoders deeper and shallower than the encoder
@@ -302,7 +302,7 @@ def test_a_cache_has_the_layers_of_the_text_decoder(depth, cache):
     torch.manual_seed(0)
     sizes = {"num_hidden_layers": 2, "text_decoder_num_hidden_layers": depth}
     captioner = ITITForPreTraining(tiny_config(**sizes)).eval()
-    options = {"image_token_ids": pictures(1), "max_new_tokens": 4, "return_dict_in_generate": True}
+    options = {"image_token_ids": make_images(1), "max_new_tokens": 4, "return_dict_in_generate": True}
     for num_beams in (1, 3):
         output = captioner.generate(num_beams=num_beams, cache_implementation=cache, **options)
         assert len(output.past_key_values.layers) == depth
@@ -316,7 +316,7 @@ def test_a_cache_has_the_layers_of_the_text_decoder(depth, cache):
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_the_steps_of_generation_are_taken_apart_for_an_export(model, num_beams):
     settings = GenerationConfig(num_beams=num_beams, pad_token_id=0, eos_token_id=1)
-    stages = decompose_for_generation(model, {"image_token_ids": pictures(2)}, settings)
+    stages = decompose_for_generation(model, {"image_token_ids": make_images(2)}, settings)
     assert stages["prefill"][1]["encoder_hidden_states"].shape == (2, 17, 24)
     network, inputs = stages["decode"]
     assert inputs["input_ids"].shape == (2 * num_beams, 1) and network(**inputs).logits.shape[1] == 1
@@ -325,7 +325,7 @@ def test_the_steps_of_generation_are_taken_apart_for_an_export(model, num_beams)
 @pytest.mark.slow
 def test_the_steps_of_generation_are_exported(model):
     settings = GenerationConfig(num_beams=1, pad_token_id=0, eos_token_id=1)
-    inputs = {"image_token_ids": pictures(2)}
+    inputs = {"image_token_ids": make_images(2)}
     graphs = DynamoExporter().export_for_generation(
         model, inputs, DynamoConfig(dynamic=True), generation_config=settings
     )

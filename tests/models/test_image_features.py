@@ -91,7 +91,7 @@ def test_drawing_stays_on_ids(ids):
 def test_generate_reads_the_latents_once_for_all_beams(model, ids):
     options = {"num_beams": 3, "max_new_tokens": 5, "do_sample": False}
     together = model.generate(image_latents=codebook()[ids], **options)
-    beside_ids = model.generate(**model.drawn_image(ids), **options)
+    beside_ids = model.generate(**model.inputs_from_ids(ids), **options)
     assert torch.equal(together, beside_ids)
 
 
@@ -126,12 +126,12 @@ def test_the_cycle_has_the_gradient_that_it_has_on_codes(ids):
         torch.testing.assert_close(on_latents, on_codes, atol=1e-6, rtol=1e-4)
 
 
-def test_a_straight_through_picture_is_seen_as_the_drawn_one(model, ids):
+def test_a_straight_through_image_is_seen_as_the_drawn_one(model, ids):
     torch.nn.init.normal_(model.model.embed_image_latents.projection.weight)
     said, soft = caption_inputs(model), torch.nn.functional.one_hot(ids, 23).float()
     places = torch.arange(16).expand(2, -1)
     got = model(input_ids=said, image_token_ids=ids * 0, soft_logits=soft, soft_positions=places).logits
-    assert torch.equal(got, model(input_ids=said, **model.drawn_image(ids)).logits)
+    assert torch.equal(got, model(input_ids=said, **model.inputs_from_ids(ids)).logits)
 
 
 def test_an_unknown_name_is_refused(pipe):
@@ -149,7 +149,7 @@ def test_latents_without_a_size_are_refused(changes):
         tiny_config(image_latent_size=8)
 
 
-def test_a_picture_without_latents_is_refused(model, ids):
+def test_a_image_without_latents_is_refused(model, ids):
     said = caption_inputs(model)
     with pytest.raises(ValueError, match="`image_latents` must be given"):
         model(input_ids=said, image_token_ids=ids)
@@ -174,7 +174,7 @@ def test_a_checkpoint_of_latents_opens_in_each_class(model, ids, tmp_path, kind)
     assert loaded.config.image_features == "latents" and not info["missing_keys"]
     assert torch.equal(loaded.model.embed_image_latents.codebook, codebook())
     if kind is not ITITForImageGeneration:
-        said, image = caption_inputs(model), model.drawn_image(ids)
+        said, image = caption_inputs(model), model.inputs_from_ids(ids)
         assert torch.equal(loaded.eval()(input_ids=said, **image).logits, model(input_ids=said, **image).logits)
 
 
@@ -192,15 +192,15 @@ def test_the_committed_checkpoint_is_one_of_codes():
 
 
 def test_the_processor_makes_latents_and_keeps_its_name(pipe, tmp_path):
-    pictures = [row["image"] for row in tiny_pairs(3)]
-    made = pipe.processor(images=pictures)
+    images = [row["image"] for row in tiny_pairs(3)]
+    made = pipe.processor(images=images)
     assert made.image_latents.shape == (3, 16, 8) and made.image_latents.dtype == torch.float32
     distances = torch.cdist(made.image_latents, pipe.image_tokenizer.quantize.embedding.weight.detach())
     assert torch.equal(distances.argmin(dim=-1), made.image_token_ids)  # its codes are the nearest ones
     pipe.processor.save_pretrained(tmp_path)
     again = ITITProcessor.from_pretrained(tmp_path)
     assert again.image_features == "latents"
-    assert torch.equal(again(images=pictures).image_latents, made.image_latents)
+    assert torch.equal(again(images=images).image_latents, made.image_latents)
 
 
 def test_pairs_keep_their_latents_in_a_column(pipe):
@@ -212,24 +212,25 @@ def test_pairs_keep_their_latents_in_a_column(pipe):
     bare = ITITProcessor(pipe.image_processor, pipe.tokenizer, pipe.image_tokenizer)
     ids_alone = add_image_token_ids(pairs, bare)
     assert "image_latents" not in ids_alone.column_names and ids_alone._fingerprint != tokenized._fingerprint
-    with pytest.raises(ValueError, match="the pictures are needed for the columns"):
+    with pytest.raises(ValueError, match="the images are needed for the columns"):
         add_image_token_ids(ids_alone.remove_columns("image"), pipe.processor)
 
 
 def test_the_pipeline_describes_scores_and_cycles(pipe, tmp_path):
     pipe.set_progress_bar_config(disable=True)
-    picture, options = tiny_pairs(1)[0]["image"], {"num_inference_steps": 2}
-    image = pipe.processor(images=[picture])
+    image = tiny_pairs(1)[0]["image"]
+    options = {"num_inference_steps": 2}
+    inputs = pipe.processor(images=[image])
     words = pipe.processor(text=["a red bus"])
-    want = caption_log_likelihoods(pipe.model, image.image_token_ids, words, image.image_latents)
-    torch.testing.assert_close(pipe.score(picture, "a red bus").log_likelihoods, want.log_likelihoods)
+    want = caption_log_likelihoods(pipe.model, inputs.image_token_ids, words, inputs.image_latents)
+    torch.testing.assert_close(pipe.score(image, "a red bus").log_likelihoods, want.log_likelihoods)
     assert len(pipe.cycle("a red bus", rounds=1, generator=generators(0), **options).texts[0]) == 2
     pipe.save_pretrained(tmp_path)
-    assert ITITPipeline.from_pretrained(tmp_path).caption(picture) == pipe.caption(picture)
+    assert ITITPipeline.from_pretrained(tmp_path).caption(image) == pipe.caption(image)
 
 
-def test_a_drawn_picture_is_seen_by_its_code_vectors(pipe, ids):
-    image = pipe.model.drawn_image(ids)
+def test_a_drawn_image_is_seen_by_its_code_vectors(pipe, ids):
+    image = pipe.model.inputs_from_ids(ids)
     assert torch.equal(image["image_latents"], pipe.image_tokenizer.quantize.embedding.weight[ids])
 
 
@@ -253,7 +254,7 @@ def test_each_objective_trains_what_is_not_idle(model, name):
     found[name].backward()
     watched = ("text_decoder", "image_decoder", "model.embed_image_latents")
     idle = {part for part in watched if all(p.grad is None for p in model.get_submodule(part).parameters())}
-    assert set(loss_of.idle_parts) == idle and found[name].isfinite()
+    assert set(loss_of.untrained_modules) == idle and found[name].isfinite()
 
 
 def test_image_to_image_has_a_pass_of_its_own(model):

@@ -40,13 +40,13 @@ def first_pixel(source):
     return image.getpixel((0, 0))
 
 
-# Where a picture may come from
+# Where an image may come from
 
 
-def test_all_sources_give_the_same_picture(tmp_path):
+def test_all_sources_give_the_same_image(tmp_path):
     array = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     image = Image.fromarray(array)
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     path.write_bytes(encoded(image))
     sources = [
         image,
@@ -120,7 +120,7 @@ def test_ambiguous_shape_is_read_by_the_librarys_custom():
         (np.zeros((1, 50), np.uint8), "aspect"),
     ],
 )
-def test_array_that_is_no_picture_is_refused(array, message):
+def test_array_that_is_no_image_is_refused(array, message):
     with pytest.raises(ValueError, match=message):
         load_image(array)
 
@@ -138,7 +138,7 @@ def test_array_that_is_no_picture_is_refused(array, message):
         (3, "int"),
     ],
 )
-def test_what_is_no_picture_is_refused_by_name(source, message):
+def test_what_is_no_image_is_refused_by_name(source, message):
     with pytest.raises(ValueError, match=rf"images\[3\].*{message}"):
         load_image(source, name="images[3]")
 
@@ -341,7 +341,7 @@ def test_exif_orientation_is_applied_once(orientation):
         assert np.array_equal(np.asarray(load_image(turned)), np.asarray(upright))
 
 
-def test_damaged_exif_does_not_cost_the_picture():
+def test_damaged_exif_does_not_cost_the_image():
     assert first_pixel(encoded(Image.new("RGB", (4, 4), RED), exif=b"Exif\0\0garbage")) == RED
 
 
@@ -409,7 +409,7 @@ def test_a_photo_decoded_small_looks_the_same():
         ((Image.new("RGB", (4, 4)),) * 3, 3),
         (np.zeros((2, 4, 4, 3), np.uint8), 2),
         (torch.zeros(3, 4, 4), 1),
-        ("picture.png", 1),
+        ("image.png", 1),
         (b"bytes", 1),
     ],
 )

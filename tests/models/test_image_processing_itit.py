@@ -35,25 +35,25 @@ def test_truncated_file_is_refused_by_its_position_in_the_batch():
 
 
 def test_pixel_values_are_in_minus_one_to_one():
-    picture = Image.new("RGB", (64, 64), (0, 128, 255))
-    pixel_values = ITITImageProcessorPil(size=64)(picture, return_tensors="pt").pixel_values
+    image = Image.new("RGB", (64, 64), (0, 128, 255))
+    pixel_values = ITITImageProcessorPil(size=64)(image, return_tensors="pt").pixel_values
     assert pixel_values.shape == (1, 3, 64, 64) and pixel_values.dtype == torch.float32
     torch.testing.assert_close(pixel_values[0, :, 0, 0], torch.tensor([-1.0, 128 / 127.5 - 1, 1.0]))
 
 
 def test_shorter_side_is_resized_and_the_middle_cut_out():
-    picture = Image.new("RGB", (60, 20), BLUE)
-    picture.paste(RED, (20, 0, 40, 20))
+    image = Image.new("RGB", (60, 20), BLUE)
+    image.paste(RED, (20, 0, 40, 20))
     for size in ({"aspect_ratio": "crop", "size": 10}, {"size": {"shortest_edge": 10}}):
-        pixel_values = ITITImageProcessorPil(**size, resample=0)(picture, return_tensors="pt").pixel_values
+        pixel_values = ITITImageProcessorPil(**size, resample=0)(image, return_tensors="pt").pixel_values
         assert (pixel_values == torch.tensor([1.0, -1.0, -1.0])[:, None, None]).all()  # red only
 
 
-def test_exact_size_squeezes_the_whole_picture():
-    picture = Image.new("RGB", (40, 20), BLUE)
-    picture.paste(RED, (20, 0, 40, 20))
+def test_exact_size_squeezes_the_whole_image():
+    image = Image.new("RGB", (40, 20), BLUE)
+    image.paste(RED, (20, 0, 40, 20))
     processor = ITITImageProcessorPil(size={"height": 8, "width": 8}, resample=0)
-    pixel_values = processor(picture, return_tensors="pt").pixel_values
+    pixel_values = processor(image, return_tensors="pt").pixel_values
     assert pixel_values[0, 0, 0].tolist() == [-1.0] * 4 + [1.0] * 4
 
 
@@ -161,7 +161,7 @@ def test_of_a_batch_of_photos_one_at_a_time_is_whole(image_format, monkeypatch):
 
 
 @pytest.mark.parametrize("crop_size", [{"height": 5, "width": 8}, {"height": 4, "width": 9}])
-def test_crop_larger_than_the_resized_picture_is_refused(crop_size):
+def test_crop_larger_than_the_resized_image_is_refused(crop_size):
     processor = ITITImageProcessorPil(size={"height": 4, "width": 8}, crop_size=crop_size)
     with pytest.raises(ValueError, match="`crop_size`"):
         processor(Image.new("RGB", (9, 9)))
@@ -212,7 +212,7 @@ def test_values_up_to_255_are_not_normalized_without_rescaling(images):
         ITITImageProcessorPil(size=8)(images, do_rescale=False)
 
 
-def test_values_that_are_neither_rescaled_nor_normalized_are_those_of_the_picture():
+def test_values_that_are_neither_rescaled_nor_normalized_are_those_of_the_image():
     options = {"do_rescale": False, "do_normalize": False, "return_tensors": "pt"}
     values = ITITImageProcessorPil(size=16)(grey_levels(), **options).pixel_values
     assert values[0, 1].flatten().tolist() == list(range(256))
@@ -225,13 +225,13 @@ def test_a_factor_that_leaves_the_range_is_refused(factor):
 
 
 def test_postprocess_is_the_inverse():
-    pictures = [Image.fromarray(np.random.default_rng(i).integers(0, 256, (8, 8, 3), dtype=np.uint8)) for i in (0, 1)]
+    images = [Image.fromarray(np.random.default_rng(i).integers(0, 256, (8, 8, 3), dtype=np.uint8)) for i in (0, 1)]
     processor = ITITImageProcessorPil(size=8)
-    pixel_values = processor(pictures, return_tensors="pt").pixel_values
+    pixel_values = processor(images, return_tensors="pt").pixel_values
     back = processor.postprocess(pixel_values)
-    assert [np.asarray(b).tolist() for b in back] == [np.asarray(p).tolist() for p in pictures]
+    assert [np.asarray(b).tolist() for b in back] == [np.asarray(p).tolist() for p in images]
     arrays = processor.postprocess(pixel_values, "np")
-    assert arrays.shape == (2, 8, 8, 3) and np.allclose(arrays[0] * 255, np.asarray(pictures[0]), atol=1e-3)
+    assert arrays.shape == (2, 8, 8, 3) and np.allclose(arrays[0] * 255, np.asarray(images[0]), atol=1e-3)
     tensors = processor.postprocess(pixel_values.bfloat16() * 9, "pt")
     assert tensors.shape == (2, 3, 8, 8) and tensors.min() == 0 and tensors.max() == 1
 
@@ -278,7 +278,7 @@ def test_an_overlay_puts_the_unmarked_pixels_back_exactly():
     assert np.array_equal(overlaid[~marked], np.asarray(before)[~marked]) and (overlaid[marked] == (255, 0, 0)).all()
 
 
-def test_an_overlay_goes_the_way_of_the_picture():
+def test_an_overlay_goes_the_way_of_the_image():
     before, mask = Image.new("RGB", (64, 32), "blue"), Image.new("L", (64, 32))
     before.paste("white", (16, 0, 24, 32))
     mask.paste(255, (40, 0, 64, 32))  # the right quarter of the middle piece

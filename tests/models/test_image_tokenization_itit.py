@@ -63,7 +63,7 @@ def pixel_values():
     return torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-def test_ids_have_one_row_per_picture_and_one_id_per_patch(image_tokenizer, pixel_values):
+def test_ids_have_one_row_per_image_and_one_id_per_patch(image_tokenizer, pixel_values):
     ids = encode_images(image_tokenizer, pixel_values)
     assert ids.shape == (2, 16)
     assert ids.dtype == torch.long
@@ -71,7 +71,7 @@ def test_ids_have_one_row_per_picture_and_one_id_per_patch(image_tokenizer, pixe
     assert len(ids.unique()) > 4
 
 
-def test_decoded_pictures_are_pixels_in_minus_one_to_one(image_tokenizer):
+def test_decoded_images_are_pixels_in_minus_one_to_one(image_tokenizer):
     image_tokenizer.decoder.conv_out.bias.data.fill_(5.0)
     pixels = decode_image_token_ids(image_tokenizer, torch.arange(16)[None])
     assert pixels.shape == (1, 3, 16, 16)
@@ -91,12 +91,12 @@ def test_a_vqgan_without_lookup_is_decoded_alike(pixel_values):
     assert torch.equal(decode_image_token_ids(old, ids), decode_image_token_ids(new, ids))
 
 
-def test_a_batch_is_its_pictures_one_by_one(image_tokenizer, pixel_values):
-    singly = torch.cat([encode_images(image_tokenizer, picture[None]) for picture in pixel_values])
+def test_a_batch_is_its_images_one_by_one(image_tokenizer, pixel_values):
+    singly = torch.cat([encode_images(image_tokenizer, image[None]) for image in pixel_values])
     assert torch.equal(encode_images(image_tokenizer, pixel_values), singly)
 
 
-def test_pictures_need_not_be_square_to_be_encoded(image_tokenizer, pixel_values):
+def test_images_need_not_be_square_to_be_encoded(image_tokenizer, pixel_values):
     assert encode_images(image_tokenizer, pixel_values[:, :, :8]).shape == (2, 8)
 
 
@@ -119,8 +119,8 @@ def test_a_token_depends_on_nothing_but_its_patch(pixel_values):
 def test_the_decoder_sees_the_neighbours():
     model = patch_tokenizer()
     with torch.no_grad():
-        pictures = decode_image_token_ids(model, torch.tensor([[3] * 16, [3] * 15 + [7]]))
-    assert (pictures[0] != pictures[1])[:, :8, :8].any()  # the code that differs is in the opposite corner
+        images = decode_image_token_ids(model, torch.tensor([[3] * 16, [3] * 15 + [7]]))
+    assert (images[0] != images[1])[:, :8, :8].any()  # the code that differs is in the opposite corner
 
 
 def test_the_interface_is_that_of_diffusers(pixel_values):
@@ -136,7 +136,7 @@ def test_the_interface_is_that_of_diffusers(pixel_values):
     assert torch.equal(model.encode(pixel_values, return_dict=False)[0], latents)
 
 
-def test_save_and_load_give_the_same_ids_and_pictures(image_tokenizer, pixel_values, tmp_path):
+def test_save_and_load_give_the_same_ids_and_images(image_tokenizer, pixel_values, tmp_path):
     image_tokenizer.save_pretrained(tmp_path)
     loaded = type(image_tokenizer).from_pretrained(tmp_path)
     for name in ("num_vq_embeddings", "in_channels", "lookup_from_codebook"):
@@ -166,7 +166,7 @@ def test_the_default_is_small():
         (torch.zeros(1, 3, 16, 16, dtype=torch.uint8), r"`pixel_values` must be floating point .* got torch.uint8"),
     ],
 )
-def test_pictures_of_the_wrong_form_are_refused(image_tokenizer, pixel_values, message):
+def test_images_of_the_wrong_form_are_refused(image_tokenizer, pixel_values, message):
     with pytest.raises(ValueError, match=message):
         encode_images(image_tokenizer, pixel_values)
 

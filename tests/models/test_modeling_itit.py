@@ -19,7 +19,7 @@ def model():
     return model
 
 
-def pictures(batch_size=3):
+def make_images(batch_size=3):
     return torch.randint(23, (batch_size, 16), generator=torch.Generator().manual_seed(1))
 
 
@@ -30,7 +30,7 @@ def caption_ids(config, *texts):
 
 def test_text_sees_the_past_and_the_whole_image_and_nothing_later(model):
     ids = caption_ids(model.config, [3, 4, 5, 6])
-    image, start = pictures(1), model.config.num_prefix_tokens
+    image, start = make_images(1), model.config.num_prefix_tokens
     logits = model(input_ids=ids, image_token_ids=image).logits
     later = ids.clone()
     later[0, -1] = 7
@@ -51,15 +51,15 @@ def test_image_features_see_each_other_in_both_directions_but_never_the_text(mod
 
 
 def test_spare_rows_of_the_vocabulary_are_never_said(model):
-    logits = model(input_ids=caption_ids(model.config, [3]), image_token_ids=pictures(1)).logits
+    logits = model(input_ids=caption_ids(model.config, [3]), image_token_ids=make_images(1)).logits
     assert logits.shape[-1] == 48 and logits.argmax(-1).max() < 40
     assert logits.softmax(-1)[..., 40:].sum() == 0
 
 
 def test_the_null_text_is_used_when_there_is_none(model):
     null = model.model.null_text_embeds.expand(3, -1, -1)
-    without = model.model(pictures()).last_hidden_state
-    torch.testing.assert_close(model.model(pictures(), text_embeds=null).last_hidden_state, without)
+    without = model.model(make_images()).last_hidden_state
+    torch.testing.assert_close(model.model(make_images(), text_embeds=null).last_hidden_state, without)
 
 
 @pytest.mark.parametrize("fill", ["mask", "text"])
@@ -70,7 +70,7 @@ def test_padded_text_equals_trimmed_text(fill):
     mask = torch.tensor([[1, 1, 0, 0, 0], [1, 1, 1, 1, 1]])
     positions = torch.arange(16).expand(2, -1)
     hidden = random_mask(torch.tensor([0.5, 0.8]), 16, torch.Generator().manual_seed(0))
-    inputs = {"image_token_ids": pictures(2), "bool_masked_pos": hidden, "logit_positions": positions}
+    inputs = {"image_token_ids": make_images(2), "bool_masked_pos": hidden, "logit_positions": positions}
     padded = model(**inputs, text_embeds=text, text_attention_mask=mask).image_logits[0]
     inputs = {name: value[:1] for name, value in inputs.items()}
     trimmed = model(**inputs, text_embeds=text[:1, :2]).image_logits[0]
@@ -79,7 +79,7 @@ def test_padded_text_equals_trimmed_text(fill):
 
 def test_logits_at_some_positions_equal_those_of_all(model):
     hidden = random_mask(torch.tensor([0.5, 0.8, 1.0]), 16, torch.Generator().manual_seed(0))
-    inputs = {"image_token_ids": pictures(), "bool_masked_pos": hidden, "text_embeds": torch.randn(3, 4, 10)}
+    inputs = {"image_token_ids": make_images(), "bool_masked_pos": hidden, "text_embeds": torch.randn(3, 4, 10)}
     positions, _ = masked_positions(hidden)
     every = model(**inputs, logit_positions=torch.arange(16).expand(3, -1)).image_logits
     some = model(**inputs, logit_positions=positions).image_logits
@@ -89,7 +89,7 @@ def test_logits_at_some_positions_equal_those_of_all(model):
 def test_hidden_ids_do_not_leak_into_the_prediction(model):
     hidden = random_mask(torch.full((3,), 0.75), 16, torch.Generator().manual_seed(0))
     positions, _ = masked_positions(hidden)
-    ids, other = pictures(), torch.where(hidden, (pictures() + 5) % 23, pictures())
+    ids, other = make_images(), torch.where(hidden, (make_images() + 5) % 23, make_images())
     logits = [
         model(image_token_ids=i, bool_masked_pos=hidden, logit_positions=positions).image_logits for i in (ids, other)
     ]
@@ -101,7 +101,7 @@ def test_rows_with_different_counts_equal_the_rows_alone(model, drop):
     hidden = torch.zeros(2, 16, dtype=torch.bool)
     hidden[0, :12], hidden[1, :3] = True, True
     kept, kept_mask = kept_positions(hidden, drop, torch.Generator().manual_seed(0))
-    inputs = {"image_token_ids": pictures(2), "bool_masked_pos": hidden, "text_embeds": torch.randn(2, 3, 10)}
+    inputs = {"image_token_ids": make_images(2), "bool_masked_pos": hidden, "text_embeds": torch.randn(2, 3, 10)}
     inputs["logit_positions"] = torch.arange(16).expand(2, -1)
     together = model(**inputs, kept_positions=kept, kept_attention_mask=kept_mask).image_logits
     for row in range(2):
@@ -111,9 +111,9 @@ def test_rows_with_different_counts_equal_the_rows_alone(model, drop):
 
 
 def test_beams_with_a_cache_equal_beams_without(model):
-    with_cache = model.generate(image_token_ids=pictures(), num_beams=4, max_new_tokens=8, do_sample=False)
+    with_cache = model.generate(image_token_ids=make_images(), num_beams=4, max_new_tokens=8, do_sample=False)
     without = model.generate(
-        image_token_ids=pictures(), num_beams=4, max_new_tokens=8, do_sample=False, use_cache=False
+        image_token_ids=make_images(), num_beams=4, max_new_tokens=8, do_sample=False, use_cache=False
     )
     assert torch.equal(with_cache, without)
 
@@ -121,15 +121,15 @@ def test_beams_with_a_cache_equal_beams_without(model):
 @pytest.mark.parametrize("num_beams", [1, 4])
 def test_captions_of_a_batch_equal_the_captions_alone(model, num_beams):
     options = {"num_beams": num_beams, "max_new_tokens": 8, "do_sample": False}
-    together = model.generate(image_token_ids=pictures(), **options)
+    together = model.generate(image_token_ids=make_images(), **options)
     for row in range(3):
-        alone = model.generate(image_token_ids=pictures()[row : row + 1], **options)[0]
+        alone = model.generate(image_token_ids=make_images()[row : row + 1], **options)[0]
         assert together[row, : len(alone)].tolist() == alone.tolist()
 
 
 def test_greedy_generation_follows_the_argmax_of_forward(model):
-    ids = model.generate(image_token_ids=pictures(1), num_beams=1, max_new_tokens=5, do_sample=False)
-    logits = model(input_ids=ids, image_token_ids=pictures(1)).logits
+    ids = model.generate(image_token_ids=make_images(1), num_beams=1, max_new_tokens=5, do_sample=False)
+    logits = model(input_ids=ids, image_token_ids=make_images(1)).logits
     start = model.config.num_prefix_tokens
     assert ids[0, start + 1 :].tolist() == logits[0, start:-1].argmax(-1).tolist()
 
@@ -137,20 +137,22 @@ def test_greedy_generation_follows_the_argmax_of_forward(model):
 def test_the_encoder_runs_once_per_image_however_many_beams(model):
     sizes = []
     model.model.register_forward_hook(lambda module, args, output: sizes.append(len(output.last_hidden_state)))
-    model.generate(image_token_ids=pictures(2), num_beams=4, max_new_tokens=4, do_sample=False)
+    model.generate(image_token_ids=make_images(2), num_beams=4, max_new_tokens=4, do_sample=False)
     assert sizes == [2]
 
 
 def test_generation_continues_a_given_text(model):
     prefix = torch.tensor([[3, 4]])
-    ids = model.generate(input_ids=prefix, image_token_ids=pictures(1), num_beams=1, max_new_tokens=2, do_sample=False)
+    ids = model.generate(
+        input_ids=prefix, image_token_ids=make_images(1), num_beams=1, max_new_tokens=2, do_sample=False
+    )
     start = model.config.num_prefix_tokens
     assert ids[0, start : start + 3].tolist() == [40, 3, 4]
 
 
 def test_captions_come_from_four_beams_by_default(model, tmp_path):
-    alone = model.generate(image_token_ids=pictures())
-    beams = model.generate(image_token_ids=pictures(), num_beams=4, max_new_tokens=32, do_sample=False)
+    alone = model.generate(image_token_ids=make_images())
+    beams = model.generate(image_token_ids=make_images(), num_beams=4, max_new_tokens=32, do_sample=False)
     assert torch.equal(alone, beams) and alone.size(1) > 20
     model.save_pretrained(tmp_path)
     loaded = ITITForCaptioning.from_pretrained(tmp_path).generation_config
@@ -159,23 +161,23 @@ def test_captions_come_from_four_beams_by_default(model, tmp_path):
 
 def test_sampling_gives_valid_words(model):
     torch.manual_seed(0)
-    ids = model.generate(image_token_ids=pictures(), do_sample=True, num_beams=1, max_new_tokens=6)
+    ids = model.generate(image_token_ids=make_images(), do_sample=True, num_beams=1, max_new_tokens=6)
     assert ids[:, 18:].max() < 40
 
 
 def test_a_text_longer_than_the_table_is_named(model):
     with pytest.raises(ValueError, match="more than `max_text_length` 32"):
-        model(input_ids=caption_ids(model.config, [3] * 33), image_token_ids=pictures(1))
+        model(input_ids=caption_ids(model.config, [3] * 33), image_token_ids=make_images(1))
 
 
 def test_nothing_to_predict_is_named(model):
     with pytest.raises(ValueError, match="nothing to predict"):
-        model(image_token_ids=pictures())
+        model(image_token_ids=make_images())
 
 
 def test_a_wrong_number_of_image_tokens_is_named(model):
     with pytest.raises(ValueError, match="wanted 16 image tokens per sample, got 9"):
-        model.model(pictures()[:, :9])
+        model.model(make_images()[:, :9])
 
 
 def test_both_or_no_image_is_named(model):
@@ -186,7 +188,7 @@ def test_both_or_no_image_is_named(model):
 def test_labels_are_shifted_once(model):
     ids = caption_ids(model.config, [3, 4, 1])
     labels = ids.masked_fill(ids >= 40, -100)
-    output = model(input_ids=ids, image_token_ids=pictures(1), labels=labels)
+    output = model(input_ids=ids, image_token_ids=make_images(1), labels=labels)
     log_probs = output.logits[0, 17:20].log_softmax(-1)  # at [BOS], 3 and 4
     want = -(log_probs[0, 3] + log_probs[1, 4] + log_probs[2, 1]) / 3
     torch.testing.assert_close(output.loss, want, atol=1e-5, rtol=1e-5)
@@ -203,7 +205,7 @@ def test_scale_gradient_is_the_identity_forward():
 def encoder_gradient(model, **options):
     model.zero_grad()
     ids = caption_ids(model.config, [3, 4])
-    model(input_ids=ids, image_token_ids=pictures(1), **options).logits[..., :40].pow(2).sum().backward()
+    model(input_ids=ids, image_token_ids=make_images(1), **options).logits[..., :40].pow(2).sum().backward()
     return model.model.layers[0].fc1.weight.grad
 
 
@@ -221,7 +223,7 @@ def test_the_text_scale_leaves_the_image_decoders_gradient_alone(model):
         model.zero_grad()
         positions = torch.arange(16)[None]
         output = model(
-            image_token_ids=pictures(1),
+            image_token_ids=make_images(1),
             input_ids=caption_ids(model.config, [3]),
             logit_positions=positions,
             text_gradient_scale=scale,
@@ -266,7 +268,7 @@ def test_gradient_checkpointing_changes_no_gradient(model):
 
 def test_eager_and_sdpa_attention_agree(model):
     ids = caption_ids(model.config, [3, 4])
-    inputs = {"input_ids": ids, "image_token_ids": pictures(1), "logit_positions": torch.arange(16)[None]}
+    inputs = {"input_ids": ids, "image_token_ids": make_images(1), "logit_positions": torch.arange(16)[None]}
     sdpa = model(**inputs)
     model.set_attn_implementation("eager")
     eager = model(**inputs)
@@ -312,12 +314,12 @@ def test_a_table_with_too_few_words_is_refused(model):
 
 
 def test_hidden_states_can_be_recorded(model):
-    output = model.model(pictures(1), output_hidden_states=True)
+    output = model.model(make_images(1), output_hidden_states=True)
     assert len(output.hidden_states) == model.config.num_hidden_layers + 1
 
 
 def test_several_texts_of_one_image_are_read_as_if_it_came_again(model):
-    image, ids = pictures(2), caption_ids(model.config, [3, 4], [5, 6], [7, 8], [9, 3])
+    image, ids = make_images(2), caption_ids(model.config, [3, 4], [5, 6], [7, 8], [9, 3])
     together = model(input_ids=ids, image_token_ids=image).logits
     torch.testing.assert_close(
         together, model(input_ids=ids, image_token_ids=image.repeat_interleave(2, dim=0)).logits
@@ -341,14 +343,14 @@ def test_a_hidden_token_is_the_row_of_the_mask_whether_ids_or_embeddings_are_giv
 def test_placeholders_and_features_of_each_row_are_as_many(model, counts):
     rows = [[47] * count + [40] + [3] * (20 - count) for count in counts]
     with pytest.raises(ValueError, match=rf"each of the 17 features of its encoded image, got \[{counts[0]}, "):
-        model(input_ids=torch.tensor(rows), image_token_ids=pictures(2))
+        model(input_ids=torch.tensor(rows), image_token_ids=make_images(2))
 
 
 def test_images_and_texts_that_do_not_go_together_are_refused(model):
     with pytest.raises(ValueError, match="`input_ids` have 2 rows, the encoded images 3"):
-        model(input_ids=caption_ids(model.config, [3], [4]), image_token_ids=pictures(3))
+        model(input_ids=caption_ids(model.config, [3], [4]), image_token_ids=make_images(3))
     with pytest.raises(ValueError, match="`input_ids` have 3 rows, the encoded images 2"):
-        model(input_ids=caption_ids(model.config, [3], [4], [5]), image_token_ids=pictures(2))
+        model(input_ids=caption_ids(model.config, [3], [4], [5]), image_token_ids=make_images(2))
 
 
 def test_placeholders_without_an_image_are_refused(model):
@@ -367,7 +369,7 @@ def test_padding_in_front_changes_nothing_behind_it(model, use_cache):
     ids = caption_ids(model.config, [6, 21, 8])
     padded = F.pad(ids, (4, 0))
     mask = (torch.arange(padded.size(1)) >= 4).long()[None]
-    image = {"image_token_ids": pictures(1), "use_cache": use_cache}
+    image = {"image_token_ids": make_images(1), "use_cache": use_cache}
     want = model(input_ids=ids, **image).logits
     whole = model(input_ids=padded, attention_mask=mask, **image)
     torch.testing.assert_close(whole.logits[:, 4:], want, atol=1e-5, rtol=1e-5)
@@ -380,9 +382,9 @@ def test_padding_in_front_changes_nothing_behind_it(model, use_cache):
 def test_padding_does_not_count_as_text(model):
     ids = F.pad(caption_ids(model.config, [3] * 30), (20, 0))
     mask = (torch.arange(ids.size(1)) >= 20).long()[None]
-    assert model(input_ids=ids, attention_mask=mask, image_token_ids=pictures(1)).logits.isfinite().all()
+    assert model(input_ids=ids, attention_mask=mask, image_token_ids=make_images(1)).logits.isfinite().all()
     with pytest.raises(ValueError, match="the text has 50 tokens"):
-        model(input_ids=ids, image_token_ids=pictures(1))
+        model(input_ids=ids, image_token_ids=make_images(1))
 
 
 # What libraries pass
@@ -391,7 +393,7 @@ def test_padding_does_not_count_as_text(model):
 def test_embeddings_take_the_place_of_ids(model):
     ids = caption_ids(model.config, [3, 14, 15], [9, 2, 6])
     embeds = model.get_input_embeddings()(ids)
-    image = {"image_token_ids": pictures(2)}
+    image = {"image_token_ids": make_images(2)}
     torch.testing.assert_close(model(inputs_embeds=embeds, **image).logits, model(input_ids=ids, **image).logits)
     with pytest.raises(ValueError, match="exactly one of `input_ids` and `inputs_embeds`"):
         model(input_ids=ids, inputs_embeds=embeds, **image)
@@ -402,7 +404,7 @@ def test_embeddings_take_the_place_of_ids(model):
 @pytest.mark.parametrize("keep", [2, torch.tensor([17, 19]), torch.tensor([-1])], ids=str)
 def test_logits_may_be_kept_at_some_places(model, keep):
     ids = caption_ids(model.config, [3, 14, 15], [9, 2, 6])
-    inputs = {"input_ids": ids, "image_token_ids": pictures(2)}
+    inputs = {"input_ids": ids, "image_token_ids": make_images(2)}
     whole = model(**inputs).logits
     wanted = whole[:, -keep:] if isinstance(keep, int) else whole[:, keep]
     torch.testing.assert_close(model(**inputs, logits_to_keep=keep).logits, wanted)
@@ -417,7 +419,7 @@ def by_hand(logits, following, num_items):
 def test_the_loss_is_a_sum_over_a_given_number_of_tokens(model):
     ids = caption_ids(model.config, [3, 14, 1], [9, 1, 0])
     labels = ids.masked_fill((ids >= 40) | (ids == 0), -100)
-    output = model(input_ids=ids, image_token_ids=pictures(2), labels=labels, num_items_in_batch=torch.tensor(11))
+    output = model(input_ids=ids, image_token_ids=make_images(2), labels=labels, num_items_in_batch=torch.tensor(11))
     following = [(0, 17, 3), (0, 18, 14), (0, 19, 1), (1, 17, 9), (1, 18, 1)]
     torch.testing.assert_close(output.loss, by_hand(output.logits, following, 11))
 
@@ -425,7 +427,7 @@ def test_the_loss_is_a_sum_over_a_given_number_of_tokens(model):
 def test_labels_may_come_shifted(model):
     ids = caption_ids(model.config, [3, 14, 1])
     labels = ids.masked_fill(ids >= 40, -100)
-    inputs = {"input_ids": ids, "image_token_ids": pictures(1)}
+    inputs = {"input_ids": ids, "image_token_ids": make_images(1)}
     shifted = F.pad(labels, (0, 1), value=-100)[:, 1:]
     torch.testing.assert_close(model(**inputs, shift_labels=shifted).loss, model(**inputs, labels=labels).loss)
 
@@ -434,7 +436,7 @@ def test_labels_may_come_shifted(model):
 def test_the_loss_is_taken_where_logits_are_kept(model, keep):
     ids = caption_ids(model.config, [3, 14, 1, 7])
     labels = ids.masked_fill(ids >= 40, -100)
-    inputs = {"input_ids": ids, "image_token_ids": pictures(1)}
+    inputs = {"input_ids": ids, "image_token_ids": make_images(1)}
     output = model(**inputs, labels=labels, logits_to_keep=keep)
     following = [(0, 0, 1), (0, 1, 7)] if isinstance(keep, int) else [(0, 0, 14), (0, 1, 1)]
     torch.testing.assert_close(output.loss, by_hand(output.logits, following, 2))
@@ -443,20 +445,20 @@ def test_the_loss_is_taken_where_logits_are_kept(model, keep):
 def test_labels_that_are_no_words_are_named(model):
     ids = caption_ids(model.config, [3])
     with pytest.raises(ValueError, match="`labels` must be below 40, or -100 .* got 47"):
-        model(input_ids=ids, image_token_ids=pictures(1), labels=ids)
+        model(input_ids=ids, image_token_ids=make_images(1), labels=ids)
     with pytest.raises(ValueError, match="`labels` must be below 23"):
-        ITITForImageGeneration(tiny_config())(pictures(1), labels=torch.full((1, 16), 23))
+        ITITForImageGeneration(tiny_config())(make_images(1), labels=torch.full((1, 16), 23))
 
 
 @pytest.mark.parametrize("kind", [ITITModel, ITITForImageGeneration, ITITForCaptioning, ITITForPreTraining])
 def test_an_argument_that_is_none_is_refused(kind):
     captioner = kind(tiny_config())
-    inputs = {"image_token_ids": pictures(1), "task_ids": None}
+    inputs = {"image_token_ids": make_images(1), "task_ids": None}
     if isinstance(captioner, ITITForCaptioning):
         inputs["input_ids"] = caption_ids(captioner.config, [3])
     captioner(**inputs, pixel_values=torch.zeros(1, 3, 16, 16))  # the processor gives both
     with pytest.raises(TypeError, match=r"forward\(\) got unexpected keyword arguments \['image_tokens_ids'\]"):
-        captioner(**inputs, image_tokens_ids=pictures(1))
+        captioner(**inputs, image_tokens_ids=make_images(1))
     inputs.pop("image_token_ids")
     with pytest.raises(ValueError, match="`pixel_values` alone are not seen"):
         captioner(**inputs, pixel_values=torch.zeros(1, 3, 16, 16))
@@ -474,7 +476,7 @@ def test_the_image_decoder_records_all_rows_and_predicts_the_same():
     torch.manual_seed(0)
     drawer = ITITForImageGeneration(tiny_config(image_decoder_num_hidden_layers=3)).eval()
     drawer.set_attn_implementation("eager")
-    inputs = {"image_token_ids": pictures(2), "text_embeds": torch.randn(2, 4, 10)}
+    inputs = {"image_token_ids": make_images(2), "text_embeds": torch.randn(2, 4, 10)}
     inputs["logit_positions"] = torch.tensor([[3, 5], [0, 15]])
     output = drawer(**inputs, output_hidden_states=True, output_attentions=True)
     assert [tuple(states.shape) for states in output.hidden_states] == [(2, 20, 16)] * 4
@@ -489,7 +491,7 @@ def test_the_image_decoder_records_all_rows_and_predicts_the_same():
 def test_the_last_hidden_state_is_asked_for_by_its_index(kind, depth):
     sizes = {"image_decoder_num_hidden_layers": 4, "text_decoder_num_hidden_layers": 3}
     network = kind(tiny_config(**sizes)).eval()
-    inputs = {"image_token_ids": pictures(1)}
+    inputs = {"image_token_ids": make_images(1)}
     if isinstance(network, ITITForCaptioning):
         inputs["input_ids"] = caption_ids(network.config, [3, 4])
     every = network(**inputs, output_hidden_states=True).hidden_states
@@ -500,7 +502,7 @@ def test_the_last_hidden_state_is_asked_for_by_its_index(kind, depth):
 
 def test_a_captioner_that_records_keeps_the_logits_it_was_asked_for(model):
     model.set_attn_implementation("eager")
-    inputs = {"input_ids": caption_ids(model.config, [3, 4], [5, 6]), "image_token_ids": pictures(2)}
+    inputs = {"input_ids": caption_ids(model.config, [3, 4], [5, 6]), "image_token_ids": make_images(2)}
     output = model(**inputs, logits_to_keep=1, output_attentions=True)
     assert output.logits.shape == (2, 1, 48) and output.attentions[-1].shape == (2, 2, 20, 20)
     torch.testing.assert_close(output.logits, model(**inputs).logits[:, -1:])
@@ -508,7 +510,7 @@ def test_a_captioner_that_records_keeps_the_logits_it_was_asked_for(model):
 
 def test_both_decoders_of_a_pass_are_recorded_apart(model):
     model.set_attn_implementation("eager")
-    inputs = {"image_token_ids": pictures(2), "logit_positions": torch.tensor([[3], [5]])}
+    inputs = {"image_token_ids": make_images(2), "logit_positions": torch.tensor([[3], [5]])}
     output = model(**inputs, output_image_attentions=True, output_image_hidden_states=True)
     assert [tuple(weights.shape) for weights in output.image_attentions] == [(2, 2, 17, 17)] * 2
     assert len(output.image_hidden_states) == 2 and output.attentions is None
@@ -517,7 +519,7 @@ def test_both_decoders_of_a_pass_are_recorded_apart(model):
     with pytest.raises(ValueError, match="are the text decoder's, and there is no text"):
         model(**inputs, output_attentions=True)
     with pytest.raises(ValueError, match="need `logit_positions`"):
-        model(input_ids=caption_ids(model.config, [3]), image_token_ids=pictures(1), output_image_attentions=True)
+        model(input_ids=caption_ids(model.config, [3]), image_token_ids=make_images(1), output_image_attentions=True)
 
 
 # Graphs for any number of samples
@@ -536,9 +538,9 @@ BATCH, LENGTH = torch.export.Dim("batch", max=64), torch.export.Dim("length", mi
 def test_the_image_decoder_is_exported_for_any_number_of_images():
     drawer = ITITForImageGeneration(tiny_config(num_hidden_layers=1, image_decoder_num_hidden_layers=1))
     hidden = torch.arange(16).expand(3, -1) % 2 == 0
-    inputs = {"image_token_ids": pictures(3), "bool_masked_pos": hidden}
+    inputs = {"image_token_ids": make_images(3), "bool_masked_pos": hidden}
     graph = exported(drawer, inputs, image_token_ids={0: BATCH}, bool_masked_pos={0: BATCH})
-    inputs = {"image_token_ids": pictures(4), "bool_masked_pos": hidden[:1].expand(4, -1)}
+    inputs = {"image_token_ids": make_images(4), "bool_masked_pos": hidden[:1].expand(4, -1)}
     torch.testing.assert_close(graph(**inputs).image_logits, drawer(**inputs).image_logits)
 
 
@@ -546,10 +548,10 @@ def test_the_image_decoder_is_exported_for_any_number_of_images():
 def test_the_captioner_is_exported_for_any_number_of_images_and_tokens():
     captioner = ITITForCaptioning(tiny_config(num_hidden_layers=1, text_decoder_num_hidden_layers=1))
     config = captioner.config
-    inputs = {"input_ids": caption_ids(config, [3, 4, 5], [6, 7, 8]), "image_token_ids": pictures(2)}
+    inputs = {"input_ids": caption_ids(config, [3, 4, 5], [6, 7, 8]), "image_token_ids": make_images(2)}
     dynamic = {"input_ids": {0: BATCH, 1: LENGTH}, "image_token_ids": {0: BATCH}}
     graph = exported(captioner, inputs | {"use_cache": False}, **dynamic)
-    inputs = {"input_ids": caption_ids(config, *[[9, 3]] * 5), "image_token_ids": pictures(5)}
+    inputs = {"input_ids": caption_ids(config, *[[9, 3]] * 5), "image_token_ids": make_images(5)}
     torch.testing.assert_close(graph(**inputs, use_cache=False).logits, captioner(**inputs).logits)
 
 
@@ -573,7 +575,7 @@ def test_the_loss_of_captions_is_a_mean_over_all_words_of_the_batch():
     torch.testing.assert_close(output.loss, by_hand)
 
 
-def test_the_loss_of_pictures_is_a_mean_over_all_labels_of_the_batch():
+def test_the_loss_of_images_is_a_mean_over_all_labels_of_the_batch():
     torch.manual_seed(0)
     model = ITITForImageGeneration(tiny_config()).eval()
     ids = torch.randint(23, (2, 16), generator=torch.Generator().manual_seed(0))

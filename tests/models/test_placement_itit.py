@@ -10,7 +10,7 @@ from transformers import AutoModelForImageTextToText
 
 import itit_hf  # noqa: F401  makes transformers know the folders
 from itit_hf.models.modeling_itit import ITITForPreTraining
-from itit_hf.models.placement_itit import whole_device_map
+from itit_hf.models.placement_itit import single_device_map
 
 from ..testing_utils import generators, tiny_config, tiny_pairs, tiny_pipeline
 
@@ -27,24 +27,24 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("strategy", ["auto", "balanced", "balanced_low_0", "sequential"])
 def test_a_strategy_means_the_cpu_where_there_is_nothing_else(strategy, monkeypatch):
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: None)
-    assert whole_device_map(strategy) == {"": torch.device("cpu")}
+    assert single_device_map(strategy) == {"": torch.device("cpu")}
 
 
 def test_a_strategy_means_the_accelerator_of_this_process(monkeypatch):
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device("cuda"))
     monkeypatch.setattr(torch.accelerator, "current_device_index", lambda: 3)
-    assert whole_device_map("auto") == {"": torch.device("cuda", 3)}
+    assert single_device_map("auto") == {"": torch.device("cuda", 3)}
 
 
 @pytest.mark.parametrize("one", ["cpu", 0, torch.device("cpu"), {"": "cpu"}, {"model": 1, "image_decoder": 1}])
 def test_one_device_is_left_as_it_is(one):
-    assert whole_device_map(one) is one
+    assert single_device_map(one) is one
 
 
 @pytest.mark.parametrize("several", [CUT, {"": "disk"}, "disk", {"model": 0, "image_decoder": 1}])
 def test_a_model_that_would_be_cut_apart_or_put_on_disk_is_refused(several):
     with pytest.raises(ValueError, match="`device_map` must name one device, .* `ITITPipeline.enable_model_cpu"):
-        whole_device_map(several)
+        single_device_map(several)
 
 
 @pytest.mark.parametrize("opened_by", [ITITForPreTraining, AutoModelForImageTextToText])
@@ -108,17 +108,17 @@ def pipes():
         yield pipes
 
 
-PICTURE = tiny_pairs(1)["image"][0]
+IMAGE = tiny_pairs(1)["image"][0]
 SHORT = {"num_inference_steps": 2, "num_beams": 1, "max_new_tokens": 3, "rounds": 2}
 TASKS = {
     "draw": lambda p: p("a bus", num_inference_steps=2, output_type="pt", **seeded(1)).images,
     "best": lambda p: p("a bus", num_inference_steps=2, num_images_per_prompt=2, return_best=1, **seeded(2)).scores,
-    "edit": lambda p: p("a bus", image=PICTURE, num_inference_steps=4, output_type="pt", **seeded(1)).images,
-    "caption": lambda p: p.caption(PICTURE, prompt="a", max_new_tokens=4),
-    "greedy caption": lambda p: p.caption(PICTURE, num_beams=1, max_new_tokens=4),
-    "score": lambda p: p.score(PICTURE, "a bus").log_likelihoods,
+    "edit": lambda p: p("a bus", image=IMAGE, num_inference_steps=4, output_type="pt", **seeded(1)).images,
+    "caption": lambda p: p.caption(IMAGE, prompt="a", max_new_tokens=4),
+    "greedy caption": lambda p: p.caption(IMAGE, num_beams=1, max_new_tokens=4),
+    "score": lambda p: p.score(IMAGE, "a bus").log_likelihoods,
     "cycle": lambda p: p.cycle("a bus", **SHORT, **seeded(1)).image_token_ids,
-    "cycle of a picture": lambda p: p.cycle(image=PICTURE, **SHORT, **seeded(1)).texts,
+    "cycle of an image": lambda p: p.cycle(image=IMAGE, **SHORT, **seeded(1)).texts,
 }
 
 

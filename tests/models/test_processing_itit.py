@@ -53,7 +53,7 @@ def full_processor(tokenizer):
     return ITITProcessor(ITITImageProcessorPil(size=8), tokenizer, vq_model())
 
 
-def picture(seed=0):
+def make_image(seed=0):
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8))
 
 
@@ -81,7 +81,7 @@ def warned():
 
 
 def test_images_give_pixels_and_ids(full_processor):
-    batch = full_processor(images=[picture(0), picture(1)])
+    batch = full_processor(images=[make_image(0), make_image(1)])
     assert list(batch) == ["pixel_values", "image_token_ids"]
     assert batch.pixel_values.shape == (2, 3, 8, 8) and batch.pixel_values.dtype == torch.float32
     assert batch.image_token_ids.shape == (2, 16) and batch.image_token_ids.dtype == torch.long
@@ -96,7 +96,7 @@ def test_text_is_padded_on_the_right(full_processor):
 
 
 def test_images_and_text_give_beginnings_of_captions(full_processor):
-    batch = full_processor(images=[picture(0), picture(1)], text=["a red bus", "a"])
+    batch = full_processor(images=[make_image(0), make_image(1)], text=["a red bus", "a"])
     assert list(batch) == ["image_token_ids", "input_ids", "attention_mask"]
     a, red, bus, end = full_processor(text="a red bus").input_ids[0].tolist()
     assert end == 1
@@ -105,23 +105,23 @@ def test_images_and_text_give_beginnings_of_captions(full_processor):
 
 
 def test_an_empty_beginning_has_no_tokens(full_processor):
-    batch = full_processor(images=[picture(0), picture(1)], text="")
+    batch = full_processor(images=[make_image(0), make_image(1)], text="")
     assert batch.input_ids.shape == (2, 0) and batch.input_ids.dtype == torch.long
     assert batch.attention_mask.shape == (2, 0)
 
 
 def test_one_beginning_serves_all_images(full_processor):
-    batch = full_processor(images=[picture(0), picture(1)], text="a red")
+    batch = full_processor(images=[make_image(0), make_image(1)], text="a red")
     assert batch.input_ids.shape == (2, 2) and batch.input_ids[0].tolist() == batch.input_ids[1].tolist()
 
 
 def test_other_numbers_of_beginnings_are_refused(full_processor):
-    with pytest.raises(ValueError, match="`text` has 3 entries for 2 pictures"):
-        full_processor(images=[picture(0), picture(1)], text=["a", "a", "a"])
+    with pytest.raises(ValueError, match="`text` has 3 entries for 2 images"):
+        full_processor(images=[make_image(0), make_image(1)], text=["a", "a", "a"])
 
 
 def test_images_alone_and_text_alone(processor):
-    assert list(processor(images=picture())) == ["pixel_values"]
+    assert list(processor(images=make_image())) == ["pixel_values"]
     assert list(processor(text="a red bus")) == ["input_ids", "attention_mask"]
 
 
@@ -131,12 +131,12 @@ def test_a_single_text_is_a_batch_of_one_that_ends_with_the_end_of_sequence(proc
 
 
 def test_return_tensors(processor):
-    assert isinstance(processor(images=picture(), text="a", return_tensors="np").input_ids, np.ndarray)
+    assert isinstance(processor(images=make_image(), text="a", return_tensors="np").input_ids, np.ndarray)
     assert isinstance(processor(text="a", return_tensors=None).input_ids, list)
 
 
 def test_arguments_reach_their_part(processor):
-    batch = processor(images=picture(), text="a", padding="max_length", max_length=9, size=4, crop_size=4)
+    batch = processor(images=make_image(), text="a", padding="max_length", max_length=9, size=4, crop_size=4)
     assert batch.input_ids.shape == (1, 8) and batch.pixel_values.shape == (1, 3, 4, 4)  # one is left for the end
     batch = processor(text="a", text_kwargs={"padding": "max_length", "max_length": 7})
     assert batch.input_ids.shape == (1, 7)
@@ -154,7 +154,7 @@ def test_arguments_reach_their_part(processor):
         ({"text": "a", "truncation": True}, "truncation"),
         ({"text": "a", "max_length": 1}, "max_length"),
         ({"text": "a", "on_long_text": "cut"}, "on_long_text"),
-        ({"images": [picture(), b"x"]}, r"images\[1\]"),
+        ({"images": [make_image(), b"x"]}, r"images\[1\]"),
     ],
 )
 def test_bad_input_is_refused_by_name(processor, arguments, message):
@@ -163,7 +163,7 @@ def test_bad_input_is_refused_by_name(processor, arguments, message):
 
 
 def test_floating_point_images_that_are_not_rescaled_become_the_same_tokens(full_processor):
-    image = np.asarray(picture(4))
+    image = np.asarray(make_image(4))
     tokens = full_processor(images=image / 255.0, do_rescale=False).image_token_ids
     assert torch.equal(tokens, full_processor(images=image).image_token_ids)
 
@@ -174,9 +174,9 @@ def test_floating_point_images_that_are_not_rescaled_become_the_same_tokens(full
 )
 def test_an_image_tokenizer_is_given_no_other_range(full_processor, processor, options):
     with pytest.raises(ValueError, match="must be left as the image tokenizer knows them"):
-        full_processor(images=picture(), **options)
-    assert "pixel_values" in processor(images=picture(), **options)
-    full_processor(images=picture(), image_mean=(0.5, 0.5, 0.5))  # its own
+        full_processor(images=make_image(), **options)
+    assert "pixel_values" in processor(images=make_image(), **options)
+    full_processor(images=make_image(), image_mean=(0.5, 0.5, 0.5))  # its own
 
 
 # Long and odd texts
@@ -267,7 +267,7 @@ def test_special_tokens_are_words_in_a_text(processor, text):
 
 @pytest.mark.parametrize("text", SPECIAL_WORDS)
 def test_special_tokens_are_words_in_the_beginning_of_a_caption(full_processor, text):
-    ids = full_processor(images=picture(), text=text).input_ids[0]
+    ids = full_processor(images=make_image(), text=text).input_ids[0]
     assert torch.equal(ids, full_processor(text=text).input_ids[0, :-1])
 
 
@@ -305,11 +305,11 @@ def test_spaces_are_cleaned_up_as_asked(processor):
 
 
 @pytest.mark.parametrize("model", [vq_model, patch_vq_model])
-def test_pictures_come_back_from_ids(tokenizer, model):
+def test_images_come_back_from_ids(tokenizer, model):
     processor = ITITProcessor(ITITImageProcessorPil(size=8), tokenizer, model())
-    ids = processor(images=[picture(0), picture(1)]).image_token_ids
-    pictures = processor.decode_images(ids)
-    assert [p.size for p in pictures] == [(8, 8)] * 2 and pictures[0].mode == "RGB"
+    ids = processor(images=[make_image(0), make_image(1)]).image_token_ids
+    images = processor.decode_images(ids)
+    assert [p.size for p in images] == [(8, 8)] * 2 and images[0].mode == "RGB"
     with torch.no_grad():
         pixel_values = decode_image_token_ids(processor.image_tokenizer, ids)
     torch.testing.assert_close(processor.decode_images(ids, "pt"), pixel_values / 2 + 0.5)
@@ -340,8 +340,8 @@ def test_save_and_load_with_image_tokenizer(tokenizer, model, loader, tmp_path):
     loaded = loader.from_pretrained(tmp_path)
     assert type(loaded) is ITITProcessor and type(loaded.image_tokenizer) is type(processor.image_tokenizer)
     assert loaded.to_dict() == processor.to_dict()
-    before = processor(images=picture(), text="a Red bus")
-    after = loaded(images=picture(), text="a Red bus")
+    before = processor(images=make_image(), text="a Red bus")
+    after = loaded(images=make_image(), text="a Red bus")
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
@@ -350,7 +350,7 @@ def test_save_and_load_without_image_tokenizer(processor, tmp_path):
     assert not (tmp_path / "image_tokenizer").exists()
     loaded = AutoProcessor.from_pretrained(tmp_path)
     assert loaded.image_tokenizer is None
-    assert torch.equal(loaded(images=picture()).pixel_values, processor(images=picture()).pixel_values)
+    assert torch.equal(loaded(images=make_image()).pixel_values, processor(images=make_image()).pixel_values)
 
 
 def test_given_image_tokenizer_replaces_the_saved_one(full_processor, tmp_path):

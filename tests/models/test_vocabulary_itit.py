@@ -7,7 +7,7 @@ from itit_hf.models.modeling_itit import ITITForCaptioning, ITITForImageGenerati
 
 from ..testing_utils import tiny_config
 
-PICTURES = torch.randint(23, (2, 16), generator=torch.Generator().manual_seed(1))
+IMAGES = torch.randint(23, (2, 16), generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture
@@ -19,9 +19,9 @@ def model():
 
 
 def said(model, **options):
-    """Short captions of two pictures, without the prefix."""
+    """Short captions of two images, without the prefix."""
     options = {"num_beams": 1, "max_new_tokens": 4, "do_sample": False} | options
-    return model.generate(image_token_ids=PICTURES, **options)[:, model.config.num_prefix_tokens + 1 :]
+    return model.generate(image_token_ids=IMAGES, **options)[:, model.config.num_prefix_tokens + 1 :]
 
 
 def ids(model):

@@ -196,7 +196,7 @@ def test_the_first_leg_says_what_the_second_is_shown_and_nothing_else(
     text_embeds, first = torch.randn(BATCH, 5, 10), masks[0]["bool_masked_pos"]
     settings = TextCycleSettings(reconstruction=reconstruction)
     cycle = t2i2t_loss(model, model.config, text, text_embeds, image_token_ids, masks, settings=settings)
-    said = torch.zeros_like(first).scatter(1, cycle.first_leg.positions, cycle.first_leg.valid)
+    said = torch.zeros_like(first).scatter(1, cycle.first_pass.positions, cycle.first_pass.valid)
     from_logits = first if reconstruction == "hidden" else torch.ones_like(first)
     assert torch.equal(said, from_logits & ~masks[1]["bool_masked_pos"])
 

@@ -6,7 +6,7 @@ import torch
 from itit_hf.decoding.scheduling_itit import ITITScheduler
 from itit_hf.masking import MaskRatio, kept_positions, random_mask
 from itit_hf.models.modeling_itit import ITITForPreTraining
-from itit_hf.objectives.objectives import ITITObjectives, ObjectiveSettings, picture_of, synthetic_text
+from itit_hf.objectives.objectives import ITITObjectives, ObjectiveSettings, image_of, synthetic_text
 from itit_hf.rng import keyed_generators
 
 from ..testing_utils import tiny_config, tiny_text_encoder
@@ -54,8 +54,8 @@ def smoothed(log_probs, label):
 def test_a_pair_without_weight_counts_in_image_to_image_alone(model, batch):
     loss_of = objectives(model, "t2i", "i2t", "i2i")
     plain = loss_of(model, batch)
-    ones = loss_of(model, {"paired": batch["paired"] | {"pair_weight": torch.ones(4)}})
-    none = loss_of(model, {"paired": batch["paired"] | {"pair_weight": torch.zeros(4)}})
+    ones = loss_of(model, {"paired": batch["paired"] | {"sample_weight": torch.ones(4)}})
+    none = loss_of(model, {"paired": batch["paired"] | {"sample_weight": torch.zeros(4)}})
     assert ones == plain
     assert none == {"t2i": 0.0, "i2t": 0.0, "i2i": plain["i2i"]}
 
@@ -65,7 +65,7 @@ def test_the_weight_of_a_pair_scales_its_own_loss(model, batch, name):
     loss_of = objectives(model, name)
     weights = torch.tensor([1.0, 0.5, 0.0, 2.0])
     alone = [loss_of(model, {"paired": {k: v[b : b + 1] for k, v in batch["paired"].items()}})[name] for b in range(4)]
-    weighted = loss_of(model, {"paired": batch["paired"] | {"pair_weight": weights}})[name]
+    weighted = loss_of(model, {"paired": batch["paired"] | {"sample_weight": weights}})[name]
     torch.testing.assert_close(weighted, (torch.stack(alone) * weights).mean(), atol=1e-5, rtol=1e-5)
 
 
@@ -204,7 +204,7 @@ def test_pixels_without_a_tokenizer_are_refused(model, batch):
 
 
 def test_the_papers_halves_are_disjoint_pairs(model, batch):
-    loss_of = objectives(model, "t2i", "i2t", "i2i", t2i_share=0.5, i2t_share=0.5)
+    loss_of = objectives(model, "t2i", "i2t", "i2i", t2i_batch_fraction=0.5, i2t_batch_fraction=0.5)
     halves = [{"paired": {name: value[rows] for name, value in batch["paired"].items()}} for rows in ([0, 1], [2, 3])]
     whole, everything = loss_of(model, batch), objectives(model, "t2i", "i2t", "i2i")
     torch.testing.assert_close(whole["t2i"], everything(model, halves[0])["t2i"])
@@ -213,8 +213,8 @@ def test_the_papers_halves_are_disjoint_pairs(model, batch):
 
 
 def test_a_share_that_cuts_a_pair_is_named(model, batch):
-    with pytest.raises(ValueError, match="`i2t_share` must give a whole number of 1 to 4 rows"):
-        objectives(model, "i2t", i2t_share=0.3)(model, batch)
+    with pytest.raises(ValueError, match="`i2t_batch_fraction` must give a whole number of 1 to 4 rows"):
+        objectives(model, "i2t", i2t_batch_fraction=0.3)(model, batch)
 
 
 STREAM_NAMES = ["t2t", "t2t_copy", "t2i2t", "t2i2t_half", "i2i_unpaired", "i2t2i", "i2t2i_half"]
@@ -292,7 +292,7 @@ def test_idle_decoders_are_those_without_a_gradient(model, mixed, names):
     model.zero_grad()
     sum(loss_of(model, mixed).values()).backward()
     without = {n.split(".")[0] for n, p in model.named_parameters() if "decoder" in n and p.grad is None}
-    assert set(loss_of.idle_parts) == without
+    assert set(loss_of.untrained_modules) == without
 
 
 def test_synthesis_leaves_the_model_in_training(model, mixed):
@@ -338,7 +338,7 @@ def test_saying_stops_when_all_captions_have_ended(model, mixed):
     end[..., 1] = 1.0
     calls = []
     model.text_decoder.logits = lambda hidden: calls.append(1) or end
-    said = all_objectives(model, "i2t2i", synthesis_max_new_tokens=20)._say(model, picture_of(mixed["image"]))
+    said = all_objectives(model, "i2t2i", synthesis_max_new_tokens=20)._say(model, image_of(mixed["image"]))
     assert said["input_ids"].tolist() == [[1]] * 4 and len(calls) == 1
 
 
@@ -389,7 +389,7 @@ def test_a_monitor_is_shown_what_is_synthesised_and_predicted(model, mixed):
     }  # fmt: skip
 
 
-def test_the_picture_drawn_again_differs_at_hidden_tokens_only(model, mixed):
+def test_the_image_drawn_again_differs_at_hidden_tokens_only(model, mixed):
     loss_of = all_objectives(model, "i2t2i")
     loss_of.monitor = witness = Witness()
     loss_of(model, mixed)
@@ -401,7 +401,7 @@ def test_the_picture_drawn_again_differs_at_hidden_tokens_only(model, mixed):
 def test_kept_text_features_change_no_loss_and_spare_the_text_encoder(model, batch):
     model.eval()
     want = objectives(model, "t2i")(model, batch)["t2i"]
-    loss_of, read = objectives(model, "t2i", cached_texts=9), []
+    loss_of, read = objectives(model, "t2i", text_cache_size=9), []
     loss_of.text_encoder.register_forward_hook(lambda *args: read.append(1))
     for _ in range(2):
         torch.testing.assert_close(loss_of(model, batch)["t2i"], want, atol=1e-5, rtol=1e-5)

@@ -28,9 +28,9 @@ OTHER_THAN_DEFAULT = ObjectiveSettings(
     t2i_mask_ratio=MaskRatio(0.55, 0.3, 0.2, 0.8),
     i2t_mask_ratio=MaskRatio(0.3, 0.2, 0.1, 0.6),
     i2i_mask_ratio=MaskRatio(0.8, 0.1, 0.7, 0.95),
-    t2i_share=0.75,
-    i2t_share=0.5,
-    i2i_share=0.25,
+    t2i_batch_fraction=0.75,
+    i2t_batch_fraction=0.5,
+    i2i_batch_fraction=0.25,
     text_gradient_scale=0.4,
     label_smoothing=0.25,
     smoothing_neighbours=3,
@@ -40,7 +40,7 @@ OTHER_THAN_DEFAULT = ObjectiveSettings(
     synthesis_temperature=0.7,
     synthesis_max_new_tokens=4,
     synthesis_replay=2,
-    cached_texts=3,
+    text_cache_size=3,
     t2i2t_second_mask_ratio=MaskRatio(0.4, 0.2, 0.05, 0.7),
     i2t2i_second_mask_ratio=MaskRatio(0.65, 0.2, 0.4, 0.9),
     reconstruction="all",
@@ -118,11 +118,11 @@ def sentences(generator, lengths):
 @pytest.fixture(scope="module")
 def batch():
     generator = torch.Generator().manual_seed(1)
-    pictures = [torch.randint(NUM_CODES, (4, NUM_TOKENS), generator=generator) for _ in range(2)]
-    paired = sentences(generator, [6, 4, 3, 5]) | {"image_token_ids": pictures[0], "position": torch.arange(10, 14)}
-    paired["pair_weight"] = torch.tensor([1.0, 0.5, 2.0, 0.25])
+    images = [torch.randint(NUM_CODES, (4, NUM_TOKENS), generator=generator) for _ in range(2)]
+    paired = sentences(generator, [6, 4, 3, 5]) | {"image_token_ids": images[0], "position": torch.arange(10, 14)}
+    paired["sample_weight"] = torch.tensor([1.0, 0.5, 2.0, 0.25])
     text = sentences(generator, [3, 7, 4, 5]) | {"position": torch.arange(4)}
-    return {"paired": paired, "image": {"image_token_ids": pictures[1], "position": torch.arange(7, 11)}, "text": text}
+    return {"paired": paired, "image": {"image_token_ids": images[1], "position": torch.arange(7, 11)}, "text": text}
 
 
 class Reference:
@@ -227,7 +227,7 @@ class Reference:
         scale = self.settings.text_gradient_scale
         return self.cost(self.text_logits(scale * features + (1 - scale) * features.detach(), words), words)
 
-    # Objectives of pairs, of pictures and of sentences.
+    # Objectives of pairs, of images and of sentences.
 
     def t2i(self, sample, use):
         mask = self.mask(self.settings.t2i_mask_ratio, "t2i", sample["position"], use)
@@ -320,7 +320,7 @@ class Reference:
 
     @torch.no_grad()
     def described(self, ids):
-        """Equation (4)'s T': greedy, of the whole picture."""
+        """Equation (4)'s T': greedy, of the whole image."""
         features = self.encode(self.table[ids], [], list(range(NUM_TOKENS)))
         words = []
         while len(words) < self.settings.synthesis_max_new_tokens and END not in words:
@@ -350,17 +350,17 @@ class Reference:
         """Of a batch of four, those that an objective takes."""
         settings = self.settings
         shares_pass = name == "i2i" and settings.i2i_mask_ratio is None
-        from_back = settings.i2t_share if name == "i2t" or shares_pass else settings.i2i_share
+        from_back = settings.i2t_batch_fraction if name == "i2t" or shares_pass else settings.i2i_batch_fraction
         if name == "t2i":
-            return range(round(4 * settings.t2i_share))
+            return range(round(4 * settings.t2i_batch_fraction))
         return range(4 - round(4 * from_back), 4) if name in ("i2t", "i2i") else range(4)
 
     def loss(self, name, batch, use):
         part, losses = batch[OBJECTIVES[name]], []
         for row in self.rows(name):
             sample = {"position": int(part["position"][row]), "weight": 1.0}
-            if "pair_weight" in part:
-                sample["weight"] = part["pair_weight"][row]
+            if "sample_weight" in part:
+                sample["weight"] = part["sample_weight"][row]
             if "image_token_ids" in part:
                 sample["ids"] = part["image_token_ids"][row]
             if "input_ids" in part:

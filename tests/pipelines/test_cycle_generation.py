@@ -15,13 +15,13 @@ def describe(image_token_ids):
     return ["x" * (length + 1) for (length,) in image_token_ids.tolist()]
 
 
-def test_from_texts_each_picture_is_drawn_from_the_text_before_it():
+def test_from_texts_each_image_is_drawn_from_the_text_before_it():
     texts, image_token_ids = run_cycle(draw, describe, 2, texts=["", "abcd"])
     assert texts == [["", "x", "xx"], ["abcd", "xxxxx", "xxxxxx"]]
     assert image_token_ids.tolist() == [[[0], [1]], [[4], [5]]]
 
 
-def test_from_pictures_each_text_is_said_of_the_picture_before_it():
+def test_from_images_each_text_is_said_of_the_image_before_it():
     texts, image_token_ids = run_cycle(draw, describe, 2, image_token_ids=torch.tensor([[7], [0]]))
     assert texts == [["x" * 8, "x" * 9], ["x", "xx"]]
     assert image_token_ids.tolist() == [[[7], [8], [9]], [[0], [1], [2]]]

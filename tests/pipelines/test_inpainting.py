@@ -7,16 +7,16 @@ import torch
 
 from itit_hf.models.image_processing_itit import ITITImageProcessorPil
 from itit_hf.pipelines.inpainting import (
-    common_length,
+    broadcast_batch_size,
     edit_strength,
     interpolate_prompt_embeds,
     is_token_ids,
-    load_pictures,
+    load_images,
     token_mask,
 )
 
 SQUARE = ITITImageProcessorPil(size=16)
-PICTURE = [(16, 16)]
+IMAGE = [(16, 16)]
 
 
 def marked(*pixels, size=(16, 16)):
@@ -32,7 +32,7 @@ def tokens(mask):
 
 
 def test_one_marked_pixel_marks_its_token():
-    assert tokens(token_mask(SQUARE, marked((0, 0), (7, 3), (15, 12)), PICTURE, 16)) == [[0, 1, 15]]
+    assert tokens(token_mask(SQUARE, marked((0, 0), (7, 3), (15, 12)), IMAGE, 16)) == [[0, 1, 15]]
 
 
 def test_a_thin_line_in_a_large_mask_is_not_lost():
@@ -40,7 +40,7 @@ def test_a_thin_line_in_a_large_mask_is_not_lost():
     assert tokens(token_mask(SQUARE, line, [(160, 160)], 16)) == [[8, 9, 10, 11]]
 
 
-def test_a_mask_is_cropped_as_its_picture_is():
+def test_a_mask_is_cropped_as_its_image_is():
     left, middle = marked((0, 0), size=(32, 16)), marked((8, 0), size=(32, 16))
     cropping = ITITImageProcessorPil(size=16, aspect_ratio="crop")
     assert tokens(token_mask(cropping, [left, middle], [(32, 16)], 16)) == [[], [0]]
@@ -59,12 +59,12 @@ def test_masks_of_every_kind_are_the_same(kind):
         "tensor": torch.from_numpy(array)[None, None],
         "rgb": PIL.Image.fromarray(array).convert("RGB"),
     }[kind]
-    assert tokens(token_mask(SQUARE, mask, PICTURE, 16)) == [[5]]
+    assert tokens(token_mask(SQUARE, mask, IMAGE, 16)) == [[5]]
 
 
 def test_three_masks_in_an_array_are_not_the_channels_of_one():
     masks = torch.stack([torch.from_numpy(np.array(marked((4 * i, 0)))) for i in range(3)])
-    assert tokens(token_mask(SQUARE, masks, PICTURE, 16)) == [[0], [1], [2]]
+    assert tokens(token_mask(SQUARE, masks, IMAGE, 16)) == [[0], [1], [2]]
 
 
 def test_a_mask_of_another_size_but_the_same_shape_is_resized():
@@ -72,15 +72,15 @@ def test_a_mask_of_another_size_but_the_same_shape_is_resized():
 
 
 def test_a_mask_of_another_shape_is_named():
-    with pytest.raises(ValueError, match=r"`mask_image\[1\]` is 16 x 8, its picture 16 x 16"):
-        token_mask(SQUARE, [marked(), marked(size=(16, 8))], PICTURE, 16)
+    with pytest.raises(ValueError, match=r"`mask_image\[1\]` is 16 x 8, its image 16 x 16"):
+        token_mask(SQUARE, [marked(), marked(size=(16, 8))], IMAGE, 16)
 
 
 def test_what_is_no_mask_is_named():
     with pytest.raises(ValueError, match=r"mask_image\[0\] \('none.png'\): there is no such file"):
-        token_mask(SQUARE, "none.png", PICTURE, 16)
+        token_mask(SQUARE, "none.png", IMAGE, 16)
     with pytest.raises(ValueError, match=r"image\[1\]: wanted a PIL image"):
-        load_pictures(SQUARE, [marked(), 3])
+        load_images(SQUARE, [marked(), 3])
 
 
 @pytest.mark.parametrize(
@@ -111,9 +111,9 @@ def test_tokens_are_told_from_pixels():
 
 
 def test_arguments_are_one_for_all_or_one_for_each():
-    assert common_length({"prompt": 1, "image": 3, "mask_image": 3}) == 3
+    assert broadcast_batch_size({"prompt": 1, "image": 3, "mask_image": 3}) == 3
     with pytest.raises(ValueError, match="as many of each: `prompt` 2, `image` 3"):
-        common_length({"prompt": 2, "image": 3})
+        broadcast_batch_size({"prompt": 2, "image": 3})
 
 
 def text(*values, padding=0):

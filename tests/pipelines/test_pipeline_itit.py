@@ -26,7 +26,7 @@ def ids(pipe, *args, **kwargs):
     return pipe(*args, output_type="latent", num_inference_steps=4, **kwargs).images
 
 
-def test_a_prompt_gives_a_picture(pipe):
+def test_a_prompt_gives_a_image(pipe):
     output = pipe("a red bus")
     assert isinstance(output, ITITPipelineOutput)
     assert [image.size for image in output.images] == [(16, 16)]
@@ -57,12 +57,12 @@ def test_a_batch_equals_the_prompts_alone(pipe):
         assert torch.equal(ids(pipe, prompt, generator=generators(1 + row)), together[row : row + 1])
 
 
-def test_pictures_of_one_prompt_stand_together(pipe):
+def test_images_of_one_prompt_stand_together(pipe):
     grouped = ids(pipe, ["a red bus", "a tree"], num_images_per_prompt=2, generator=generators(1, 2, 3, 4))
     assert torch.equal(grouped[2:], ids(pipe, "a tree", num_images_per_prompt=2, generator=generators(3, 4)))
 
 
-def test_the_same_generator_gives_the_same_picture(pipe):
+def test_the_same_generator_gives_the_same_image(pipe):
     first, again = (ids(pipe, "a red bus", generator=torch.Generator().manual_seed(0)) for _ in range(2))
     assert torch.equal(first, again)
 
@@ -124,12 +124,12 @@ def test_a_prompt_of_10000_words_is_cut_and_drawn(pipe):
 
 
 def test_captions_of_a_batch_equal_the_captions_alone(pipe):
-    pictures = tiny_pairs(3)["image"][:]
-    together = pipe.caption(pictures)
-    assert len(together) == 3 and together == [pipe.caption(picture)[0] for picture in pictures]
+    images = tiny_pairs(3)["image"][:]
+    together = pipe.caption(images)
+    assert len(together) == 3 and together == [pipe.caption(image)[0] for image in images]
 
 
-def test_drawn_pictures_can_be_captioned(pipe):
+def test_drawn_images_can_be_captioned(pipe):
     (caption,) = pipe.caption(pipe("a red bus").images, num_beams=1, max_new_tokens=5)
     assert isinstance(caption, str)
 
@@ -140,8 +140,8 @@ def test_the_pipeline_round_trips(pipe, tmp_path):
     loaded.set_progress_bar_config(disable=True)
     ours, theirs = (p("a red bus", output_type="np", generator=generators(0)).images for p in (pipe, loaded))
     assert np.array_equal(ours, theirs)
-    picture = tiny_pairs(1)["image"][0]
-    assert loaded.caption(picture) == pipe.caption(picture)
+    image = tiny_pairs(1)["image"][0]
+    assert loaded.caption(image) == pipe.caption(image)
 
 
 PROMPTS = ["a red bus", "the blue fish on the grass", ""]
@@ -152,39 +152,39 @@ def close(given, wanted):
 
 
 def test_scores_of_a_batch_equal_the_scores_alone(pipe):
-    pictures = tiny_pairs(3)["image"][:]
-    together = pipe.score(pictures, PROMPTS)
+    images = tiny_pairs(3)["image"][:]
+    together = pipe.score(images, PROMPTS)
     assert not together.log_likelihoods.requires_grad and len(together.log_likelihoods.unique()) == 3
     for row in range(3):
-        alone = pipe.score(pictures[row], PROMPTS[row])
+        alone = pipe.score(images[row], PROMPTS[row])
         close(alone.log_likelihoods, together.log_likelihoods[row : row + 1])
         close(alone.log_likelihoods_per_token, together.log_likelihoods_per_token[row : row + 1])
 
 
-def test_one_prompt_serves_all_pictures_and_one_picture_all_prompts(pipe):
-    pictures = tiny_pairs(3)["image"][:]
-    close(pipe.score(pictures, "a bus").log_likelihoods, pipe.score(pictures, ["a bus"] * 3).log_likelihoods)
-    close(pipe.score(pictures[0], PROMPTS).log_likelihoods, pipe.score(pictures[:1] * 3, PROMPTS).log_likelihoods)
+def test_one_prompt_serves_all_images_and_one_image_all_prompts(pipe):
+    images = tiny_pairs(3)["image"][:]
+    close(pipe.score(images, "a bus").log_likelihoods, pipe.score(images, ["a bus"] * 3).log_likelihoods)
+    close(pipe.score(images[0], PROMPTS).log_likelihoods, pipe.score(images[:1] * 3, PROMPTS).log_likelihoods)
 
 
 def test_a_prompt_is_scored_as_far_as_the_text_encoder_reads_it(pipe):
-    picture = tiny_pairs(1)["image"][0]
-    cut, fits, short = (pipe.score(picture, "bus " * count).log_likelihoods for count in (40, 31, 30))  # 31 and an end
+    image = tiny_pairs(1)["image"][0]
+    cut, fits, short = (pipe.score(image, "bus " * count).log_likelihoods for count in (40, 31, 30))  # 31 and an end
     close(cut, fits)
     assert (fits - short).abs() > 0.1
 
 
 @pytest.mark.parametrize(
-    ("num_pictures", "prompts", "message"),
+    ("num_images", "prompts", "message"),
     [
-        (3, ["a", "the"], "`prompts` has 2 entries for 3 pictures"),
+        (3, ["a", "the"], "`prompts` has 2 entries for 3 images"),
         (1, [], "`prompts` must be a string or a list"),
         (1, [3], "`prompts` must be a string or a list"),
     ],
 )
-def test_prompts_that_do_not_fit_the_pictures_are_named(pipe, num_pictures, prompts, message):
+def test_prompts_that_do_not_fit_the_images_are_named(pipe, num_images, prompts, message):
     with pytest.raises(ValueError, match=message):
-        pipe.score(tiny_pairs(num_pictures)["image"][:], prompts)
+        pipe.score(tiny_pairs(num_images)["image"][:], prompts)
 
 
 def scores_of_ids(pipe, image_token_ids, prompts):
@@ -193,7 +193,7 @@ def scores_of_ids(pipe, image_token_ids, prompts):
     return caption_log_likelihoods(pipe.model, image_token_ids, dict(text)).log_likelihoods_per_token
 
 
-def test_return_best_keeps_each_prompts_likeliest_pictures_best_first(pipe):
+def test_return_best_keeps_each_prompts_likeliest_images_best_first(pipe):
     arguments = {"prompt": PROMPTS[:2], "num_images_per_prompt": 4, "generator": generators(*range(8))}
     everything = ids(pipe, **arguments)
     best = pipe(
@@ -209,7 +209,7 @@ def test_return_best_keeps_each_prompts_likeliest_pictures_best_first(pipe):
     close(best.scores, torch.tensor(scores)[order])
 
 
-def test_return_best_gives_pictures_and_their_scores(pipe):
+def test_return_best_gives_images_and_their_scores(pipe):
     images, scores = pipe("a bus", num_inference_steps=2, num_images_per_prompt=3, return_best=1, return_dict=False)
     assert [image.size for image in images] == [(16, 16)] and scores.shape == (1,)
     assert pipe("a bus", num_inference_steps=2).scores is None
@@ -223,7 +223,7 @@ class Redness:
         return torch.tensor([float(np.asarray(image)[..., 0].mean()) for image in images])
 
 
-def test_rerank_keeps_the_pictures_that_another_judge_likes_best(pipe):
+def test_rerank_keeps_the_images_that_another_judge_likes_best(pipe):
     judge, options = Redness(), {"num_images_per_prompt": 4, "num_inference_steps": 2}
     prompts = ["a red bus", "a blue fish"]
     every = pipe(prompts, **options, generator=generators(*range(8))).images
@@ -249,7 +249,7 @@ def test_the_best_of_eight_by_a_dual_encoder_is_at_least_the_first(pipe):
         ({"prompt": "a", "return_best": 3}, r"from 1 to `num_images_per_prompt` \(2\), got 3"),
         ({"prompt": "a", "return_best": 0}, "`return_best` must be an integer from 1"),
         ({"prompt_embeds": torch.zeros(1, 2, 10), "return_best": 1}, "`prompt_embeds` have none"),
-        ({"prompt": "a", "rerank": Redness()}, "`rerank` chooses the pictures of `return_best`"),
+        ({"prompt": "a", "rerank": Redness()}, "`rerank` chooses the images of `return_best`"),
     ],
 )
 def test_a_wrong_return_best_is_named(pipe, arguments, message):
@@ -273,11 +273,11 @@ def test_a_cycle_draws_and_describes_by_turns_and_draws_its_noise_on(pipe):
     assert output.texts[0][3] == text
 
 
-def test_a_cycle_from_pictures_describes_them_first(pipe):
-    pictures = tiny_pairs(2)["image"][:]
-    output = pipe.cycle(image=pictures, rounds=1, generator=generators(1, 2), **SHORT)
-    given = pipe.processor(images=pictures, return_tensors="pt")["image_token_ids"]
-    said = pipe.caption(pictures, num_beams=2, max_new_tokens=8)
+def test_a_cycle_from_images_describes_them_first(pipe):
+    images = tiny_pairs(2)["image"][:]
+    output = pipe.cycle(image=images, rounds=1, generator=generators(1, 2), **SHORT)
+    given = pipe.processor(images=images, return_tensors="pt")["image_token_ids"]
+    said = pipe.caption(images, num_beams=2, max_new_tokens=8)
     drawn = pipe(said, num_inference_steps=2, generator=generators(1, 2), output_type="latent").images
     assert output.texts == [[text] for text in said]
     assert torch.equal(output.image_token_ids, torch.stack([given, drawn], dim=1))
@@ -294,7 +294,7 @@ def test_cycles_of_a_batch_equal_the_cycles_alone(pipe, name):
         close(alone.scores[0], together.scores[row])
 
 
-def test_a_cycles_scores_are_of_the_first_text_given_each_picture(pipe):
+def test_a_cycles_scores_are_of_the_first_text_given_each_image(pipe):
     output = pipe.cycle(PROMPTS[:2], rounds=2, generator=generators(1, 2), **SHORT)
     for number in range(2):
         close(output.scores[:, number], scores_of_ids(pipe, output.image_token_ids[:, number], PROMPTS[:2]))
@@ -307,7 +307,7 @@ def test_each_output_type_of_a_cycle(pipe, output_type, shape):
     assert tuple(pipe.cycle(PROMPTS[:2], rounds=3, output_type=output_type, **SHORT).images.shape) == shape
 
 
-def test_a_cycles_pictures_stand_by_prompt_and_round(pipe):
+def test_a_cycles_images_stand_by_prompt_and_round(pipe):
     output = pipe.cycle(PROMPTS[:2], rounds=2, **SHORT)
     wanted = [pipe.processor.decode_images(chain) for chain in output.image_token_ids]
     assert [[image.tobytes() for image in chain] for chain in output.images] == [
@@ -338,7 +338,7 @@ def test_bad_arguments_of_a_cycle_are_named(pipe, arguments, message):
 
 
 def half_mask():
-    """The right half of the picture: tokens 2 and 3 of each row."""
+    """The right half of the image: tokens 2 and 3 of each row."""
     mask = PIL.Image.new("L", (16, 16))
     mask.paste(255, (8, 0, 16, 16))
     return mask
@@ -348,34 +348,34 @@ RIGHT = torch.tensor([False, False, True, True] * 4)
 
 
 def test_given_tokens_are_bit_equal_and_the_others_drawn(pipe):
-    pictures = tiny_pairs(3)["image"][:]
+    images = tiny_pairs(3)["image"][:]
     masks = [half_mask(), PIL.Image.new("L", (16, 16)), PIL.Image.new("L", (16, 16), 255)]
-    before = pipe.processor(images=pictures).image_token_ids
-    after = ids(pipe, PROMPTS, image=pictures, mask_image=masks, generator=generators(1, 2, 3))
+    before = pipe.processor(images=images).image_token_ids
+    after = ids(pipe, PROMPTS, image=images, mask_image=masks, generator=generators(1, 2, 3))
     assert torch.equal(after[0][~RIGHT], before[0][~RIGHT]) and not torch.equal(after[0][RIGHT], before[0][RIGHT])
     assert torch.equal(after[1], before[1])
     assert torch.equal(after[2:], ids(pipe, PROMPTS[2], generator=generators(3)))  # nothing is kept: a plain drawing
 
 
 def test_edits_of_a_batch_equal_the_edits_alone(pipe):
-    pictures, masks = tiny_pairs(2)["image"][:], [half_mask(), PIL.Image.new("L", (16, 16), 255)]
+    images, masks = tiny_pairs(2)["image"][:], [half_mask(), PIL.Image.new("L", (16, 16), 255)]
     options = {"strength": 0.75, "num_images_per_prompt": 2}
-    together = ids(pipe, PROMPTS[:2], image=pictures, mask_image=masks, generator=generators(*range(4)), **options)
+    together = ids(pipe, PROMPTS[:2], image=images, mask_image=masks, generator=generators(*range(4)), **options)
     for row in range(2):
-        own = {"image": pictures[row], "mask_image": masks[row], "generator": generators(2 * row, 2 * row + 1)}
+        own = {"image": images[row], "mask_image": masks[row], "generator": generators(2 * row, 2 * row + 1)}
         assert torch.equal(ids(pipe, PROMPTS[row], **own, **options), together[2 * row : 2 * row + 2])
 
 
-def test_one_prompt_and_one_picture_serve_several_masks(pipe):
-    picture, masks = tiny_pairs(1)["image"][0], [half_mask(), PIL.Image.new("L", (16, 16), 255)]
-    together = ids(pipe, "a tree", image=picture, mask_image=masks, generator=generators(1, 2))
-    alone = ids(pipe, "a tree", image=picture, mask_image=masks[1], generator=generators(2))
+def test_one_prompt_and_one_image_serve_several_masks(pipe):
+    image, masks = tiny_pairs(1)["image"][0], [half_mask(), PIL.Image.new("L", (16, 16), 255)]
+    together = ids(pipe, "a tree", image=image, mask_image=masks, generator=generators(1, 2))
+    alone = ids(pipe, "a tree", image=image, mask_image=masks[1], generator=generators(2))
     assert torch.equal(together[1:], alone)
 
 
 def test_a_variation_keeps_the_more_the_weaker_it_is(pipe, monkeypatch):
-    picture = tiny_pairs(1)["image"][0]
-    (before,) = pipe.processor(images=picture).image_token_ids
+    image = tiny_pairs(1)["image"][0]
+    (before,) = pipe.processor(images=image).image_token_ids
     drawn, forward = [], ITITScheduler.step
 
     def step(scheduler, *args, **kwargs):
@@ -384,7 +384,7 @@ def test_a_variation_keeps_the_more_the_weaker_it_is(pipe, monkeypatch):
 
     monkeypatch.setattr(ITITScheduler, "step", step)  # each call steps through a scheduler of its own
     for strength in (0.25, 0.5, 0.75):
-        (after,) = ids(pipe, "a tree", image=picture, strength=strength, generator=generators(1))
+        (after,) = ids(pipe, "a tree", image=image, strength=strength, generator=generators(1))
         assert (after == before).sum() >= 16 - drawn[-round(4 * strength)]
     # floor(16 cos(pi / 2 s / 4)) tokens are hidden after s = 3, 2, 1 steps left out.
     assert drawn == [6, 11, 6, 14, 11, 6]
@@ -396,7 +396,7 @@ def test_tokens_are_edited_without_their_pixels(pipe):
     assert torch.equal(edited[0][~RIGHT], drawn[0][~RIGHT])
 
 
-def test_a_picture_is_painted_beyond_its_edge(pipe):
+def test_a_image_is_painted_beyond_its_edge(pipe):
     small = tiny_pairs(1)["image"][0].resize((8, 16))
     canvas = PIL.Image.new("RGB", (16, 16))
     canvas.paste(small)
@@ -406,9 +406,9 @@ def test_a_picture_is_painted_beyond_its_edge(pipe):
     assert np.array_equal(np.asarray(kept)[:, 8:], np.asarray(image)[:, 8:])
 
 
-def test_return_best_ranks_edits_of_several_pictures_with_one_prompt(pipe):
-    pictures = tiny_pairs(2)["image"][:]
-    options = {"image": pictures, "mask_image": half_mask(), "num_images_per_prompt": 2}
+def test_return_best_ranks_edits_of_several_images_with_one_prompt(pipe):
+    images = tiny_pairs(2)["image"][:]
+    options = {"image": images, "mask_image": half_mask(), "num_images_per_prompt": 2}
     output = pipe("a bus", return_best=1, num_inference_steps=2, **options)
     assert len(output.images) == 2 and output.scores.shape == (2,)
 
@@ -425,7 +425,7 @@ def test_return_best_ranks_edits_of_several_pictures_with_one_prompt(pipe):
         ({"image": PIL.Image.new("L", (16, 16)), "strength": 0.1, "num_inference_steps": 4}, "leaves no step"),
         ({"image": [PIL.Image.new("L", (16, 16))] * 3, "prompt": ["a", "b"]}, "`prompt` 2, `image` 3"),
         ({"image": PIL.Image.new("L", (16, 16)), "mask_image": PIL.Image.new("L", (8, 16))}, "have the same shape"),
-        ({"image": [PIL.Image.new("L", (16, 16))] * 3, "generator": generators(1)}, "one for each of 3 pictures"),
+        ({"image": [PIL.Image.new("L", (16, 16))] * 3, "generator": generators(1)}, "one for each of 3 images"),
     ],
 )
 def test_bad_arguments_of_an_edit_are_named(pipe, arguments, message):
@@ -441,35 +441,34 @@ def test_the_way_between_two_prompts_starts_and_ends_at_them(pipe):
 
 
 def test_captions_begin_as_asked(pipe):
-    pictures = tiny_pairs(2)["image"][:]
-    together = pipe.caption(pictures, prompt=["a red", "the"], max_new_tokens=6)
+    images = tiny_pairs(2)["image"][:]
+    together = pipe.caption(images, prompt=["a red", "the"], max_new_tokens=6)
     assert together[0].startswith("a red") and together[1].startswith("the")
-    assert pipe.caption(pictures[1], prompt="the", max_new_tokens=6) == together[1:]
-    with pytest.raises(ValueError, match="`prompt` has 3 entries for 2 pictures"):
-        pipe.caption(pictures, prompt=["a"] * 3)
+    assert pipe.caption(images[1], prompt="the", max_new_tokens=6) == together[1:]
+    with pytest.raises(ValueError, match="`prompt` has 3 entries for 2 images"):
+        pipe.caption(images, prompt=["a"] * 3)
 
 
 def test_captions_with_and_without_a_beginning_are_as_alone(pipe):
-    pictures, prompts = tiny_pairs(3)["image"][:], ["", "the blue fish on the", "a"]
-    together = pipe.caption(pictures, prompt=prompts, max_new_tokens=6)
+    images, prompts = tiny_pairs(3)["image"][:], ["", "the blue fish on the", "a"]
+    together = pipe.caption(images, prompt=prompts, max_new_tokens=6)
     alone = [
-        pipe.caption(image, prompt=prompt, max_new_tokens=6)[0]
-        for image, prompt in zip(pictures, prompts, strict=True)
+        pipe.caption(image, prompt=prompt, max_new_tokens=6)[0] for image, prompt in zip(images, prompts, strict=True)
     ]
-    assert together == alone and together[0] == pipe.caption(pictures[0], max_new_tokens=6)[0]
+    assert together == alone and together[0] == pipe.caption(images[0], max_new_tokens=6)[0]
 
 
 def test_tokens_that_the_model_does_not_know_are_named_and_after_a_resize_it_says_as_before(pipe):
-    (picture,) = tiny_pairs(1)["image"][:]
-    before = pipe.caption(picture, max_new_tokens=6), pipe.score(picture, "a red bus").log_likelihoods
+    (image,) = tiny_pairs(1)["image"][:]
+    before = pipe.caption(image, max_new_tokens=6), pipe.score(image, "a red bus").log_likelihoods
     pipe.tokenizer.add_tokens(["okapi", "quagga", "tapir"])
-    for call in (lambda: pipe.caption(picture), lambda: pipe.score(picture, "okapi")):
+    for call in (lambda: pipe.caption(image), lambda: pipe.score(image, "okapi")):
         with pytest.raises(ValueError, match="`tokenizer` has 33 tokens, and the model says 30"):
             call()
     assert pipe("a red bus", num_inference_steps=1).images  # which says nothing
     pipe.model.resize_token_embeddings(len(pipe.tokenizer))
-    assert pipe.caption(picture, max_new_tokens=6) == before[0]
-    assert pipe.caption(picture, prompt="quagga", max_new_tokens=2)[0].startswith("quagga")
+    assert pipe.caption(image, max_new_tokens=6) == before[0]
+    assert pipe.caption(image, prompt="quagga", max_new_tokens=2)[0].startswith("quagga")
 
 
 # What callers of diffusers' pipelines rely on
@@ -527,12 +526,12 @@ def test_offloaded_components_are_loaded_before_any_part_of_them_runs(pipe, task
             )
     freed = []
     monkeypatch.setattr(pipe, "maybe_free_model_hooks", lambda: freed.append(1))
-    picture = tiny_pairs(1)["image"][0]
+    image = tiny_pairs(1)["image"][0]
     {
         "call": lambda: pipe("a bus", num_inference_steps=1),
-        "caption": lambda: pipe.caption(picture, max_new_tokens=2),
-        "score": lambda: pipe.score(picture, "a bus"),
-        "cycle": lambda: pipe.cycle(image=picture, rounds=1, **SHORT),
-        "edit": lambda: pipe("a bus", image=picture, mask_image=half_mask(), num_inference_steps=1),
+        "caption": lambda: pipe.caption(image, max_new_tokens=2),
+        "score": lambda: pipe.score(image, "a bus"),
+        "cycle": lambda: pipe.cycle(image=image, rounds=1, **SHORT),
+        "edit": lambda: pipe("a bus", image=image, mask_image=half_mask(), num_inference_steps=1),
     }[task]()
     assert not early and freed == [1]

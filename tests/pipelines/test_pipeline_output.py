@@ -24,7 +24,7 @@ def test_overlap_of_words(first, second, f1):
     assert word_f1(first, second) == word_f1(second, first) == pytest.approx(f1)
 
 
-def test_drift_is_measured_from_the_first_text_and_the_first_picture_of_each_chain():
+def test_drift_is_measured_from_the_first_text_and_the_first_image_of_each_chain():
     texts = [["a red bus", "A red bus.", "red a bus", "a bus"], ["a", "b", "a", "a"]]
     image_token_ids = torch.tensor([[[1, 2, 3, 4], [1, 2, 3, 9], [4, 3, 2, 1]], [[5, 5, 5, 5], [5, 5, 0, 0], [5] * 4]])
     drift = cycle_drift(texts, image_token_ids)

@@ -8,7 +8,6 @@ from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 
 from itit_hf.decoding.sampling import DecodingState, TextCondition
 from itit_hf.pipelines.pipeline_utils import (
-    call_back,
     callback_tensor_inputs,
     check_call,
     check_embeds,
@@ -17,6 +16,7 @@ from itit_hf.pipelines.pipeline_utils import (
     check_texts,
     repeat_rows,
     repeat_text,
+    run_callback,
 )
 
 from ..testing_utils import generators
@@ -56,14 +56,14 @@ def test_a_callback_replaces_what_it_returns_and_nothing_else():
         assert (pipe, step, timestep, list(tensors)) == ("pipe", 2, 5, ["prompt_embeds"])
         return {"prompt_embeds": tensors["prompt_embeds"] + 1}
 
-    after = call_back("pipe", state, callback, ["prompt_embeds"])
+    after = run_callback("pipe", state, callback, ["prompt_embeds"])
     assert after.condition.embeds.eq(1).all() and after.condition.attention_mask is text.attention_mask
     assert after.image_token_ids is ids and after.negative_condition is None
-    assert call_back("pipe", after, lambda *arguments: None, ["prompt_embeds"]).condition.embeds.eq(1).all()
+    assert run_callback("pipe", after, lambda *arguments: None, ["prompt_embeds"]).condition.embeds.eq(1).all()
 
 
 class Pipe:
-    """What [`call_back`] asks of a pipeline: the id of a masked token, a null text, and whether steps are guided."""
+    """What [`run_callback`] asks of a pipeline: the masked token's id, a null text, and whether steps are guided."""
 
     do_classifier_free_guidance = False
 
@@ -84,18 +84,18 @@ def test_a_callback_may_change_ids_in_place_and_the_step_shows_that_it_did():
     def callback(pipe, step, timestep, tensors):
         tensors["image_token_ids"][0, 0] = 9
 
-    after = call_back(Pipe(), state, callback, ["image_token_ids"])
+    after = run_callback(Pipe(), state, callback, ["image_token_ids"])
     assert after.image_token_ids is not before and after.image_token_ids[0].tolist() == [9, 1, 2, 3]
     assert before[0, 0] == 0
     untouched = state_of()
-    assert call_back(Pipe(), untouched, callback=lambda *_: {}, names=["prompt_embeds"]) is untouched
+    assert run_callback(Pipe(), untouched, callback=lambda *_: {}, names=["prompt_embeds"]) is untouched
 
 
 @pytest.mark.parametrize("rows", [1, 2])
 def test_a_callback_that_ends_guidance_may_keep_the_last_rows_of_the_text_and_all_stay(rows):
     state = state_of(3)
     text = state.condition
-    after = call_back(Pipe(), state, lambda *a: {"prompt_embeds": a[3]["prompt_embeds"][-rows:]}, ["prompt_embeds"])
+    after = run_callback(Pipe(), state, lambda *a: {"prompt_embeds": a[3]["prompt_embeds"][-rows:]}, ["prompt_embeds"])
     assert after.condition is text
 
 
@@ -103,20 +103,22 @@ def test_rows_that_are_left_out_of_a_guided_text_are_named():
     pipe = Pipe()
     pipe.do_classifier_free_guidance = True
     with pytest.raises(ValueError, match=r"return `prompt_embeds` of the shape .* \(3, 2, 3\), got \(1, 2, 3\)"):
-        call_back(pipe, state_of(3), lambda *a: {"prompt_embeds": a[3]["prompt_embeds"][-1:]}, ["prompt_embeds"])
+        run_callback(pipe, state_of(3), lambda *a: {"prompt_embeds": a[3]["prompt_embeds"][-1:]}, ["prompt_embeds"])
 
 
 def test_without_a_negative_text_a_callback_sees_the_null_text_of_each_sample():
     names, seen = ["negative_prompt_embeds"], []
-    state = call_back(Pipe(), state_of(), lambda *a: seen.append(a[3]["negative_prompt_embeds"]), names)
+    state = run_callback(Pipe(), state_of(), lambda *a: seen.append(a[3]["negative_prompt_embeds"]), names)
     assert seen[0].tolist() == [[[5.0] * 3]] * 2 and state.negative_condition is None
-    state = call_back(Pipe(), state, lambda *a: {"negative_prompt_embeds": a[3]["negative_prompt_embeds"] - 1}, names)
+    state = run_callback(
+        Pipe(), state, lambda *a: {"negative_prompt_embeds": a[3]["negative_prompt_embeds"] - 1}, names
+    )
     assert state.negative_condition.embeds.eq(4.0).all() and state.negative_condition.attention_mask is None
 
     def zero(pipe, step, timestep, tensors):
         tensors["negative_prompt_embeds"].zero_()
 
-    state = call_back(Pipe(), state, zero, names)
+    state = run_callback(Pipe(), state, zero, names)
     assert state.negative_condition.embeds.eq(0.0).all()
 
 
@@ -134,7 +136,7 @@ def test_without_a_negative_text_a_callback_sees_the_null_text_of_each_sample():
 )
 def test_tensors_of_a_callback_that_do_not_fit_are_named(returned, message):
     with pytest.raises(ValueError, match=message):
-        call_back(Pipe(), state_of(), lambda *_: returned, ["image_token_ids"])
+        run_callback(Pipe(), state_of(), lambda *_: returned, ["image_token_ids"])
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from itit_hf import ITITPipeline
+from itit_hf.emoji_scenes.classifier import SceneClassifier
 from itit_hf.emoji_scenes.evaluation import prompt_accuracy
-from itit_hf.emoji_scenes.recogniser import SceneRecogniser
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,9 +33,9 @@ ROWS = {
     "drawn: kind as asked": "drawn_kind",
     "drawn: colour as asked": "drawn_colour",
     "**drawn: kind and colour as asked**": "drawn_both",
-    "the same, and no copy of a training picture": "drawn_true_and_new",
-    "ceiling: true pictures through the image tokenizer": "reconstructed_both",
-    "true pictures": "rendered_both",
+    "the same, and no copy of a training image": "drawn_true_and_new",
+    "ceiling: true images through the image tokenizer": "reconstructed_both",
+    "true images": "rendered_both",
     "drawn, then described by the same model (self-consistency)": "drawn_then_described_both",
 }
 ROWS_OF_TWO = {
@@ -47,9 +47,9 @@ ROWS_OF_TWO = {
     "drawn: colours as asked": "drawn_colour",
     "drawn: kinds and colours as asked": "drawn_both",
     "**drawn: kinds, colours and relation as asked**": "drawn_true",
-    "the same, and no copy of a training picture": "drawn_true_and_new",
-    "ceiling: true pictures through the image tokenizer": "reconstructed_true",
-    "true pictures": "rendered_true",
+    "the same, and no copy of a training image": "drawn_true_and_new",
+    "ceiling: true images through the image tokenizer": "reconstructed_true",
+    "true images": "rendered_true",
     "drawn, then described by the same model (self-consistency)": "drawn_then_described_true",
 }
 ROWS_OF_ONE = {
@@ -68,8 +68,8 @@ METRIC_ROWS = {
     "BLEU-4": "bleu_4",
     "METEOR, COCO tools": "coco_meteor",
     "ROUGE-L": "rouge_l",
-    "Frechet distance, on the recogniser's features": "fid",
-    "the same between two halves of the true pictures": "fid_between_true_halves",
+    "Frechet distance, on the classifier's features": "fid",
+    "the same between two halves of the true images": "fid_between_true_halves",
     "precision": "precision",
     "recall": "recall",
     "density": "density",
@@ -163,19 +163,19 @@ def test_a_share_of_the_evaluation_is_that_of_its_scenes(evaluation, split, figu
 
 
 def test_it_draws_a_red_bus(pipe):
-    recogniser = SceneRecogniser.from_pretrained(ROOT / "checkpoints" / "emoji-scenes-recogniser")
+    classifier = SceneClassifier.from_pretrained(ROOT / "checkpoints" / "emoji-scenes-classifier")
     image = pipe("a red bus", num_inference_steps=12, generator=torch.Generator().manual_seed(0)).images[0]
-    (seen,) = recogniser.read([image])
+    (seen,) = classifier.read([image])
     assert [(thing.kind, thing.colour) for thing in seen.objects] == [("bus", "red")]
     assert "red bus" in pipe.caption(image)[0]
 
 
 def test_it_draws_one_thing_left_of_another(pipe_of_two):
-    recogniser = SceneRecogniser.from_pretrained(ROOT / "checkpoints" / "emoji-scenes-recogniser")
+    classifier = SceneClassifier.from_pretrained(ROOT / "checkpoints" / "emoji-scenes-classifier")
     prompt = "a yellow star left of a blue umbrella"
     image = pipe_of_two(prompt, num_inference_steps=12, generator=torch.Generator().manual_seed(0)).images[0]
     assert image.size == (96, 96)
-    assert prompt_accuracy([image], [prompt], recogniser)["true"] == 1.0
+    assert prompt_accuracy([image], [prompt], classifier)["true"] == 1.0
     said = pipe_of_two.caption(image)[0]
     assert "yellow star" in said and "blue umbrella" in said
 
@@ -183,7 +183,7 @@ def test_it_draws_one_thing_left_of_another(pipe_of_two):
 def drawn_again(pipe, evaluation: dict, split: str) -> tuple[float, float]:
     """Shares of the first hundred drawings that are as asked: found again, and found before."""
     settings, found = evaluation["settings"], evaluation["results"][split]["scenes"]
-    recogniser = SceneRecogniser.from_pretrained(ROOT / "checkpoints" / "emoji-scenes-recogniser")
+    classifier = SceneClassifier.from_pretrained(ROOT / "checkpoints" / "emoji-scenes-classifier")
     prompts, drawn = found["prompts"][:100], []
     for start in range(0, len(prompts), 50):
         drawn += pipe(
@@ -192,7 +192,7 @@ def drawn_again(pipe, evaluation: dict, split: str) -> tuple[float, float]:
             guidance_scale=settings["guidance_scale"],
             generator=[torch.Generator().manual_seed(settings["seed"] + start + i) for i in range(50)],
         ).images
-    return prompt_accuracy(drawn, prompts, recogniser)["true"], sum(found["drawn_right"][:100]) / 100
+    return prompt_accuracy(drawn, prompts, classifier)["true"], sum(found["drawn_right"][:100]) / 100
 
 
 # Rounding on another machine may turn a token, and with it a drawing that was on the edge.

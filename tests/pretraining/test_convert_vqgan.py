@@ -245,7 +245,7 @@ def pair(request):
 
 
 @torch.no_grad()
-def test_the_same_pictures_have_the_same_codes_and_back(pair):
+def test_the_same_images_have_the_same_codes_and_back(pair):
     reference, model = pair
     pixels = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)) * 2 - 1
     code = reference.encode(pixels)
@@ -271,7 +271,7 @@ def llamagen():
 
 
 @torch.no_grad()
-def test_llamagen_has_the_same_ids_and_the_same_pictures():
+def test_llamagen_has_the_same_ids_and_the_same_images():
     reference = llamagen()
     model = convert_llamagen(reference.state_dict(), SIDE)
     pixels = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)) * 2 - 1

@@ -254,7 +254,7 @@ def test_example_reads_named_columns_and_class_labels_and_says_what_it_cannot_ho
     spec = importlib.util.spec_from_file_location("train_text_encoder", EXAMPLE)
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
-    (tmp_path / "a.csv").write_text("picture,caption\n1,a red bus\n2,the\tblue fish\n3,a red bus\n")
+    (tmp_path / "a.csv").write_text("image,caption\n1,a red bus\n2,the\tblue fish\n3,a red bus\n")
     arguments = example.ScriptArguments(dataset=str(tmp_path / "a.csv"), text_column="caption")
     assert example.read_documents(arguments) == [["a red bus"], ["the blue fish"]]
     labelled = Dataset.from_dict({"kind": [1, 0]}).cast_column("kind", ClassLabel(names=["red_bus", "fish"]))

@@ -10,7 +10,7 @@ from itit_hf.pretraining.vq_evaluation import (
     code_entropy,
     code_usage,
     constant_patch_entropy,
-    examine_image_tokenizer,
+    evaluate_image_tokenizer,
     psnr,
     reconstruction_grid,
     shift_agreement,
@@ -57,9 +57,9 @@ def test_psnr_clamps_the_reconstruction_and_is_never_infinite():
     assert 100 < psnr(torch.full((1, 3, 2, 2), 7.0), torch.ones(1, 3, 2, 2)) < math.inf
 
 
-def plain_pictures(num_pictures: int) -> torch.Tensor:
+def plain_images(num_images: int) -> torch.Tensor:
     """Four patches of 2 x 2 pixels: red, red, white, and noise."""
-    pixel_values = torch.rand(num_pictures, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    pixel_values = torch.rand(num_images, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
     pixel_values[:, :, :2] = torch.tensor([1.0, -1.0, -1.0])[:, None, None]
     pixel_values[:, :, 2:, :2] = 1.0
     return pixel_values
@@ -67,28 +67,28 @@ def plain_pictures(num_pictures: int) -> torch.Tensor:
 
 def test_a_colour_that_always_has_one_name_has_no_entropy():
     ids = torch.tensor([[3, 3, 5, 0], [3, 3, 5, 1]])
-    assert constant_patch_entropy(ids, plain_pictures(2), patch_size=2, min_count=2) == (0.0, 1.0)
+    assert constant_patch_entropy(ids, plain_images(2), patch_size=2, min_count=2) == (0.0, 1.0)
 
 
 def test_a_colour_with_two_names_has_entropy_log_two():
     ids = torch.tensor([[3, 3, 5, 0], [4, 4, 5, 1]])  # four red patches by two names, two white ones by one
-    entropy, names = constant_patch_entropy(ids, plain_pictures(2), patch_size=2, min_count=2)
+    entropy, names = constant_patch_entropy(ids, plain_images(2), patch_size=2, min_count=2)
     assert entropy == pytest.approx(4 / 6 * math.log(2))
     assert names == pytest.approx((4 * 2 + 2 * 1) / 6)
 
 
 def test_rare_colours_are_left_out():
     ids = torch.tensor([[3, 3, 5, 0], [4, 4, 5, 1]])
-    entropy, names = constant_patch_entropy(ids, plain_pictures(2), patch_size=2, min_count=3)
+    entropy, names = constant_patch_entropy(ids, plain_images(2), patch_size=2, min_count=3)
     assert entropy == pytest.approx(math.log(2)) and names == 2.0
 
 
-def test_pictures_without_constant_patches_give_no_number():
+def test_images_without_constant_patches_give_no_number():
     noise = torch.rand(2, 3, 4, 4) * 2 - 1
     assert all(map(math.isnan, constant_patch_entropy(torch.zeros(2, 4).long(), noise, patch_size=2)))
 
 
-def test_a_plain_picture_keeps_all_codes_when_it_moves():
+def test_a_plain_image_keeps_all_codes_when_it_moves():
     assert shift_agreement(tiny_image_tokenizer(), torch.zeros(1, 3, 16, 16)) == (1.0, 1.0)
 
 
@@ -105,7 +105,7 @@ def test_a_patch_local_tokenizer_renames_nothing_but_what_moved():
 
 def test_the_report_names_everything():
     pixel_values = torch.rand(5, 3, 16, 16) * 2 - 1
-    report = examine_image_tokenizer(tiny_image_tokenizer(), pixel_values, batch_size=2)
+    report = evaluate_image_tokenizer(tiny_image_tokenizer(), pixel_values, batch_size=2)
     assert set(report) == {
         "psnr",
         "code_usage",
@@ -115,11 +115,11 @@ def test_the_report_names_everything():
         "shift_agreement",
         "shift_equal_pixels",
     }
-    whole = examine_image_tokenizer(tiny_image_tokenizer(), pixel_values, batch_size=5)
+    whole = evaluate_image_tokenizer(tiny_image_tokenizer(), pixel_values, batch_size=5)
     assert report["shift_equal_pixels"] == whole["shift_equal_pixels"]
 
 
-def test_the_grid_has_pictures_above_and_reconstructions_below():
+def test_the_grid_has_images_above_and_reconstructions_below():
     grid = reconstruction_grid(torch.ones(3, 3, 4, 4), torch.full((3, 3, 4, 4), -9.0), scale=2)
     assert grid.size == (24, 16)
     assert grid.getpixel((0, 0)) == (255, 255, 255)

@@ -20,11 +20,11 @@ from safetensors.torch import load_file
 from itit_hf import PatchVQModel
 from itit_hf.pretraining.perceptual_loss import PerceptualLoss
 from itit_hf.pretraining.vq_trainer import VQTrainer, VQTrainingArguments
-from itit_hf.pretraining.vq_training import PictureDataset
+from itit_hf.pretraining.vq_training import ImageDataset
 from itit_hf.training.checkpointing import CheckpointError
 
 from ..testing_utils import tiny_image_tokenizer
-from .test_vq_training import pictures
+from .test_vq_training import make_images
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,7 +51,7 @@ def make_trainer(folder, number: int = 24, **changes) -> VQTrainer:
         "disable_tqdm": True,
     }
     torch.manual_seed(0)
-    tokenizer, images = tiny_image_tokenizer(), PictureDataset(pictures(number), 16)
+    tokenizer, images = tiny_image_tokenizer(), ImageDataset(make_images(number), 16)
     shown = torch.stack([images[0], images[number - 1]])
     return VQTrainer(tokenizer, VQTrainingArguments(**(values | changes)), images, shown)
 
@@ -65,9 +65,9 @@ def make_trainer(folder, number: int = 24, **changes) -> VQTrainer:
         ({"quantize_from_step": 6}, "`quantize_from_step` must be less than `max_steps`, 6, .* got 6"),
         ({"max_steps": 1}, "`quantize_from_step` must be less than `max_steps`, 1"),
         ({"number": 1}, "k-means needs at least as many patches as codes: 1 images have 16, the codebook has 23"),
-        ({"kmeans_pictures": 1}, "raise `kmeans_pictures`"),
+        ({"kmeans_images": 1}, "raise `kmeans_images`"),
         ({"quantize_from_step": -1}, "`quantize_from_step` must be 0 or more"),
-        ({"kmeans_pictures": 0}, "`kmeans_pictures` must be at least 1"),
+        ({"kmeans_images": 0}, "`kmeans_images` must be at least 1"),
         ({"per_device_train_batch_size": 0}, "`per_device_train_batch_size` must be at least 1"),
         ({"gan_weight": -0.5}, "`gan_weight` must be 0 or more"),
         ({"l2_weight": float("inf")}, "`l2_weight` must be 0 or more, got inf"),
@@ -83,7 +83,7 @@ def test_what_cannot_be_trained_is_refused_before_the_first_step(tmp_path, chang
 
 
 def test_images_must_be_whole_tokens_wide(tmp_path):
-    images = PictureDataset(pictures(4), 18)
+    images = ImageDataset(make_images(4), 18)
     with pytest.raises(ValueError, match="`resolution` must be a multiple of 4, a token's side, got 18"):
         VQTrainer(tiny_image_tokenizer(), VQTrainingArguments(str(tmp_path), use_cpu=True), images, images[0][None])
 
@@ -218,8 +218,8 @@ def train_vq():
 
 
 def arguments_for(folder: Path, name: str) -> list[str]:
-    """Eight steps on the pictures in `folder`, with every part of the script in use."""
-    arguments = f"--dataset {folder}/pictures --splits train --eval_split train --resolution 16 --max_steps 8"
+    """Eight steps on the images in `folder`, with every part of the script in use."""
+    arguments = f"--dataset {folder}/images --splits train --eval_split train --resolution 16 --max_steps 8"
     arguments += " --quantize_from_step 2 --reseed_steps 2 --warmup_steps 2 --gan_weight 0.1 --gan_start_step 3"
     arguments += " --discriminator_channels 8 --ema_decay 0.9 --per_device_train_batch_size 4 --logging_steps 1"
     arguments += f" --save_steps 5 --sample_steps 8 --use_cpu true --output_dir {folder / name}"
@@ -228,10 +228,10 @@ def arguments_for(folder: Path, name: str) -> list[str]:
 
 @pytest.fixture
 def run(train_vq, tmp_path, monkeypatch):
-    """Runs the script on 24 pictures; gives the folder it wrote."""
+    """Runs the script on 24 images; gives the folder it wrote."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    (tmp_path / "pictures").mkdir()
-    pictures().to_parquet(tmp_path / "pictures" / "train.parquet")
+    (tmp_path / "images").mkdir()
+    make_images().to_parquet(tmp_path / "images" / "train.parquet")
 
     def run(name: str, *more: str) -> Path:
         train_vq.main([*arguments_for(tmp_path, name), *more])
@@ -293,22 +293,22 @@ def test_old_checkpoints_are_removed(run):
     assert sorted(path.name for path in folder.glob("*checkpoint*")) == ["checkpoint-7", "checkpoint-8"]
 
 
-def test_pictures_that_cannot_be_read_are_named_or_left_out(run, tmp_path, log):
+def test_images_that_cannot_be_read_are_named_or_left_out(run, tmp_path, log):
     (tmp_path / "mine").mkdir()
-    for i, row in enumerate(pictures(40)):
+    for i, row in enumerate(make_images(40)):
         row["image"].save(tmp_path / "mine" / f"{i:02d}.png")
     (tmp_path / "mine" / "07.png").write_bytes(b"<html>")
     mine = ("--dataset", str(tmp_path / "mine"), "--max_steps", "3")
     with pytest.raises(ValueError, match="row 7 of `train`.*07.png.*it cannot be read"):
         run("a", *mine)
-    folder = run("b", *mine, "--bad_images", "skip")
+    folder = run("b", *mine, "--on_bad_image", "skip")
     assert "1 of 40 images cannot be used and are left out: row 7 of `train`" in log.text
     assert weights_in(folder)
 
 
-def test_another_column_is_read_and_the_rule_for_wide_pictures_is_kept(run, tmp_path):
+def test_another_column_is_read_and_the_rule_for_wide_images_is_kept(run, tmp_path):
     (tmp_path / "wide").mkdir()
-    rows = pictures().map(lambda row: {"image": row["image"].resize((40, 20))})
+    rows = make_images().map(lambda row: {"image": row["image"].resize((40, 20))})
     rows.rename_column("image", "photo").to_parquet(tmp_path / "wide" / "train.parquet")
     wide = ("--dataset", str(tmp_path / "wide"), "--max_steps", "3", "--columns", "image=photo")
     folder = run("a", *wide, "--aspect_ratio", "pad")

@@ -9,8 +9,8 @@ from torch import nn
 
 from itit_hf.models.image_tokenization_itit import encode_images
 from itit_hf.pretraining.vq_training import (
+    ImageDataset,
     PatchDiscriminator,
-    PictureDataset,
     StepBatchSampler,
     VQAutoencoder,
     VQLossWeights,
@@ -41,8 +41,8 @@ def tiny_vqgan() -> VQModel:
     )
 
 
-def pictures(number: int = 24) -> datasets.Dataset:
-    """Two colours in each picture, 16 x 16 pixels."""
+def make_images(number: int = 24) -> datasets.Dataset:
+    """Two colours in each image, 16 x 16 pixels."""
     rows = []
     for i in range(number):
         image = PIL.Image.new("RGB", (16, 16), (10 * i, 255 - 10 * i, 99))
@@ -51,32 +51,32 @@ def pictures(number: int = 24) -> datasets.Dataset:
     return datasets.Dataset.from_list(rows, features=datasets.Features({"image": datasets.Image()}))
 
 
-# Pictures and their order
+# Images and their order
 
 
-def test_pictures_are_scaled_to_one_size():
-    dataset = PictureDataset([{"image": PIL.Image.new("RGB", (40, 20), (255, 0, 7))}], resolution=8)
+def test_images_are_scaled_to_one_size():
+    dataset = ImageDataset([{"image": PIL.Image.new("RGB", (40, 20), (255, 0, 7))}], resolution=8)
     assert dataset[0].shape == (3, 8, 8)
     assert dataset[0][:, 3, 3].tolist() == [255, 0, 7]
 
 
-def test_pictures_that_are_not_square_are_prepared_as_a_models_are():
+def test_images_that_are_not_square_are_prepared_as_a_models_are():
     rows = [{"image": PIL.Image.new("RGB", (40, 20), (255, 0, 7))}]
-    padded = PictureDataset(rows, resolution=8, aspect_ratio="pad")[0]
+    padded = ImageDataset(rows, resolution=8, aspect_ratio="pad")[0]
     assert padded[:, :, 3].T.tolist() == [[255, 255, 255]] * 2 + [[255, 0, 7]] * 4 + [[255, 255, 255]] * 2
 
 
-def test_a_picture_that_cannot_be_read_is_named_by_its_row():
+def test_a_image_that_cannot_be_read_is_named_by_its_row():
     rows = [{"image": PIL.Image.new("RGB", (8, 8))}, {"image": {"bytes": b"<html>", "path": None}}]
     with pytest.raises(ValueError, match="row 1 of `paired.image`: it cannot be read"):
-        PictureDataset(rows, 8, name="paired+image").cache()
+        ImageDataset(rows, 8, name="paired+image").cache()
 
 
-def test_cached_pictures_are_the_same_ones():
-    rows = pictures(5)
-    cached = PictureDataset(rows, 8).cache()
+def test_cached_images_are_the_same_ones():
+    rows = make_images(5)
+    cached = ImageDataset(rows, 8).cache()
     assert cached.num_bytes == 5 * 3 * 8 * 8
-    assert all(torch.equal(one, other) for one, other in zip(PictureDataset(rows, 8), cached, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(ImageDataset(rows, 8), cached, strict=True))
 
 
 def test_black_is_minus_one_and_white_is_one():
@@ -148,10 +148,10 @@ def test_no_two_codes_move_to_one_latent_and_used_codes_stay():
 
 
 def test_the_edge_loss_sees_an_edge_and_not_a_shade():
-    picture, shade = torch.zeros(1, 1, 2, 4), torch.full((1, 1, 2, 4), 0.5)
-    assert edge_loss(shade, picture) == 0.0
+    image, shade = torch.zeros(1, 1, 2, 4), torch.full((1, 1, 2, 4), 0.5)
+    assert edge_loss(shade, image) == 0.0
     step = torch.tensor([0.0, 0.0, 0.6, 0.6]).expand(1, 1, 2, 4)
-    assert edge_loss(step, picture).item() == pytest.approx(0.2)  # one of three differences along a row
+    assert edge_loss(step, image).item() == pytest.approx(0.2)  # one of three differences along a row
 
 
 def test_the_hinge_loss_is_zero_where_real_and_fake_are_well_apart():
@@ -201,7 +201,7 @@ def test_losses_of_weight_zero_are_left_out():
 def test_a_patch_of_the_discriminator_is_as_wide_as_its_docstring_says(halvings, width):
     discriminator = PatchDiscriminator(channels=8, num_halvings=halvings)
     for layer in discriminator.layers:
-        if isinstance(layer, nn.GroupNorm):  # which sees the whole picture's mean and deviation
+        if isinstance(layer, nn.GroupNorm):  # which sees the whole image's mean and deviation
             layer.forward = lambda x: x
     pixel_values = torch.zeros(1, 3, 96, 96, requires_grad=True)
     logits = discriminator(pixel_values)
@@ -210,7 +210,7 @@ def test_a_patch_of_the_discriminator_is_as_wide_as_its_docstring_says(halvings,
     assert (seen.amax(dim=0) - seen.amin(dim=0) + 1).tolist() == [width, width]
 
 
-def test_the_discriminator_judges_each_picture_by_itself():
+def test_the_discriminator_judges_each_image_by_itself():
     discriminator, pixel_values = PatchDiscriminator(channels=8), torch.rand(2, 3, 16, 16)
     torch.testing.assert_close(discriminator(pixel_values)[:1], discriminator(pixel_values[:1]))
 

@@ -38,7 +38,7 @@ _NOT_COMPARED = ("training_args.json", "tokenizer.json")
 
 @functools.cache
 def rows(stream: str, size: int) -> list[dict]:
-    """Random pictures of 16 tokens, and captions of the tiny tokenizer's words."""
+    """Random images of 16 tokens, and captions of the tiny tokenizer's words."""
     generator = torch.Generator().manual_seed(len(stream))
     words = ("a red bus", "the blue fish on the grass", "green", "a tree on a bus")
     found = []

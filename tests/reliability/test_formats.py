@@ -27,7 +27,7 @@ OPTIONS = {"kind": "half cycle", "max_steps": 4, "optim": "adamw_torch"}
 
 
 def drawn_and_said(pipe) -> dict:
-    """Ids of a picture and of its caption."""
+    """Ids of an image and of its caption."""
     pipe.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(0)
     ids = pipe("a red bus", num_inference_steps=4, generator=generator, output_type="latent").images

@@ -56,7 +56,7 @@ def whole(tmp_path_factory):
     return get
 
 
-# A quarter of the stops of each kind in the default tests. In these six the streams of pairs, of pictures and of texts
+# A quarter of the stops of each kind in the default tests. In these six the streams of pairs, of images and of texts
 # begin anew, an accumulation is cut, samples are kept for replay and drawn again, and the warm-up ends.
 STOPS = [
     pytest.param(kind, stop, id=f"{kind}-{stop}", marks=[] if stop <= QUICK else pytest.mark.slow)

@@ -102,7 +102,7 @@ def test_the_modules_of_some_rooms_are_tested_by_subject(problems_with):
     files = {"src/itit_hf/emoji_scenes/art.py": MODULE, "src/itit_hf/emoji_scenes/build.py": MODULE}
     (problem,) = problems_with(files)
     assert problem == "src/itit_hf/emoji_scenes/art.py:1: has no test file; create one in tests/emoji_scenes"
-    assert problems_with(files | {"tests/emoji_scenes/test_pictures.py": HEADER}) == []
+    assert problems_with(files | {"tests/emoji_scenes/test_images.py": HEADER}) == []
 
 
 @pytest.mark.parametrize(

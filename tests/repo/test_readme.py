@@ -1,7 +1,7 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
 """The blocks of code in README.md, run as they stand, in a folder like a fresh clone. The quick ones are given fewer
-steps, by arguments that the scripts have; the slow walk from a folder of pictures to a checkpoint is given none."""
+steps, by arguments that the scripts have; the slow walk from a folder of images to a checkpoint is given none."""
 
 import json
 import os
@@ -31,15 +31,15 @@ RUN_BY = {
     "make demo": "CI",
     "pipe.caption(image)": "test_draw_and_describe",
     "import itit_hf  #": "test_the_pipeline_of_transformers",
-    "examples/train_vq.py": "test_own_pictures_become_a_published_checkpoint",
-    '"me/mine"': "test_own_pictures_become_a_published_checkpoint",
+    "examples/train_vq.py": "test_own_images_become_a_published_checkpoint",
+    '"me/mine"': "test_own_images_become_a_published_checkpoint",
     "--resume_from_checkpoint": "test_shell_blocks",
     "cpu_2_processes.yaml": "test_shell_blocks",
     "train_lora.py": "test_shell_blocks",
     "table2": "tests/examples/test_table2_recipes.py, as it fetches art with npm",
 }
 FEWER = {
-    "train_vq": "--max_steps 2 --quantize_from_step 1 --kmeans_pictures 40 --per_device_train_batch_size 4 "
+    "train_vq": "--max_steps 2 --quantize_from_step 1 --kmeans_images 40 --per_device_train_batch_size 4 "
     "--sample_steps 0",
     "train_text_encoder": "--max_steps 2 --per_device_train_batch_size 4 --save_strategy no",
     "train_itit": "--max_steps 2 --per_device_train_batch_size 8 --sample_inference_steps 2 --sample_steps 0",
@@ -72,29 +72,29 @@ def flag(index: int) -> tuple[PIL.Image.Image, str]:
     names = list(COLOURS)
     first, second = names[index % 4], names[(index % 4 + 1 + index // 4 % 3) % 4]
     kind, shift = ("cross", "stripe", "disc")[index // 12 % 3], 4 * (index % 5)
-    picture = PIL.Image.new("RGB", (96, 96), COLOURS[first])
-    pen = PIL.ImageDraw.Draw(picture)
+    image = PIL.Image.new("RGB", (96, 96), COLOURS[first])
+    pen = PIL.ImageDraw.Draw(image)
     if kind == "disc":
         pen.ellipse((18 + shift, 22, 62 + shift, 66), fill=COLOURS[second])
     else:
         pen.rectangle((0, 32 + shift, 96, 48 + shift), fill=COLOURS[second])
     if kind == "cross":
         pen.rectangle((24, 0, 40, 96), fill=COLOURS[second])
-    return picture, f"a {second} {kind} on {first}"
+    return image, f"a {second} {kind} on {first}"
 
 
 @pytest.fixture
 def clone(tmp_path, monkeypatch):
-    """What a clone has, and a hundred captioned pictures; the working folder."""
+    """What a clone has, and a hundred captioned images; the working folder."""
     for name in ("checkpoints", "examples"):
         os.symlink(ROOT / name, tmp_path / name)
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     lines = []
     for index in range(100):
-        picture, caption = flag(index)
-        picture.save(tmp_path / "pictures" / f"{index:03d}.png")
+        image, caption = flag(index)
+        image.save(tmp_path / "images" / f"{index:03d}.png")
         lines.append(json.dumps({"file_name": f"{index:03d}.png", "text": caption}))
-    (tmp_path / "pictures" / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "images" / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(datasets_config, "HF_DATASETS_CACHE", tmp_path / "cache")
     return tmp_path
@@ -128,7 +128,7 @@ def test_the_pipeline_of_transformers(clone):
     assert names["describe"](images="bus.png", text="a red")[0]["generated_text"].startswith("a red")
 
 
-def test_own_pictures_become_a_published_checkpoint(clone, hub):
+def test_own_images_become_a_published_checkpoint(clone, hub):
     for words in commands(block("examples/train_vq.py")):
         name, arguments = with_fewer_steps(words)
         script(name).main(arguments + ["--use_cpu"])
@@ -148,7 +148,7 @@ def run(code: str, environment: dict[str, str]):
 
 
 @pytest.mark.slow
-def test_own_pictures_become_a_published_checkpoint_by_copy_and_paste(clone, hub):
+def test_own_images_become_a_published_checkpoint_by_copy_and_paste(clone, hub):
     run(block("examples/train_vq.py"), {})
     Path("publish.py").write_text(block('"me/mine"').replace("me/mine", "user/mine"), encoding="utf-8")
     run("python publish.py", hub.environment)
@@ -161,8 +161,8 @@ def test_own_pictures_become_a_published_checkpoint_by_copy_and_paste(clone, hub
 @pytest.mark.parametrize("mark", [mark for mark, test in RUN_BY.items() if test == "test_shell_blocks"])
 def test_shell_blocks(clone, hub, mark):
     (clone / "path" / "to" / "twenty").mkdir(parents=True)
-    for link in ("path/to/pictures", "path/to/twenty/pictures"):
-        os.symlink(clone / "pictures", clone / link)
+    for link in ("path/to/images", "path/to/twenty/images"):
+        os.symlink(clone / "images", clone / link)
     for words in commands(block(mark)):
         name, arguments = with_fewer_steps(words)
         before = words[: next(i for i, word in enumerate(words) if word.endswith(".py"))]

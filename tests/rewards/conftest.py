@@ -15,5 +15,5 @@ def scorer():
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     return tiny_pairs(4)["image"][:]

@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-from itit_hf import CiderD, ClipAgg, ClipCos, Naturalness
+from itit_hf import CiderD, ClipAgg, ClipCos, DiscriminatorReward
 from itit_hf.rewards.captions import (
     add_image_embeds,
     greedy_advantages,
@@ -32,7 +32,7 @@ def random_captions(count: int, seed: int) -> list[str]:
 
 @pytest.fixture(scope="module")
 def corpus():
-    """1,000 pictures with one to five captions each, and what was said of each."""
+    """1,000 images with one to five captions each, and what was said of each."""
     draw = random.Random(0)
     references = [random_captions(draw.randint(1, 5), i) for i in range(1000)]
     return references, random_captions(1000, 1001)
@@ -98,7 +98,7 @@ def test_leave_one_out_advantages_are_those_of_trl():
     assert rloo_advantages(rewards, 4).tolist() == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_greedy_caption_is_the_baseline_of_its_own_picture():
+def test_the_greedy_caption_is_the_baseline_of_its_own_image():
     rewards, greedy = torch.tensor([1.0, 2.0, 3.0, 5.0]), torch.tensor([1.0, 4.0])
     assert greedy_advantages(rewards, greedy).tolist() == [0.0, 1.0, -1.0, 1.0]
 
@@ -197,22 +197,22 @@ def test_references_that_are_not_there_are_named():
 SAID = ["a red bus", "the blue fish", "a green bus", "the tree on grass"]
 
 
-def test_clip_cos_is_the_logit_of_the_dual_encoder(scorer, pictures):
-    given = ClipCos(scorer)([""] * 4, SAID, None, image=pictures)
-    assert given == pytest.approx(scorer.score(pictures, SAID).tolist(), abs=1e-5)
+def test_clip_cos_is_the_logit_of_the_dual_encoder(scorer, images):
+    given = ClipCos(scorer)([""] * 4, SAID, None, image=images)
+    assert given == pytest.approx(scorer.score(images, SAID).tolist(), abs=1e-5)
 
 
-def test_a_picture_that_comes_again_is_embedded_once(scorer, pictures, monkeypatch):
+def test_a_image_that_comes_again_is_embedded_once(scorer, images, monkeypatch):
     embedded = []
     embed_images = scorer.embed_images
-    monkeypatch.setattr(scorer, "embed_images", lambda images: embedded.append(len(images)) or embed_images(images))
-    columns = {"image": [pictures[0], pictures[0], pictures[1], pictures[1]]}
+    monkeypatch.setattr(scorer, "embed_images", lambda batch: embedded.append(len(batch)) or embed_images(batch))
+    columns = {"image": [images[0], images[0], images[1], images[1]]}
     given = ClipCos(scorer)([""] * 4, SAID, None, **columns)
     assert embedded == [2]
     assert given == pytest.approx(scorer.score(columns["image"], SAID).tolist(), abs=1e-5)
 
 
-def test_embeddings_kept_in_a_column_stand_for_the_pictures(scorer, tmp_path):
+def test_embeddings_kept_in_a_column_stand_for_the_images(scorer, tmp_path):
     rows = tiny_pairs(4)
     kept = add_image_embeds(rows, scorer)
     given = ClipCos(scorer)([""] * 4, SAID, None, image=[None] * 4, image_embeds=kept["image_embeds"][:])
@@ -221,9 +221,9 @@ def test_embeddings_kept_in_a_column_stand_for_the_pictures(scorer, tmp_path):
 
 
 @pytest.mark.parametrize("reward", ["ClipCos", "ClipAgg"])
-def test_pictures_that_are_not_there_are_named(scorer, reward):
+def test_images_that_are_not_there_are_named(scorer, reward):
     rewards = {"ClipCos": ClipCos(scorer), "ClipAgg": ClipAgg(scorer, torch.ones(2, 512))}
-    with pytest.raises(ValueError, match=r"needs pictures in the column `image` or `image_embeds`, got \['text'\]"):
+    with pytest.raises(ValueError, match=r"needs images in the column `image` or `image_embeds`, got \['text'\]"):
         rewards[reward]([""], ["a bus"], None, text=["a bus"])
 
 
@@ -263,11 +263,11 @@ def test_texts_that_are_all_one_do_not_overflow(scorer):
     assert targets[0].tolist() == pytest.approx(v[0].tolist(), abs=1e-3)
 
 
-def test_clip_agg_is_half_the_cosine_and_half_the_distance(scorer, pictures):
+def test_clip_agg_is_half_the_cosine_and_half_the_distance(scorer, images):
     reward = ClipAgg.from_texts(scorer, SAID, temperature=10.0, chunk_size=3)
-    given = reward([""] * 2, ["a red fish", "a tree"], None, image=[pictures[1], pictures[0]])
+    given = reward([""] * 2, ["a red fish", "a tree"], None, image=[images[1], images[0]])
     corpus, said = scorer.embed_texts(SAID).half(), scorer.embed_texts(["a red fish", "a tree"])
-    for score, v, g in zip(given, scorer.embed_images([pictures[1], pictures[0]]), said, strict=True):
+    for score, v, g in zip(given, scorer.embed_images([images[1], images[0]]), said, strict=True):
         t = target_by_hand(v, corpus, 10.0).float()
         cosine = (t @ g / t.norm()).item()
         assert score == pytest.approx(
@@ -309,7 +309,7 @@ def test_a_million_texts_take_less_than_two_gigabytes():
     assert finite == "True" and int(peak) < 2e9
 
 
-# Naturalness.
+# DiscriminatorReward.
 
 
 def sentences(count: int, seed: int) -> list[str]:
@@ -331,7 +331,7 @@ def auc(positive: list[float], negative: list[float]) -> float:
 
 def small_naturalness():
     torch.manual_seed(0)
-    return Naturalness.small(tiny_tokenizer(), learning_rate=3e-3, hidden_size=32)
+    return DiscriminatorReward.small(tiny_tokenizer(), learning_rate=3e-3, hidden_size=32)
 
 
 def test_naturalness_learns_to_tell_sentences_from_shuffled_words():
@@ -387,4 +387,4 @@ def test_a_classifier_of_two_labels_is_refused():
     model = small_naturalness().model
     model.config.num_labels = 2
     with pytest.raises(ValueError, match="`model` must be a classifier of one label, got 2"):
-        Naturalness(model, tiny_tokenizer())
+        DiscriminatorReward(model, tiny_tokenizer())

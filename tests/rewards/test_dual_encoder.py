@@ -29,8 +29,8 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from itit_hf.rewards.captions import ClipCos
 from itit_hf.rewards.dual_encoder import (
     DualEncoderScorer,
+    combine_query,
     contrastive_loss,
-    mixed_query,
     prepare_pixels,
     search,
     tokenize_texts,
@@ -54,7 +54,7 @@ def test_the_loss_is_the_sum_of_which_transformers_takes_the_mean():
 
 
 def test_both_directions_count():
-    logits = torch.tensor([[0.0, -9.0], [0.0, 0.0]])  # the first text is as near to the second picture
+    logits = torch.tensor([[0.0, -9.0], [0.0, 0.0]])  # the first text is as near to the second image
     log_half = torch.tensor(0.5).log()
     of_images = -(F.logsigmoid(torch.tensor(9.0)) + log_half) / 2
     of_texts = -(log_half + F.logsigmoid(torch.tensor(9.0))) / 2
@@ -66,12 +66,12 @@ def test_targets_that_name_the_pairs_change_nothing():
     torch.testing.assert_close(contrastive_loss(logits, torch.eye(5)), contrastive_loss(logits))
 
 
-def test_targets_say_which_text_is_a_pictures_own():
-    logits, own = random_logits(3), [1, 2, 0]  # the first picture's text stands second
+def test_targets_say_which_text_is_a_images_own():
+    logits, own = random_logits(3), [1, 2, 0]  # the first image's text stands second
     torch.testing.assert_close(contrastive_loss(logits, torch.eye(3)[own]), contrastive_loss(logits[:, own]))
 
 
-def test_half_of_a_soft_target_is_the_pair_and_all_pictures_and_texts_get_as_much():
+def test_half_of_a_soft_target_is_the_pair_and_all_images_and_texts_get_as_much():
     embeds = directions(0.0, 0.1, 1.5, 1.6, 3.0)
     targets = transport_targets(embeds, embeds)
     torch.testing.assert_close(targets.diagonal(), torch.full((5,), 0.5))
@@ -154,9 +154,9 @@ def dual_encoder() -> DualEncoderScorer:
     return tiny_dual_encoder()
 
 
-def pictures(side: int = 16, seed: int = 0) -> list[PIL.Image.Image]:
+def make_images(side: int = 16, seed: int = 0) -> list[PIL.Image.Image]:
     noise = torch.rand(3, side, side, 3, generator=torch.Generator().manual_seed(seed))
-    return [PIL.Image.fromarray((picture * 255).byte().numpy()) for picture in noise]
+    return [PIL.Image.fromarray((image * 255).byte().numpy()) for image in noise]
 
 
 def pixels(images: list[PIL.Image.Image]) -> torch.Tensor:
@@ -169,35 +169,35 @@ def tokenized(scorer: DualEncoderScorer, texts: list[str]):
 
 
 def test_scores_are_the_logits_of_the_model(scorer):
-    inputs = scorer.processor.image_processor(pictures(), return_tensors="pt")
+    inputs = scorer.processor.image_processor(make_images(), return_tensors="pt")
     with torch.no_grad():
         logits = scorer.model(**inputs, **tokenized(scorer, TEXTS)).logits_per_image  # (3, 3)
-    torch.testing.assert_close(scorer.score(pictures(), TEXTS), logits.diagonal(), atol=1e-6, rtol=1e-6)
-    embeds = scorer.embed_images(pictures()), scorer.embed_texts(TEXTS)
+    torch.testing.assert_close(scorer.score(make_images(), TEXTS), logits.diagonal(), atol=1e-6, rtol=1e-6)
+    embeds = scorer.embed_images(make_images()), scorer.embed_texts(TEXTS)
     torch.testing.assert_close(scorer.similarity(*embeds), logits, atol=1e-5, rtol=1e-6)
     cosines = (logits.diagonal() - scorer.logit_bias) / scorer.logit_scale
-    torch.testing.assert_close(scorer.cosine(pictures(), TEXTS), cosines, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(scorer.cosine(make_images(), TEXTS), cosines, atol=1e-6, rtol=1e-5)
 
 
 def test_clip_cos_is_the_scale_times_the_cosine(scorer):
-    want = scorer.logit_scale * scorer.cosine(pictures(), TEXTS) + scorer.logit_bias
-    given = ClipCos(scorer)([""] * len(TEXTS), TEXTS, None, image=pictures())
+    want = scorer.logit_scale * scorer.cosine(make_images(), TEXTS) + scorer.logit_bias
+    given = ClipCos(scorer)([""] * len(TEXTS), TEXTS, None, image=make_images())
     assert given == pytest.approx(want.tolist(), abs=1e-5)
 
 
 def test_directions_have_length_one(scorer):
-    for embeds in (scorer.embed_images(pictures()), scorer.embed_texts(TEXTS)):
+    for embeds in (scorer.embed_images(make_images()), scorer.embed_texts(TEXTS)):
         torch.testing.assert_close(embeds.norm(dim=-1), torch.ones(3))
 
 
-def test_pixels_give_the_embedding_of_the_picture(scorer):
+def test_pixels_give_the_embedding_of_the_image(scorer):
     side = 20 if scorer.model.config.model_type == "align" else 16  # nothing to resize, so PIL rounds nothing
-    images = pictures(side)
+    images = make_images(side)
     torch.testing.assert_close(scorer.embed_pixels(pixels(images)), scorer.embed_images(images), atol=1e-5, rtol=1e-5)
 
 
-def test_pixels_are_resized_like_pictures(scorer):
-    image_processor, images = scorer.processor.image_processor, pictures(side=48)
+def test_pixels_are_resized_like_images(scorer):
+    image_processor, images = scorer.processor.image_processor, make_images(side=48)
     inputs = image_processor(images, return_tensors="pt")["pixel_values"]
     resized = prepare_pixels(image_processor, pixels(images))
     steps = 2.5 / 255 * abs(image_processor.rescale_factor * 255) / min(image_processor.image_std) ** 2
@@ -205,7 +205,7 @@ def test_pixels_are_resized_like_pictures(scorer):
 
 
 def test_gradients_reach_the_pixels_and_no_weight(scorer):
-    pixel_values = pixels(pictures()).requires_grad_()
+    pixel_values = pixels(make_images()).requires_grad_()
     scorer.embed_pixels(pixel_values).sum().backward()
     assert pixel_values.grad.isfinite().all() and pixel_values.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in scorer.model.parameters())
@@ -239,7 +239,7 @@ def test_a_folder_opens_as_it_was_saved(scorer, tmp_path):
     scorer.model.save_pretrained(tmp_path)
     scorer.processor.save_pretrained(tmp_path)
     opened = DualEncoderScorer.from_pretrained(tmp_path)
-    torch.testing.assert_close(opened.score(pictures(), TEXTS), scorer.score(pictures(), TEXTS))
+    torch.testing.assert_close(opened.score(make_images(), TEXTS), scorer.score(make_images(), TEXTS))
     assert type(opened.model) is type(scorer.model)
 
 
@@ -257,7 +257,7 @@ def test_the_committed_dual_encoder_knows_what_says_the_same():
 
 def test_crops_and_borders_are_those_of_the_image_processor():
     image_processor = CLIPImageProcessorPil(do_resize=False, crop_size={"height": 11, "width": 20})
-    images = pictures(side=16)
+    images = make_images(side=16)
     inputs = image_processor(images, return_tensors="pt")["pixel_values"]
     torch.testing.assert_close(prepare_pixels(image_processor, pixels(images)), inputs, atol=1e-5, rtol=1e-5)
 
@@ -267,15 +267,15 @@ def test_zero_shot_labels_average_their_templates(dual_encoder):
     said = torch.stack(
         [dual_encoder.embed_texts([t.format(label) for t in templates]).mean(dim=0) for label in labels]
     )
-    expected = dual_encoder.embed_images(pictures()) @ (said / said.norm(dim=-1, keepdim=True)).T
-    logits = dual_encoder.classify(pictures(), labels, templates)
+    expected = dual_encoder.embed_images(make_images()) @ (said / said.norm(dim=-1, keepdim=True)).T
+    logits = dual_encoder.classify(make_images(), labels, templates)
     torch.testing.assert_close(logits, dual_encoder.logit_scale * expected)
 
 
 def test_a_mixed_query_lies_between_its_parts():
     image, text = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
-    torch.testing.assert_close(mixed_query(image, text, 0.5), torch.tensor([[0.5**0.5, 0.5**0.5]]))
-    torch.testing.assert_close(mixed_query(image, text, 0.0), image)
+    torch.testing.assert_close(combine_query(image, text, 0.5), torch.tensor([[0.5**0.5, 0.5**0.5]]))
+    torch.testing.assert_close(combine_query(image, text, 0.0), image)
 
 
 def test_search_equals_a_full_sort_and_keeps_equal_entries_in_order():
@@ -295,13 +295,13 @@ def test_search_equals_a_full_sort_and_keeps_equal_entries_in_order():
     [
         (lambda scorer: DualEncoderScorer(torch.nn.Linear(2, 2), None), "`model`"),
         (lambda scorer: DualEncoderScorer(scorer.model, scorer.processor, batch_size=0), "`batch_size`"),
-        (lambda scorer: scorer.score(pictures(), TEXTS[:2]), "`texts`"),
+        (lambda scorer: scorer.score(make_images(), TEXTS[:2]), "`texts`"),
         (lambda scorer: scorer.embed_texts([]), "`texts`"),
         (lambda scorer: scorer.embed_texts(["a", 3]), "`texts`"),
         (lambda scorer: scorer.embed_pixels(torch.zeros(1, 3, 16, 16, dtype=torch.uint8)), "`pixel_values`"),
         (lambda scorer: scorer.embed_pixels(torch.zeros(3, 16, 16)), "`pixel_values`"),
-        (lambda scorer: scorer.classify(pictures(), ["bus"], ["a"]), "`templates`"),
-        (lambda scorer: mixed_query(torch.ones(1, 2), torch.ones(1, 2), 1.5), "`text_weight`"),
+        (lambda scorer: scorer.classify(make_images(), ["bus"], ["a"]), "`templates`"),
+        (lambda scorer: combine_query(torch.ones(1, 2), torch.ones(1, 2), 1.5), "`text_weight`"),
         (lambda scorer: search(torch.ones(1, 2), torch.ones(3, 2), 4), "`top_k`"),
         (lambda scorer: prepare_pixels(CLIPImageProcessorPil(resample=1), torch.zeros(1, 3, 8, 8)), "`resample`"),
     ],

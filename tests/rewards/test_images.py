@@ -9,12 +9,12 @@ from itit_hf import ClipImageReward
 from .test_captions import SAID
 
 
-def test_the_image_reward_scores_as_the_dual_encoder_and_reaches_the_pixels_alone(scorer, pictures):
-    pixel_values = torch.stack([torch.tensor(np.asarray(picture)).permute(2, 0, 1) for picture in pictures])
+def test_the_image_reward_scores_as_the_dual_encoder_and_reaches_the_pixels_alone(scorer, images):
+    pixel_values = torch.stack([torch.tensor(np.asarray(image)).permute(2, 0, 1) for image in images])
     pixel_values = (pixel_values / 127.5 - 1.0).requires_grad_(True)
     given = ClipImageReward(scorer, "the {}")(pixel_values, SAID)
     texts = [f"the {text}" for text in SAID]
-    assert given.tolist() == pytest.approx(scorer.score(pictures, texts).tolist(), abs=1e-3)
+    assert given.tolist() == pytest.approx(scorer.score(images, texts).tolist(), abs=1e-3)
     given.sum().backward()
     assert pixel_values.grad.isfinite().all() and (pixel_values.grad.abs().sum(dim=(1, 2, 3)) > 0).all()
     assert all(parameter.grad is None for parameter in scorer.model.parameters())

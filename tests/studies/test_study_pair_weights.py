@@ -32,7 +32,7 @@ def scene(kind: str, colour: str) -> Scene:
     return Scene(seed=0, index=0, resolution=64, background="grass", objects=(thing,), relation=None)
 
 
-def test_a_caption_is_true_of_every_picture_that_shows_what_it_says():
+def test_a_caption_is_true_of_every_image_that_shows_what_it_says():
     scenes = [scene("bus", "red"), scene("bus", "red"), scene("fish", "blue")]
     texts = ["a red bus", "a blue fish", captions(scenes[0])[1], "a red bus at night"]
     relevant = truths(texts, scenes)

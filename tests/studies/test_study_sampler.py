@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import study_sampler
+from itit_hf.emoji_scenes.classifier import SeenObject, SeenScene
 from itit_hf.emoji_scenes.kinds import COLOURS, KINDS
-from itit_hf.emoji_scenes.recogniser import SeenObject, SeenScene
 from study_sampler import Setting, grid, measure, parse, run_study, table
 
 from ..testing_utils import tiny_pipeline
@@ -17,12 +17,12 @@ PROMPTS = ["a red bus", "a blue fish", "a green tree"]
 
 
 class AlwaysARedBus:
-    """In the place of a recogniser."""
+    """In the place of a classifier."""
 
     config = Namespace(kinds=tuple(KINDS), colours=tuple(COLOURS))
 
-    def read(self, pictures):
-        return [SeenScene(16, "plain", (SeenObject("bus", "red", (4.0, 4.0, 8.0, 8.0)),)) for _ in pictures]
+    def read(self, images):
+        return [SeenScene(16, "plain", (SeenObject("bus", "red", (4.0, 4.0, 8.0, 8.0)),)) for _ in images]
 
 
 @pytest.fixture(scope="module")
@@ -56,23 +56,23 @@ def test_the_default_grid_is_the_whole_one():
 
 
 @pytest.mark.parametrize(("guidance", "calls"), [("none", 4), ("constant", 8), ("linear", 7), ("interval", 6)])
-def test_the_calls_of_the_network_are_counted_per_picture(pipe, tmp_path, guidance, calls):
+def test_the_calls_of_the_network_are_counted_per_image(pipe, tmp_path, guidance, calls):
     setting = Setting("random", "linear", None, 4, guidance)
     result = measure(pipe, AlwaysARedBus(), PROMPTS, setting, options_of(tmp_path))
     assert result["model_calls"] == calls  # in two batches
 
 
-def test_pictures_are_held_against_their_prompts(pipe, tmp_path):
+def test_images_are_held_against_their_prompts(pipe, tmp_path):
     shares = measure(
         pipe, AlwaysARedBus(), PROMPTS, Setting("halton", "cosine", None, 1, "none"), options_of(tmp_path)
     )
     assert shares["shares"]["both"] == pytest.approx(1 / 3)
 
 
-def test_a_picture_does_not_depend_on_the_batch_size(pipe, tmp_path):
+def test_a_image_does_not_depend_on_the_batch_size(pipe, tmp_path):
     setting = Setting("remasking", "cosine", 2.0, 3, "linear")
     pairs = [study_sampler.draw(pipe, PROMPTS, setting, options_of(tmp_path, "--batch_size", n))[0] for n in "13"]
-    alone, together = (np.stack([np.asarray(picture, dtype=int) for picture in pictures]) for pictures in pairs)
+    alone, together = (np.stack([np.asarray(image, dtype=int) for image in images]) for images in pairs)
     assert abs(alone - together).max() <= 1  # a token of another code would be far off; rounding may differ by one
 
 

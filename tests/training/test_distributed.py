@@ -81,7 +81,7 @@ def test_plain_ddp_has_nothing_to_warn_of(rows_in_two_processes):
 
 
 def tokens(rows, seed):
-    """Pictures of random tokens, which the tiny model describes in different words."""
+    """Images of random tokens, which the tiny model describes in different words."""
     generator = torch.Generator().manual_seed(seed)
     return [{"image_token_ids": ids.tolist()} for ids in torch.randint(23, (rows, 16), generator=generator)]
 

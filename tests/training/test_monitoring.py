@@ -8,13 +8,13 @@ import torch
 
 from itit_hf.training.monitoring import (
     Monitor,
+    check_thresholds,
     code_counts,
     cross_entropy_by_mask_ratio,
     distinct_ngrams,
     entropy,
     gradient_figures,
     identical_pairs,
-    raised_alarms,
 )
 
 EOS = 1
@@ -36,7 +36,7 @@ def sure_of_the_label(certainty, num_positions):
     return logits, torch.zeros(num_positions, dtype=torch.long)
 
 
-def test_codes_are_counted_picture_by_picture():
+def test_codes_are_counted_image_by_image():
     counts = code_counts(torch.tensor([[0, 0, 2], [2, 2, 2]]), codebook_size=4)
     assert counts.tolist() == [[2, 0, 1, 0], [0, 0, 3, 0]]
 
@@ -70,37 +70,37 @@ def test_the_cross_entropy_is_sorted_by_how_much_is_hidden():
     assert sums[:5].abs().sum() == 0
 
 
-def test_a_pictures_cross_entropy_is_the_mean_of_its_hidden_tokens_alone():
+def test_a_images_cross_entropy_is_the_mean_of_its_hidden_tokens_alone():
     logits, labels = sure_of_the_label(0.5, 4)
     labels = torch.where(torch.tensor([True, True, False, False]), labels, -100)
     mask = torch.tensor([[True, True, False, False]])
     assert cross_entropy_by_mask_ratio(logits[None], labels[None], mask)[5].tolist() == pytest.approx([math.log(2), 1])
 
 
-def test_a_picture_that_hides_nothing_is_not_counted():
+def test_a_image_that_hides_nothing_is_not_counted():
     logits, labels = sure_of_the_label(0.5, 4)
     sums = cross_entropy_by_mask_ratio(logits[None], torch.full_like(labels, -100)[None], torch.zeros(1, 4).bool())
     assert sums.sum() == 0
 
 
-def test_drawn_pictures_give_usage_entropy_and_the_share_of_plain_ones():
+def test_drawn_images_give_usage_entropy_and_the_share_of_plain_ones():
     monitor = make_monitor()
     monitor.drawn("t2i2t", torch.tensor([[0, 0, 0, 0]]))
     monitor.drawn("t2i2t", torch.tensor([[2, 2, 2, 0]]))
     figures = monitor.pop()
     assert figures["synthesis/t2i2t/code_usage"] == 0.5
     assert figures["synthesis/t2i2t/code_entropy"] == pytest.approx(entropy(torch.tensor([5, 3])))
-    assert figures["synthesis/t2i2t/one_colour_pictures"] == 0.5
+    assert figures["synthesis/t2i2t/one_colour_images"] == 0.5
     assert not any("i2t2i" in name for name in figures)
 
 
 @pytest.mark.parametrize(("others", "share"), [(1, 1.0), (2, 0.0)])
-def test_a_picture_is_plain_from_95_percent_on(others, share):
-    picture = torch.zeros(1, 20, dtype=torch.long)
-    picture[0, :others] = 3
+def test_a_image_is_plain_from_95_percent_on(others, share):
+    image = torch.zeros(1, 20, dtype=torch.long)
+    image[0, :others] = 3
     monitor = make_monitor()
-    monitor.drawn("t2i2t", picture)
-    assert monitor.pop()["synthesis/t2i2t/one_colour_pictures"] == share
+    monitor.drawn("t2i2t", image)
+    assert monitor.pop()["synthesis/t2i2t/one_colour_images"] == share
 
 
 def test_captions_give_how_many_are_the_same_and_how_many_do_not_end():
@@ -140,13 +140,13 @@ def test_predictions_give_the_cross_entropy_of_their_bucket():
     assert monitor.pop() == {"cross_entropy/i2t2i/0.7-0.8": pytest.approx(math.log(2))}
 
 
-def test_while_it_is_not_active_it_counts_pictures_only():
+def test_while_it_is_not_active_it_counts_images_only():
     monitor = make_monitor()
     monitor.active = False
     monitor.drawn("t2i2t", torch.tensor([[0, 1, 2, 3]]))
     monitor.said("i2t2i", captions([5, EOS]))
     monitor.predicted("i2t2i", *prediction())
-    assert {name.rpartition("/")[2] for name in monitor.pop()} == {"code_usage", "code_entropy", "one_colour_pictures"}
+    assert {name.rpartition("/")[2] for name in monitor.pop()} == {"code_usage", "code_entropy", "one_colour_images"}
 
 
 def test_popping_starts_anew():
@@ -173,7 +173,7 @@ def test_processes_are_summed_before_anything_is_divided():
     figures = here.pop(add)
     assert figures["synthesis/t2i2t/code_usage"] == 0.75
     assert figures["synthesis/t2i2t/code_entropy"] == pytest.approx(entropy(torch.tensor([10, 4, 2])))
-    assert figures["synthesis/t2i2t/one_colour_pictures"] == 0.5
+    assert figures["synthesis/t2i2t/one_colour_images"] == 0.5
     assert figures["synthesis/i2t2i/endless_captions"] == pytest.approx(1 / 5)
     assert figures["synthesis/i2t2i/identical_captions"] == pytest.approx(1 / 4)  # one pair here, three there
 
@@ -191,8 +191,8 @@ def test_a_process_that_saw_nothing_sums_the_same_tensors():
 def test_the_first_samples_of_the_last_cycle_are_kept():
     monitor = make_monitor(num_shown=1)
     text = captions([5, 6, EOS], [7, EOS, 0]) | {"position": torch.arange(2), "use": torch.tensor(0)}
-    for picture in (2, 3):
-        monitor.cycled("t2i2t", text, torch.full((2, 4), picture), {"input_ids": torch.tensor([[5, 5, 5], [6, 6, 6]])})
+    for image in (2, 3):
+        monitor.cycled("t2i2t", text, torch.full((2, 4), image), {"input_ids": torch.tensor([[5, 5, 5], [6, 6, 6]])})
     original, drawn, again = monitor.cycles["t2i2t"]
     assert {name: value.tolist() for name, value in original.items()} == {
         "input_ids": [[5, 6, EOS]], "attention_mask": [[1, 1, 1]]
@@ -212,14 +212,14 @@ def test_nothing_is_kept_unless_asked_for():
     [
         ("identical_captions", 0.5, 0.51, "is 0.51, above 0.5: captions have collapsed"),
         ("endless_captions", 0.5, 1.0, "is 1, above 0.5: captions never end"),
-        ("one_colour_pictures", 0.5, 0.75, "is 0.75, above 0.5: pictures have collapsed to plain areas"),
-        ("code_entropy", 1.0, 0.3, "is 0.3, below 1: pictures have collapsed to fewer than three codes"),
+        ("one_colour_images", 0.5, 0.75, "is 0.75, above 0.5: images have collapsed to plain areas"),
+        ("code_entropy", 1.0, 0.3, "is 0.3, below 1: images have collapsed to fewer than three codes"),
     ],
 )
 def test_an_alarm_is_raised_beyond_its_limit_and_silent_at_it(figure, quiet, loud, words):
     name = f"synthesis/t2i2t/{figure}"
-    assert raised_alarms({name: quiet}) == []
-    (message,) = raised_alarms({name: loud})
+    assert check_thresholds({name: quiet}) == []
+    (message,) = check_thresholds({name: loud})
     assert f"`{name}` {words}" in message
 
 
@@ -227,11 +227,11 @@ def test_alarms_come_from_collapsed_samples_and_not_from_varied_ones():
     monitor = make_monitor()
     monitor.drawn("t2i2t", torch.tensor([[0, 1, 2, 3], [3, 1, 0, 2]]))
     monitor.said("i2t2i", captions([5, 6, EOS], [7, EOS, 0], [8, EOS, 0]))
-    assert raised_alarms(monitor.pop()) == []
+    assert check_thresholds(monitor.pop()) == []
     monitor.drawn("t2i2t", torch.zeros(2, 4, dtype=torch.long))
     monitor.said("i2t2i", captions([5, 5, 5], [5, 5, 5], [5, 5, 5]))
-    raised = [message.split("`")[1].rpartition("/")[2] for message in raised_alarms(monitor.pop())]
-    assert sorted(raised) == ["code_entropy", "endless_captions", "identical_captions", "one_colour_pictures"]
+    raised = [message.split("`")[1].rpartition("/")[2] for message in check_thresholds(monitor.pop())]
+    assert sorted(raised) == ["code_entropy", "endless_captions", "identical_captions", "one_colour_images"]
 
 
 @pytest.fixture

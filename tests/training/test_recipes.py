@@ -20,7 +20,7 @@ from ..testing_utils import script
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "examples" / "recipes"
-OF_OTHER_SCRIPTS = {"emoji_scenes/dual_encoder.yaml", "lora_twenty_pictures.yaml"}
+OF_OTHER_SCRIPTS = {"emoji_scenes/dual_encoder.yaml", "lora_twenty_images.yaml"}
 OF_OTHER_SCRIPTS |= {"image_tokenizer/art_codes.yaml"}
 OF_OTHER_SCRIPTS |= {f"rewards/{name}.yaml" for name in ("cider_d", "clip_image", "without_pairs")}
 NAMES = [path.relative_to(RECIPES).as_posix() for path in sorted(RECIPES.rglob("*.yaml"))]
@@ -74,7 +74,11 @@ def test_the_papers_recipe_has_its_five_losses_on_2048_samples():
     assert set(args.objectives) == {"t2i", "i2t", "i2i", "t2i2t", "i2t2i"} and args.loss_weights == {}
     counts = (args.per_device_train_batch_size, args.per_device_image_batch_size, args.per_device_text_batch_size)
     assert [64 * count for count in counts] == [512 + 512, 512, 512]
-    assert (args.t2i_share, args.i2t_share, args.i2i_mask_ratio) == (0.5, 0.5, None)  # i2i shares the pass of i2t
+    assert (args.t2i_batch_fraction, args.i2t_batch_fraction, args.i2i_mask_ratio) == (
+        0.5,
+        0.5,
+        None,
+    )  # i2i shares the pass of i2t
     table_3 = ITITTrainingArguments(args.output_dir, use_cpu=True)
     names = ("optim", "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_steps")
     names += ("adam_beta1", "adam_beta2", "max_grad_norm", "t2i_mask_ratio", "i2t_mask_ratio", "label_smoothing")

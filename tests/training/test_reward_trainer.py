@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from itit_hf import CiderD, ClipImageReward, ITITRewardConfig, ITITRewardTrainer, Naturalness
+from itit_hf import CiderD, ClipImageReward, DiscriminatorReward, ITITRewardConfig, ITITRewardTrainer
 from itit_hf.data.image_tokens import add_image_token_ids
 from itit_hf.objectives.objectives import synthetic_text
 from itit_hf.training.reward_trainer import KeyedWords, token_entropy
@@ -137,7 +137,7 @@ def test_words_are_drawn_by_their_probability():
     assert shares[1] == 0.0
 
 
-def test_a_picture_is_described_the_same_whatever_stands_beside_it(tmp_path):
+def test_a_image_is_described_the_same_whatever_stands_beside_it(tmp_path):
     trainer = make_trainer(tmp_path)
     whole, alone = first_part(trainer), first_part(trainer, size=1)
     said = trainer.objectives.captions(trainer.model, whole, 3)
@@ -236,7 +236,7 @@ def test_a_broken_reward_ends_the_training_with_its_name(tmp_path):
 
 def naturalness(pipe):
     torch.manual_seed(3)
-    return Naturalness.small(pipe.tokenizer, learning_rate=1e-2, hidden_size=16)
+    return DiscriminatorReward.small(pipe.tokenizer, learning_rate=1e-2, hidden_size=16)
 
 
 def test_a_run_with_rewards_that_have_state_resumes_bit_identically(tmp_path):
@@ -254,7 +254,7 @@ def test_a_run_with_rewards_that_have_state_resumes_bit_identically(tmp_path):
     assert same(weights_of(whole.model), resumed.model)
     assert same(weights_of(whole.reward_funcs[0].model), resumed.reward_funcs[0].model)
     assert logs_of(whole)[2:] == logs_of(resumed)[2:]
-    assert {"rewards/Naturalness/loss", "rewards/Naturalness/accuracy"} <= logs_of(whole)[0].keys()
+    assert {"rewards/DiscriminatorReward/loss", "rewards/DiscriminatorReward/accuracy"} <= logs_of(whole)[0].keys()
 
 
 def test_cycles_and_rewards_in_one_update_are_the_sum_of_both(tmp_path):
@@ -275,7 +275,7 @@ def test_cycles_and_rewards_in_one_update_are_the_sum_of_both(tmp_path):
     assert reward.abs().sum() > 0 and cycle.abs().sum() > 0
 
 
-# Pictures.
+# Images.
 
 
 def redness(pixel_values, texts):
@@ -297,7 +297,7 @@ def test_the_gradient_of_an_image_reward_reaches_the_drawing_path_and_the_text_p
     assert all(not parameter.grad.any() for parameter in model.text_decoder.parameters())
 
 
-def test_pictures_follow_their_reward(tmp_path):
+def test_images_follow_their_reward(tmp_path):
     trainer = make_trainer(tmp_path, redness, direction="t2i", ce_interval=0, max_steps=15, logging_steps=5)
     trainer.train()
     rewards = [entry["reward"] for entry in logs_of(trainer)]
@@ -328,7 +328,7 @@ def test_entropy_counts_where_it_is_told_to():
         ({"reward_stream": "text"}, r"`reward_stream` must be one of \('paired', 'image'\), got 'text'"),
         ({"num_generations": 1}, "`num_generations` must be at least 2, got 1"),
         ({"ce_interval": -1}, "`ce_interval` must be 0 or more, got -1"),
-        ({"bad_images": "skip"}, "`bad_images` must be raise"),
+        ({"on_bad_image": "skip"}, "`on_bad_image` must be raise"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(tmp_path, changes, message):
@@ -356,7 +356,9 @@ def four_updates(folder, batch_size):
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     config = BertConfig(vocab_size=48, max_position_embeddings=32, num_labels=1, **sizes, **still)
-    reward = Naturalness(BertForSequenceClassification(config), pipe.tokenizer, learning_rate=1e-3, max_length=32)
+    reward = DiscriminatorReward(
+        BertForSequenceClassification(config), pipe.tokenizer, learning_rate=1e-3, max_length=32
+    )
     options = {"optim": "sgd", "learning_rate": 0.01, "max_grad_norm": 0.0, "max_steps": 4}
     trainer = make_trainer(folder, [reward, even_words], pipe, per_device_train_batch_size=batch_size, **options)
     trainer.train()

@@ -13,22 +13,22 @@ import pytest
 from transformers import PrinterCallback
 from transformers.integrations import TensorBoardCallback, TrackioCallback, WandbCallback
 
-from itit_hf.training.sample_logging import labelled_grid, show
+from itit_hf.training.sample_logging import image_grid, show
 
 from ..training_utils import make_trainer
 
 
-def test_pictures_stand_in_rows():
+def test_images_stand_in_rows():
     colours = [(250, 0, 0), (0, 250, 0), (0, 0, 250)]
-    grid = labelled_grid([PIL.Image.new("RGB", (8, 8), c) for c in colours], ["r", "g", "b"], columns=2, cell_size=16)
+    grid = image_grid([PIL.Image.new("RGB", (8, 8), c) for c in colours], ["r", "g", "b"], columns=2, cell_size=16)
     assert grid.size == (2 * 24 + 8, 2 * 58 + 8)
     assert [grid.getpixel(at) for at in ((16, 16), (40, 16), (16, 74))] == colours
 
 
-def test_small_pictures_are_not_smoothed():
+def test_small_images_are_not_smoothed():
     image = PIL.Image.new("RGB", (2, 1), "white")
     image.putpixel((0, 0), (0, 0, 0))
-    grid = labelled_grid([image.resize((2, 2), PIL.Image.Resampling.NEAREST)], [""], cell_size=64)
+    grid = image_grid([image.resize((2, 2), PIL.Image.Resampling.NEAREST)], [""], cell_size=64)
     assert {grid.getpixel((8 + x, 40)) for x in range(64)} == {(0, 0, 0), (255, 255, 255)}
 
 
@@ -38,9 +38,9 @@ def ink(image, box):
     return sum(part.histogram()[:100]) / (part.width * part.height)
 
 
-def test_a_text_may_stand_in_a_pictures_place_and_stays_in_it():
+def test_a_text_may_stand_in_a_images_place_and_stays_in_it():
     red = PIL.Image.new("RGB", (8, 8), (250, 0, 0))
-    grid = labelled_grid([red, "a long sentence " * 30, "", "a"], ["", "", "", ""], columns=4, cell_size=80)
+    grid = image_grid([red, "a long sentence " * 30, "", "a"], ["", "", "", ""], columns=4, cell_size=80)
     assert grid.size == (4 * 88 + 8, 80 + 34 + 8 + 8)
     assert grid.getpixel((48, 48)) == (250, 0, 0) and grid.getpixel((97, 9)) == (240, 240, 240)
     cells = [ink(grid, (8 + 88 * i, 8, 88 + 88 * i, 88)) for i in range(1, 4)]
@@ -51,10 +51,10 @@ def test_a_text_may_stand_in_a_pictures_place_and_stays_in_it():
 @pytest.mark.parametrize("images", [[], [PIL.Image.new("RGB", (2, 2))]])
 def test_a_wrong_number_of_labels_is_named(images):
     with pytest.raises(ValueError, match="wanted as many `labels` as `images`"):
-        labelled_grid(images, ["a", "b"])
+        image_grid(images, ["a", "b"])
 
 
-PICTURE = PIL.Image.new("RGB", (8, 4), "red")
+IMAGE = PIL.Image.new("RGB", (8, 4), "red")
 WATCHED = {
     "objectives": ["t2i", "i2t", "t2i2t"],
     "max_steps": 2,
@@ -67,7 +67,7 @@ WATCHED = {
 
 
 class Log:
-    """Stands for the module of a tracker: what was logged, and pictures as they were given."""
+    """Stands for the module of a tracker: what was logged, and images as they were given."""
 
     def __init__(self, fails=False):
         self.logged, self.fails = [], fails
@@ -93,16 +93,16 @@ def nothing(*_, **__):
 
 
 @pytest.mark.parametrize("kind, attribute", [(WandbCallback, "_wandb"), (TrackioCallback, "_trackio")])
-def test_a_tracker_is_given_the_picture_its_texts_and_the_step(kind, attribute):
+def test_a_tracker_is_given_the_image_its_texts_and_the_step(kind, attribute):
     tracker = Log()
-    shown = show([PrinterCallback(), place(kind, attribute, tracker)], "samples", PICTURE, 7, ["a bus", "a fish"])
+    shown = show([PrinterCallback(), place(kind, attribute, tracker)], "samples", IMAGE, 7, ["a bus", "a fish"])
     assert shown == [kind.__name__]
     assert tracker.logged == [{"samples": ((8, 4), "a bus\na fish"), "train/global_step": 7}]
 
 
 def test_a_place_that_is_not_open_is_passed_over():
     assert (
-        show([place(WandbCallback, "_wandb", None), place(TensorBoardCallback, "tb_writer", None)], "a", PICTURE, 1)
+        show([place(WandbCallback, "_wandb", None), place(TensorBoardCallback, "tb_writer", None)], "a", IMAGE, 1)
         == []
     )
 
@@ -110,7 +110,7 @@ def test_a_place_that_is_not_open_is_passed_over():
 def test_a_place_that_fails_is_named_and_the_next_one_is_served(caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
     places = place(WandbCallback, "_wandb", Log(fails=True)), place(TrackioCallback, "_trackio", Log())
-    assert show(places, "samples", PICTURE, 3) == ["TrackioCallback"]
+    assert show(places, "samples", IMAGE, 3) == ["TrackioCallback"]
     assert "WandbCallback cannot show `samples` of step 3: no space left" in caplog.text
 
 
@@ -127,7 +127,7 @@ def test_a_training_gives_its_trackers_samples_captions_and_cycles(tmp_path):
         said = samples["samples"][1].split("\n")
         assert said[0] == "a red bus" and len(said) == 7 and all(text.startswith("caption: ") for text in said[1:])
         panel, texts = cycle["samples/t2i2t"]
-        assert panel[0] > 3 * 16 and len(texts.split("\n")) == 8  # four prompts, and what was said of each picture
+        assert panel[0] > 3 * 16 and len(texts.split("\n")) == 8  # four prompts, and what was said of each image
 
 
 def test_tensorboard_has_the_samples_the_captions_and_the_cycles_of_a_training(tmp_path, monkeypatch):
@@ -179,7 +179,7 @@ def test_trackio_keeps_the_samples_the_captions_and_the_cycles(tmp_path):
     (database,) = tmp_path.glob("trackio/*.db")
     with sqlite3.connect(database) as connection:
         rows = [json.loads(row) for (row,) in connection.execute("select metrics from metrics")]
-    pictures = {name: value for row in rows for name, value in row.items() if name.startswith("samples")}
-    assert pictures.keys() == {"samples", "samples/t2i2t"}
-    assert pictures["samples"]["caption"].startswith("a red bus\ncaption: ")
-    assert all((tmp_path / "trackio" / "media" / each["file_path"]).is_file() for each in pictures.values())
+    images = {name: value for row in rows for name, value in row.items() if name.startswith("samples")}
+    assert images.keys() == {"samples", "samples/t2i2t"}
+    assert images["samples"]["caption"].startswith("a red bus\ncaption: ")
+    assert all((tmp_path / "trackio" / "media" / each["file_path"]).is_file() for each in images.values())

@@ -112,7 +112,7 @@ def test_what_is_synthesised_and_predicted_is_logged_by_name(tmp_path):
     (entry,) = logs_of(trainer)
     assert 0.0 < entry["synthesis/t2i2t/code_usage"] <= 1.0
     assert 0.0 < entry["synthesis/t2i2t/code_entropy"] <= math.log(23)
-    assert entry["synthesis/t2i2t/one_colour_pictures"] == 0.0
+    assert entry["synthesis/t2i2t/one_colour_images"] == 0.0
     assert {"identical_captions", "distinct_1", "distinct_2", "endless_captions"} <= {
         name.removeprefix("synthesis/i2t2i/") for name in entry
     }
@@ -192,7 +192,7 @@ def test_alarms_name_the_step_once_the_warm_up_is_over(tmp_path, caplog):
     trainer.objectives.monitor.pop = lambda reduce: {"synthesis/t2i2t/code_entropy": 0.25}
     trainer.train()
     (message,) = [record.getMessage() for record in caplog.records if "synthesis" in record.getMessage()]
-    assert message.startswith("step 3: `synthesis/t2i2t/code_entropy` is 0.25, below 1: pictures have collapsed")
+    assert message.startswith("step 3: `synthesis/t2i2t/code_entropy` is 0.25, below 1: images have collapsed")
 
 
 def test_evaluation_does_not_touch_what_the_training_keeps(tmp_path):
@@ -205,7 +205,7 @@ def test_evaluation_does_not_touch_what_the_training_keeps(tmp_path):
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert metrics["eval_synthesis/t2i2t/code_usage"] > 0.0
     drawn = trainer.objectives.monitor._ratios[trainer.objectives.names.index("t2i2t"), 0, 1]
-    assert drawn == 4  # the pictures of the one training step
+    assert drawn == 4  # the images of the one training step
 
 
 def test_a_panel_per_cycle_is_drawn_with_the_samples(tmp_path):
@@ -215,16 +215,16 @@ def test_a_panel_per_cycle_is_drawn_with_the_samples(tmp_path):
         "step-0000002-i2t2i.png", "step-0000002-t2i2t.png", "step-0000002.png"
     ]  # fmt: skip
     with PIL.Image.open(tmp_path / "samples" / "step-0000002-i2t2i.png") as panel:
-        assert panel.size == (3 * 168 + 8, 4 * 202 + 8)  # picture, caption, picture; four samples
+        assert panel.size == (3 * 168 + 8, 4 * 202 + 8)  # image, caption, image; four samples
 
 
-def test_the_parts_of_a_cycle_are_shown_as_pictures_and_as_text_without_its_padding(tmp_path):
+def test_the_parts_of_a_cycle_are_shown_as_images_and_as_text_without_its_padding(tmp_path):
     trainer = make_trainer(tmp_path)
     ids = trainer.processing_class(text=["a red bus", "fish"], return_tensors="pt")
     ids["input_ids"][1, -1] = ids["input_ids"][0, 0]  # what stands behind the end does not count
     assert trainer._cells(dict(ids)) == ["a red bus", "fish"]
-    (picture,) = trainer._cells(torch.zeros(1, 16, dtype=torch.long))
-    assert picture.size == (16, 16)
+    (image,) = trainer._cells(torch.zeros(1, 16, dtype=torch.long))
+    assert image.size == (16, 16)
 
 
 def test_a_decoder_that_no_objective_trains_is_frozen(tmp_path):
@@ -319,10 +319,10 @@ def test_held_out_images_that_cannot_be_read_are_left_out_if_bad_images_are(tmp_
     rows = tiny_pairs(6).cast_column("image", Image(decode=False)).to_list()
     rows[0]["image"] = {"bytes": b"<html>", "path": None}
     held_out = Dataset.from_list(rows)
-    trainer = make_trainer(tmp_path, bad_images="skip")
+    trainer = make_trainer(tmp_path, on_bad_image="skip")
     trainer.eval_dataset = held_out
     assert len(trainer._first_eval_images()) == 5 and trainer.evaluate()["eval_loss"] > 0
-    trainer.args.bad_images = "raise"
+    trainer.args.on_bad_image = "raise"
     with pytest.raises(ValueError, match="row 0 of the evaluation: it cannot be read"):
         trainer._first_eval_images()
     with pytest.raises(ValueError, match="it cannot be read"):

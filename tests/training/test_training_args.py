@@ -32,7 +32,7 @@ def test_the_losses_defaults_are_the_papers(tmp_path):
 
 def test_a_seed_of_the_data_may_be_zero(tmp_path):
     seeds = [ITITTrainingArguments(str(tmp_path), use_cpu=True, seed=7, data_seed=each) for each in (None, 0, 3)]
-    assert [each.seed_of_data for each in seeds] == [7, 0, 3]
+    assert [each.data_seed_or_seed for each in seeds] == [7, 0, 3]
 
 
 @pytest.mark.parametrize(
@@ -58,9 +58,9 @@ def test_a_seed_of_the_data_may_be_zero(tmp_path):
         ({"per_device_text_batch_size": 0}, "`per_device_text_batch_size` must be at least 1, got 0"),
         ({"gradient_accumulation_steps": 0}, "`gradient_accumulation_steps` must be at least 1, got 0"),
         ({"learning_rate": float("nan")}, "`learning_rate` must be 0 or more, got nan"),
-        ({"t2i_share": 1.5}, "`t2i_share` must be above 0 and at most 1, got 1.5"),
+        ({"t2i_batch_fraction": 1.5}, "`t2i_batch_fraction` must be above 0 and at most 1, got 1.5"),
         ({"adam_beta2": 1.0}, "`adam_beta2` must be in .0, 1., got 1.0"),
-        ({"bad_images": "ignore"}, "`bad_images` must be one of .*, got 'ignore'"),
+        ({"on_bad_image": "ignore"}, "`on_bad_image` must be one of .*, got 'ignore'"),
         ({"code_gradient": "thawed"}, "`code_gradient` must be one of"),
     ],
 )

@@ -110,21 +110,21 @@ def check_fast_paths(options: Namespace):
             raise RuntimeError(f"{name}: the result is not that of the plain path")
 
 
-def _picture(model) -> torch.Tensor:
+def _image(model) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(model.config.codebook_size, (2, model.config.num_image_tokens), generator=generator)
     return ids.to(model.device)
 
 
 def _beams_agree(model) -> bool:
-    said = {"image_token_ids": _picture(model), "num_beams": 4, "max_new_tokens": 6, "do_sample": False}
+    said = {"image_token_ids": _image(model), "num_beams": 4, "max_new_tokens": 6, "do_sample": False}
     plain = model.generate(**said, cache_implementation="static", disable_compile=True)
     return torch.equal(model.generate(**said), plain)
 
 
 @torch.no_grad()
 def _logits_agree(model) -> bool:
-    ids = _picture(model)
+    ids = _image(model)
     hidden = random_mask(torch.tensor([0.5, 0.8]), ids.size(1), torch.Generator().manual_seed(0)).to(ids.device)
     positions, _ = masked_positions(hidden)
     inputs = {"image_token_ids": ids, "bool_masked_pos": hidden}
@@ -135,7 +135,7 @@ def _logits_agree(model) -> bool:
 
 @torch.no_grad()
 def _trimmed_texts_agree(model) -> bool:
-    ids = _picture(model)
+    ids = _image(model)
     text = torch.randn(2, 12, model.config.text_hidden_size, device=ids.device)
     inputs = {"image_token_ids": ids, "logit_positions": torch.arange(8, device=ids.device).expand(2, -1)}
     mask = (torch.arange(12, device=ids.device) < 5).expand(2, -1)

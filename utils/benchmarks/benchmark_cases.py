@@ -3,7 +3,7 @@
 """What `utils/benchmarks/benchmark.py` times: ITIT and its anchors, built from configurations with random weights.
 
 Equal terms on both sides: as many steps, guidance, batch and captions of the same length; text encoders are left out,
-and pictures are token ids (the image tokenizers have rows of their own).
+and images are token ids (the image tokenizers have rows of their own).
 """
 
 import math
@@ -66,7 +66,7 @@ SYNTHESES = {"24 steps, guided": (24, 3.0), "12 steps": (12, 1.0), "8 steps": (8
 OPTIMIZERS = ("AdamW", "Muon")
 UPDATE = {"batch_size": 16, "text_length": 8, "i2t_mask_ratio": 0.0}
 
-GRID_SIDES = (8, 16, 32)  # of pictures that grow
+GRID_SIDES = (8, 16, 32)  # of images that grow
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def build_model(options: Namespace, compiled: str | None = None, dropout: float 
 
 
 def generate_cases(options: Namespace, batch_size: int) -> list[Case]:
-    """Pictures of `STEPS` guided steps, as token ids."""
+    """Images of `STEPS` guided steps, as token ids."""
     model = build_model(options, options.compile)
     cases = []
     for drop_name, drop in DROPS.items():
@@ -134,7 +134,7 @@ def generate_cases(options: Namespace, batch_size: int) -> list[Case]:
 
 
 def _tiny_cases(options: Namespace, batch_size: int) -> list[Case]:
-    """Pictures of the tiny preset, by prompts of four tokens: operations so small that their calls weigh much."""
+    """Images of the tiny preset, by prompts of four tokens: operations so small that their calls weigh much."""
     model = build_model(Namespace(**vars(options) | {"preset": "tiny"}), options.compile)
     work = Workload(model.config, batch_size, 4, 1, STEPS, GUIDANCE_SCALE)
     run = _drawing(model, work, random_texts(model, batch_size, 4, 1), "half")
@@ -285,7 +285,7 @@ def _peers(options: Namespace, batch_size: int) -> list[Case]:
     if "GIT" in options.anchors:
         git = GitForCausalLM(GitConfig()).to(**like).eval()
         cases.append(Case("GIT", lambda: git.generate(pixel_values=pixels, **CAPTION)))
-        of_beams = pixels.repeat_interleave(CAPTION["num_beams"], dim=0)  # its `generate` encodes each beam's picture
+        of_beams = pixels.repeat_interleave(CAPTION["num_beams"], dim=0)  # its `generate` encodes each beam's image
         cases.append(Case("GIT, vision of all beams", torch.no_grad()(lambda: git.git.image_encoder(of_beams))))
     if "BLIP" in options.anchors:
         blip = BlipForConditionalGeneration(BlipConfig(vision_config={"image_size": 224})).to(**like).eval()
@@ -338,7 +338,11 @@ def batch_of(work: Workload, device: str = "cpu") -> dict[str, torch.Tensor]:
 
 
 def build_objectives(
-    work: Workload, names: tuple[str, ...], device: str = "cpu", i2t_share: float = 1.0, i2i_share: float = 1.0
+    work: Workload,
+    names: tuple[str, ...],
+    device: str = "cpu",
+    i2t_batch_fraction: float = 1.0,
+    i2i_batch_fraction: float = 1.0,
 ) -> ITITObjectives:
     """Some objectives, with masks of a known size and a table in the place of the text encoder; shares as in
     [`ObjectiveSettings`]."""
@@ -348,8 +352,8 @@ def build_objectives(
         synthesis_steps=work.num_inference_steps,
         synthesis_guidance_scale=work.guidance_scale,
         synthesis_max_new_tokens=work.num_new_tokens,
-        i2t_share=i2t_share,
-        i2i_share=i2i_share,
+        i2t_batch_fraction=i2t_batch_fraction,
+        i2i_batch_fraction=i2i_batch_fraction,
     )
     scheduler = ITITScheduler(mask_token_id=work.config.mask_token_id)
     encoder = TableTextEncoder(work.config).to(device)
@@ -446,7 +450,7 @@ def update_cases(options: Namespace, batch_size: int) -> list[Case]:
         model = build_model(tiny, options.compile, dropout=0.0).train()
         work = Workload(model.config, **update)
         # The shares of the recipe: losses on fewer rows are the cheaper side of the ratio.
-        losses = build_objectives(work, PAIRED, options.device, i2t_share=0.5, i2i_share=0.125)
+        losses = build_objectives(work, PAIRED, options.device, i2t_batch_fraction=0.5, i2i_batch_fraction=0.125)
         loss = loss_function(model, losses, work, options.device)
         if optimizer_name is None:
             cases.append(Case("tiny losses", _backward(model, loss, tiny)))
@@ -475,7 +479,7 @@ def _updating(model: torch.nn.Module, loss: Callable[[], torch.Tensor], optimize
 
 
 def growth_cases(options: Namespace, batch_size: int) -> list[Case]:
-    """One pass over pictures of more and more tokens, none of them dropped, all of them predicted."""
+    """One pass over images of more and more tokens, none of them dropped, all of them predicted."""
     cases = []
     for side in GRID_SIDES:
         config = build_config(options)

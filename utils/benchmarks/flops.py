@@ -39,7 +39,7 @@ class Workload:
         batch_size (`int`): Samples.
         text_length (`int`): Text tokens of a sample, none of them padding.
         null_length (`int`): Tokens of the text that guidance moves away from; the empty text is one.
-        num_inference_steps (`int`): Decoding steps S of a picture (appendix B).
+        num_inference_steps (`int`): Decoding steps S of an image (appendix B).
         guidance_scale (`float`): 1.0 spares the pass with the empty text.
         num_beams (`int`): Of a caption; a cycle says its captions greedily, whatever this is.
         num_new_tokens (`int`): Tokens said in a caption, and in that of a cycle.
@@ -163,8 +163,8 @@ def generate(work: Workload) -> int:
 
 
 def caption(work: Workload) -> int:
-    """FLOPs of describing a batch of whole pictures by beam search (appendix B): encoder and prefix once for each
-    picture, [BOS] too as all beams start with it, then one row for each beam and token."""
+    """FLOPs of describing a batch of whole images by beam search (appendix B): encoder and prefix once for each
+    image, [BOS] too as all beams start with it, then one row for each beam and token."""
     config, prefix = work.config, work.config.num_prefix_tokens
     width, mlp, depth = (
         config.decoder_hidden_size,
@@ -199,12 +199,12 @@ def text_cycle(work: Workload) -> int:
     to_logits = linear(
         work.num_said_again, work.config.hidden_size, work.config.codebook_size
     )  # from embeddings, backward
-    return _text_cycle(work, first_leg=3) + work.batch_size * to_logits
+    return _text_cycle(work, first_pass=3) + work.batch_size * to_logits
 
 
 def text_half_cycle(work: Workload) -> int:
     """FLOPs of [`text_cycle`] whose gradient stops at the reconstruction: a first leg without backward (Table 2)."""
-    return _text_cycle(work, first_leg=1)
+    return _text_cycle(work, first_pass=1)
 
 
 def image_cycle(work: Workload) -> int:
@@ -213,31 +213,31 @@ def image_cycle(work: Workload) -> int:
     config, length = work.config, work.num_new_tokens
     to_logits = linear(length, config.text_hidden_size, config.num_text_tokens)  # from embeddings, backward
     to_embeddings = text_projection(config, length)  # the gradient of the second leg's text
-    return _image_cycle(work, first_leg=3) + work.batch_size * (to_logits + to_embeddings)
+    return _image_cycle(work, first_pass=3) + work.batch_size * (to_logits + to_embeddings)
 
 
 def image_half_cycle(work: Workload) -> int:
     """FLOPs of [`image_cycle`] whose gradient stops at the reconstruction: a first leg without backward (Table 2)."""
-    return _image_cycle(work, first_leg=1)
+    return _image_cycle(work, first_pass=1)
 
 
-def _text_cycle(work: Workload, first_leg: int) -> int:
-    """`first_leg` is how often each product of its decoder is done: 3, or forward only, 1."""
+def _text_cycle(work: Workload, first_pass: int) -> int:
+    """`first_pass` is how often each product of its decoder is done: 3, or forward only, 1."""
     config, length, hidden = work.config, work.text_length, work.num_hidden(work.t2i_mask_ratio)
     kept = work.num_kept(hidden)
     first = text_projection(config, length) + encoder(config, kept, length)
-    first += min(first_leg, 2) * feature_projection(config, kept + length)
-    first += first_leg * image_decoder(config, length, work.num_said_again)
+    first += min(first_pass, 2) * feature_projection(config, kept + length)
+    first += first_pass * image_decoder(config, length, work.num_said_again)
     second = _encode_image(work) + _describe(work, length)
     return generate(work) + work.batch_size * (first + second)
 
 
-def _image_cycle(work: Workload, first_leg: int) -> int:
+def _image_cycle(work: Workload, first_pass: int) -> int:
     """As [`_text_cycle`]."""
     config, length, kept = work.config, work.num_new_tokens, work.num_kept(work.num_hidden(work.i2t_mask_ratio))
     first = text_projection(config, 1) + encoder(config, kept, 1)
-    first += min(first_leg, 2) * feature_projection(config, kept + 1)
-    first += first_leg * (text_decoder(config, kept + 1, length) + text_head(config, length))
+    first += min(first_pass, 2) * feature_projection(config, kept + 1)
+    first += first_pass * (text_decoder(config, kept + 1, length) + text_head(config, length))
     synthesis = caption(replace(work, num_beams=1))
     return synthesis + work.batch_size * (first + _draw(work, length))
 
@@ -359,7 +359,7 @@ def saved_by_image_half_cycle(work: Workload) -> int:
 
 
 def _image_features(work: Workload) -> int:
-    """Encoder features of a picture in image to text: what is kept of it, and the empty text."""
+    """Encoder features of an image in image to text: what is kept of it, and the empty text."""
     return work.num_kept(work.num_hidden(work.i2t_mask_ratio)) + 1
 
 
@@ -418,7 +418,7 @@ def main(arguments: list[str] | None = None) -> str:
     parser = ArgumentParser(description="FLOPs and saved activations of ITIT by arithmetic.")
     parser.add_argument("--presets", nargs="+", choices=sorted(PRESETS), default=["tiny", "base"])
     parser.add_argument("--text_length", type=int, default=64, help="Text tokens of a sample.")
-    parser.add_argument("--num_inference_steps", type=int, default=24, help="Decoding steps of a picture.")
+    parser.add_argument("--num_inference_steps", type=int, default=24, help="Decoding steps of an image.")
     parser.add_argument("--guidance_scale", type=float, default=3.0, help="1.0 is no guidance.")
     parser.add_argument("--num_beams", type=int, default=4, help="Of a caption.")
     parser.add_argument("--num_new_tokens", type=int, default=20, help="Of a caption.")

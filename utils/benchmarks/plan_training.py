@@ -14,7 +14,7 @@ Nothing here is measured. Rules:
   the backward pass.
 - Activations and FLOPs are those of `utils/benchmarks/flops.py`. An update is so many samples of each loss: of text to
   image, of image to text with image to image, and of both cycles, with texts of 64 tokens and captions of 20.
-- The frozen T5-XXL reads each text, and is passed through backward in image -> text -> image. Pictures are tokens
+- The frozen T5-XXL reads each text, and is passed through backward in image -> text -> image. Images are tokens
   beforehand (`examples/prepare_tokens.py`).
 - Each GPU computes at an assumed rate all the time: communication, data and idle time come on top.
 """

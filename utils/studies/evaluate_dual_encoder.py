@@ -6,11 +6,11 @@ r"""Evaluate a dual encoder on the emoji scenes, exactly:
 
 For each split, with 95% intervals:
 
-- `image_to_text_*`, `text_to_image_*`: recall at 1 and 5 among all pictures and all different captions of the split. A
-  caption counts as found if it is true of the picture by the grammar, whichever picture it was written for: many
+- `image_to_text_*`, `text_to_image_*`: recall at 1 and 5 among all images and all different captions of the split. A
+  caption counts as found if it is true of the image by the grammar, whichever image it was written for: many
   scenes show a red bus.
-- `own_image_to_text_*`, `own_text_to_image_*`: the same, where only captions count that were written for the picture.
-- `kind`, `colour`, `both`: zero-shot labels of pictures of one object, by "a red bus", in the language of the dataset,
+- `own_image_to_text_*`, `own_text_to_image_*`: the same, where only captions count that were written for the image.
+- `kind`, `colour`, `both`: zero-shot labels of images of one object, by "a red bus", in the language of the dataset,
   for all kinds and colours of the world; a kind is the mean of its colours, and a colour that of its kinds. Chance is
   1/24, 1/8 and 1/192 for the world of 24 kinds.
 """
@@ -63,7 +63,7 @@ def retrieval(scores: torch.Tensor, relevant: torch.Tensor, prefix: str = "") ->
 
 
 def zero_shot(scorer: DualEncoderScorer, image_embeds: torch.Tensor, scenes: list[Scene], world: SceneConfig) -> dict:
-    """Shares of pictures whose kind, colour and both are the nearest labels."""
+    """Shares of images whose kind, colour and both are the nearest labels."""
     kinds, colours = list(world.kinds), list(world.colours)
     said = scorer.embed_texts([plain_caption(kind, colour, world.language) for kind in kinds for colour in colours])
     said = said.view(len(kinds), len(colours), -1)  # (K, C, D)

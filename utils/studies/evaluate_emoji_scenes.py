@@ -6,19 +6,19 @@ r"""Evaluate a checkpoint on the emoji scenes, exactly:
 
 For each split, with 95% intervals, in the language of the dataset:
 
-- `caption_*`: how true the captions of its pictures are, by the grammar.
-- `drawn_*`: how true the pictures are that the model draws for the plain captions, as the recogniser reads them.
-- `reconstructed_*`: the same of the true pictures, coded and decoded by the image tokenizer: the ceiling of `drawn_*`.
-- `rendered_*`: the same of the true pictures: what the recogniser itself gets right.
+- `caption_*`: how true the captions of its images are, by the grammar.
+- `drawn_*`: how true the images are that the model draws for the plain captions, as the classifier reads them.
+- `reconstructed_*`: the same of the true images, coded and decoded by the image tokenizer: the ceiling of `drawn_*`.
+- `rendered_*`: the same of the true images: what the classifier itself gets right.
 - `drawn_then_described_*`: whether the *same* model names what it was asked to draw. That is self-consistency, not
   accuracy: a model that draws and describes wrongly in the same way would pass.
 - With `--copies_of` the split trained on: `drawn_copied`, how many drawings have more than half of their thing, token
-  by token, from one picture of it, and `drawn_true_and_new`, how many are true and no such copy. From few pictures a
+  by token, from one image of it, and `drawn_true_and_new`, how many are true and no such copy. From few images a
   model learns them by heart, and repeats them when it is asked.
 
 With `--num_images_per_prompt 4` four are drawn, and judged is the one given which the model itself finds the prompt
-most likely (`ITITPipeline(..., return_best=1)`); neither recogniser nor true picture has a part in the choice.
-With `--sheet` the first hundred drawings of the last split stand in a picture, in the order of its scenes.
+most likely (`ITITPipeline(..., return_best=1)`); neither classifier nor true image has a part in the choice.
+With `--sheet` the first hundred drawings of the last split stand in an image, in the order of its scenes.
 With `--unlike` only the scenes with a thing that no scene of that split shows in its colour: what the pairs lack.
 With `--num_objects 2` only the scenes of two things, whose plain captions also say how the two stand: `drawn_true`.
 """
@@ -36,6 +36,7 @@ from itit_hf import ITITPipeline, decode_image_token_ids
 from itit_hf.data.image_tokens import add_image_token_ids
 from itit_hf.data.loading import load_rows
 from itit_hf.emoji_scenes.build import load_config
+from itit_hf.emoji_scenes.classifier import SceneClassifier
 from itit_hf.emoji_scenes.evaluation import (
     caption_accuracy,
     confidence_interval,
@@ -43,7 +44,6 @@ from itit_hf.emoji_scenes.evaluation import (
     prompt_accuracy,
     with_objects,
 )
-from itit_hf.emoji_scenes.recogniser import SceneRecogniser
 from itit_hf.emoji_scenes.scenes import Scene
 
 logger = logging.getLogger(__name__)
@@ -52,21 +52,21 @@ BETWEEN_DRAWINGS = 1_000_000  # seeds from one drawing of a prompt to its next: 
 
 
 @torch.no_grad()
-def tokens_of(pipe: ITITPipeline, pictures: list) -> torch.Tensor:
-    """Token ids of pictures, of shape `(num_pictures, num_image_tokens)`."""
-    return pipe.processor(images=pictures, return_tensors="pt")["image_token_ids"]
+def tokens_of(pipe: ITITPipeline, images: list) -> torch.Tensor:
+    """Token ids of images, of shape `(num_images, num_image_tokens)`."""
+    return pipe.processor(images=images, return_tensors="pt")["image_token_ids"]
 
 
 @torch.no_grad()
-def reconstruct(pipe: ITITPipeline, pictures: list) -> list:
-    """Pictures as the image tokenizer gives them back."""
-    image_token_ids = tokens_of(pipe, pictures)
+def reconstruct(pipe: ITITPipeline, images: list) -> list:
+    """Images as the image tokenizer gives them back."""
+    image_token_ids = tokens_of(pipe, images)
     pixel_values = decode_image_token_ids(pipe.image_tokenizer, image_token_ids)  # (B, 3, H, W)
     return pipe.image_processor.postprocess(pixel_values, output_type="pil")
 
 
 def draw(pipe: ITITPipeline, prompts: list[str], seed: int, options) -> list:
-    """A picture of each prompt. Drawing j of prompt i is drawn from a generator of its own, whatever the batch size;
+    """An image of each prompt. Drawing j of prompt i is drawn from a generator of its own, whatever the batch size;
     of several the model itself chooses."""
     drawings = range(options.num_images_per_prompt)
     seeds = [seed + i + j * BETWEEN_DRAWINGS for i in range(len(prompts)) for j in drawings]
@@ -83,19 +83,19 @@ def draw(pipe: ITITPipeline, prompts: list[str], seed: int, options) -> list:
 
 def evaluate_split(
     pipe: ITITPipeline,
-    recogniser: SceneRecogniser,
+    classifier: SceneClassifier,
     rows,
     options,
     trained_on: torch.Tensor | None = None,
     language: str = "en",
 ) -> tuple[dict[str, float], dict[str, list]]:
-    """All shares of one split, and of copies if the tokens of the pictures trained on are given; and what was said and
+    """All shares of one split, and of copies if the tokens of the images trained on are given; and what was said and
     drawn of each scene."""
     prompts, scenes = [texts[0] for texts in rows["text"]], [Scene.from_json(text) for text in rows["scene"]]
-    pictures, drawn, reconstructed, said, redescribed = [], [], [], [], []
+    images, drawn, reconstructed, said, redescribed = [], [], [], [], []
     for start in tqdm(range(0, len(rows), options.batch_size), desc="scenes"):
         batch = list(rows[start : start + options.batch_size]["image"])
-        pictures += batch
+        images += batch
         reconstructed += reconstruct(pipe, batch)
         said += pipe.caption(batch, num_beams=options.num_beams, max_new_tokens=options.max_new_tokens)
         drawn += draw(pipe, prompts[start : start + len(batch)], options.seed + start, options)
@@ -105,14 +105,14 @@ def evaluate_split(
         make_image_grid(shown, rows=len(shown) // 10, cols=10).save(options.sheet)
     figures = {
         "caption": caption_accuracy(said, scenes, language),
-        "drawn": prompt_accuracy(drawn, prompts, recogniser, language),
-        "reconstructed": prompt_accuracy(reconstructed, prompts, recogniser, language),
-        "rendered": prompt_accuracy(pictures, prompts, recogniser, language),
+        "drawn": prompt_accuracy(drawn, prompts, classifier, language),
+        "reconstructed": prompt_accuracy(reconstructed, prompts, classifier, language),
+        "rendered": prompt_accuracy(images, prompts, classifier, language),
         "drawn_then_described": caption_accuracy(redescribed, scenes, language),
     }
     shares = {f"{what}_{name}": share for what, shares in figures.items() for name, share in shares.items()}
     pairs = zip(drawn, prompts, strict=True)
-    right = [prompt_accuracy([drawing], [prompt], recogniser, language)["true"] == 1.0 for drawing, prompt in pairs]
+    right = [prompt_accuracy([drawing], [prompt], classifier, language)["true"] == 1.0 for drawing, prompt in pairs]
     if trained_on is not None:
         shares |= evaluate_copies(tokens_of(pipe, drawn), right, trained_on)
     return shares, {"prompts": prompts, "drawn_right": right, "said": said}
@@ -129,7 +129,7 @@ def unlike(rows, others):
 
 
 def evaluate_copies(image_token_ids: torch.Tensor, right: list[bool], trained_on: torch.Tensor) -> dict[str, float]:
-    """Shares of drawings that are copies of the pictures trained on, and of those that are right and no copies."""
+    """Shares of drawings that are copies of the images trained on, and of those that are right and no copies."""
     copied = (copied_shares(image_token_ids, trained_on) > 0.5).tolist()
     new = sum(good and not copy for good, copy in zip(right, copied, strict=True))
     return {"drawn_copied": sum(copied) / len(right), "drawn_true_and_new": new / len(right)}
@@ -140,7 +140,7 @@ def main(arguments: list[str] | None = None) -> dict:
     parser = ArgumentParser(description="Evaluate a checkpoint on the emoji scenes.")
     parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline folder or Hub id.")
     parser.add_argument("--dataset", default="data/emoji-scenes-64", help="Dataset folder.")
-    parser.add_argument("--recogniser", default="checkpoints/emoji-scenes-recogniser", help="Folder or Hub id.")
+    parser.add_argument("--classifier", default="checkpoints/emoji-scenes-classifier", help="Folder or Hub id.")
     parser.add_argument("--splits", nargs="+", default=["validation", "heldout"], help="Splits never trained on.")
     parser.add_argument("--num_scenes", type=int, default=300, help="The first so many of each split.")
     parser.add_argument("--num_beams", type=int, default=4, help="Beams of the captions; 1 is greedy and faster.")
@@ -162,7 +162,7 @@ def main(arguments: list[str] | None = None) -> dict:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     pipe = ITITPipeline.from_pretrained(options.model)
     pipe.set_progress_bar_config(disable=True)
-    recogniser = SceneRecogniser.from_pretrained(options.recogniser)
+    classifier = SceneClassifier.from_pretrained(options.classifier)
     language = load_config(options.dataset).language
     trained_on = None
     if options.copies_of:
@@ -176,7 +176,7 @@ def main(arguments: list[str] | None = None) -> dict:
         if options.num_objects:
             rows = with_objects(rows, options.num_objects)
         rows = rows.select(range(min(options.num_scenes, len(rows))))
-        shares, scenes = evaluate_split(pipe, recogniser, rows, options, trained_on, language)
+        shares, scenes = evaluate_split(pipe, classifier, rows, options, trained_on, language)
         intervals = {name: confidence_interval(share, len(rows)) for name, share in shares.items()}
         results[split] = {"num_scenes": len(rows), "shares": shares, "intervals": intervals, "scenes": scenes}
         logger.info(f"{split}, {len(rows)} scenes:")

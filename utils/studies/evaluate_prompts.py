@@ -4,9 +4,9 @@
 
     python utils/studies/evaluate_prompts.py --model checkpoints/emoji-scenes-64 --output out/prompts.json
 
-`utils/studies/free_prompts.json` has 200 prompts in four groups: bare nouns, free forms, synonyms that training texts may
-have, and synonyms that they have not. Prompts of things that a judge does not know are left out and counted. Image i
-is generated from seed i by the settings given, or by the pipeline's own.
+`free_prompts.json` beside it has 200 prompts in four groups: bare nouns, free forms, synonyms that training texts
+may have, and synonyms that they have not. Prompts of things that a judge does not know are left out and counted. Image
+i is generated from seed i by the settings given, or by the pipeline's own.
 """
 
 import argparse
@@ -18,27 +18,27 @@ import torch
 from tqdm.auto import tqdm
 
 from itit_hf import ITITPipeline
+from itit_hf.emoji_scenes.classifier import SceneClassifier
 from itit_hf.emoji_scenes.evaluation import confidence_interval
-from itit_hf.emoji_scenes.recogniser import SceneRecogniser
 
 logger = logging.getLogger(__name__)
 
 PROMPTS = Path(__file__).with_name("free_prompts.json")
 
 
-def judge(images: list, asked: list[dict], recogniser: SceneRecogniser) -> dict[str, dict]:
+def judge(images: list, asked: list[dict], classifier: SceneClassifier) -> dict[str, dict]:
     """Shares of images that show the thing, and its colour where one was asked for.
 
     Args:
         images (`list`): One for each prompt.
         asked (`list[dict]`): `group`, `kind` and `colour` of each prompt; a colour of `None` is any.
-        recogniser ([`SceneRecogniser`]): Reads the images.
+        classifier ([`SceneClassifier`]): Reads the images.
 
     Returns:
         `dict[str, dict]`: For each group, and for all, `kind` and `colour`, each with `share`, `interval` and `count`.
     """
     answers: dict[str, dict[str, list[bool]]] = {}
-    for scene, prompt in zip(recogniser.read(images), asked, strict=True):
+    for scene, prompt in zip(classifier.read(images), asked, strict=True):
         for group in (prompt["group"], "all"):
             found = answers.setdefault(group, {"kind": [], "colour": []})
             found["kind"].append(prompt["kind"] in {item.kind for item in scene.objects})
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> dict:
     """Generate, judge, write; what was written."""
     parser = argparse.ArgumentParser(description="Prompts of free form, judged.")
     parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline: a folder or a Hub id.")
-    parser.add_argument("--recogniser", default="checkpoints/emoji-scenes-recogniser")
+    parser.add_argument("--classifier", default="checkpoints/emoji-scenes-classifier")
     parser.add_argument("--prompts", default=str(PROMPTS), help="JSON list of group, prompt, kind and colour.")
     parser.add_argument("--num_inference_steps", type=int, help="The pipeline's own by default.")
     parser.add_argument("--guidance_scale", type=float, help="The pipeline's own by default.")
@@ -75,12 +75,12 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--output", required=True, help="JSON file.")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    recogniser = SceneRecogniser.from_pretrained(options.recogniser)
+    classifier = SceneClassifier.from_pretrained(options.classifier)
     prompts = json.loads(Path(options.prompts).read_text(encoding="utf-8"))
-    asked = [prompt for prompt in prompts if prompt["kind"] in recogniser.config.kinds]
+    asked = [prompt for prompt in prompts if prompt["kind"] in classifier.config.kinds]
     if not asked:
         raise ValueError(
-            f"`--prompts` must ask for things that {options.recogniser} knows, got none in {options.prompts}"
+            f"`--prompts` must ask for things that {options.classifier} knows, got none in {options.prompts}"
         )
     pipe = ITITPipeline.from_pretrained(options.model)
     pipe.set_progress_bar_config(disable=True)
@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> dict:
     result = {
         "settings": vars(options),
         "left_out": len(prompts) - len(asked),
-        "results": judge(images, asked, recogniser),
+        "results": judge(images, asked, classifier),
     }
     Path(options.output).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     for group, found in result["results"].items():

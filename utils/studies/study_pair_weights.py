@@ -7,7 +7,7 @@ shuffled, each pair is weighed by its loss, and the model goes on with these pai
 
 The models should not have seen these pairs: here they have learned from `paired[:1000]`. The figures go into a JSON
 file, written after each seed: the area under the curve of the weights, and, on clean pairs, nats per token of image to
-text, of text to image at one mask of each picture, and how true greedy captions are.
+text, of text to image at one mask of each image, and how true greedy captions are.
 """
 
 import itertools
@@ -42,7 +42,7 @@ def area_under_curve(scores: torch.Tensor, is_clean: torch.Tensor) -> float:
 
 
 def shuffled_pairs(rows: Dataset, wrong_share: float, seed: int) -> tuple[Dataset, torch.Tensor]:
-    """One caption a picture, a share of them passed on to the next picture of that share; and which are clean."""
+    """One caption an image, a share of them passed on to the next image of that share; and which are clean."""
     generator = torch.Generator().manual_seed(seed)
     texts = [own[i % len(own)] for i, own in enumerate(rows["text"])]
     wrong = torch.randperm(len(rows), generator=generator)[: round(wrong_share * len(rows))].tolist()
@@ -134,7 +134,7 @@ def study(options, model: str, seed: int) -> dict:
         "mean_weight_wrong": weights[~is_clean].mean().item(),
     }
     logger.info(f"seed {seed}: {found}")
-    for name, part in (("without", rows), ("with", rows.add_column("pair_weight", weights.tolist()))):
+    for name, part in (("without", rows), ("with", rows.add_column("sample_weight", weights.tolist()))):
         found[name] = trained(options, model, part, clean, seed)
         logger.info(f"seed {seed}, {name} weights: {found[name]}")
     return found

@@ -7,8 +7,8 @@ r"""What CIDEr-D fine-tuning is worth beside equal extra steps of cross entropy,
 
 Each seed takes the next of `--starts`, trains a copy of it on rewards (one in `--ce_interval` updates with cross
 entropy beside them) and another on cross entropy alone, with the same optimizer and the same pairs in the same order,
-and judges the greedy captions of both on unseen pictures; those of emoji scenes also by the grammar. With
-`--first_caption 1` the first caption of each picture, the plain one of the emoji scenes ("a red bus"), is left out of
+and judges the greedy captions of both on unseen images; those of emoji scenes also by the grammar. With
+`--first_caption 1` the first caption of each image, the plain one of the emoji scenes ("a red bus"), is left out of
 training and judging alike. Each line of the output is one run.
 """
 
@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> list[dict]:
     """Train, judge, write; the runs."""
     parser = ArgumentParser(description="CIDEr-D fine-tuning beside equal extra steps of cross entropy.")
     parser.add_argument("--starts", nargs="+", required=True, help="Pipeline folders; each seed takes the next.")
-    parser.add_argument("--dataset", required=True, help="Captioned pictures, several captions each.")
+    parser.add_argument("--dataset", required=True, help="Captioned images, several captions each.")
     parser.add_argument("--pairs", default="paired[:1000]", help="Split that is trained on.")
     parser.add_argument("--unseen", default="validation[:500]", help="Split that captions are judged on.")
     parser.add_argument("--first_caption", type=int, default=0, help="Captions before this one are left out.")

@@ -5,7 +5,7 @@ of steps and guidance, on one checkpoint and the same prompts:
 
     python utils/studies/study_sampler.py --model checkpoints/emoji-scenes-64 --dataset data/emoji-scenes-64
 
-Picture i is drawn from the same seed in every setting, and judged by the recogniser. The figures go into a JSON file,
+Image i is drawn from the same seed in every setting, and judged by the classifier. The figures go into a JSON file,
 written after each setting: started again, the script goes on where it was. Beside it stands a Markdown table, the best
 first.
 
@@ -30,8 +30,8 @@ from itit_hf import ITITPipeline, ITITScheduler, TextCondition, decode_image_tok
 from itit_hf.data.loading import load_rows
 from itit_hf.decoding.sampling import CALL_PRESETS
 from itit_hf.decoding.scheduling_itit import PRESETS
+from itit_hf.emoji_scenes.classifier import SceneClassifier
 from itit_hf.emoji_scenes.evaluation import confidence_interval, prompt_accuracy, with_objects
-from itit_hf.emoji_scenes.recogniser import SceneRecogniser
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ GUIDANCES = ("none", "constant", "linear", "interval")
 WITHOUT_TEMPERATURE = ("random", "halton")
 SHARES = ("kind", "colour", "both", "true")
 # What the figures depend on besides the setting; files of other values are never added to.
-CONDITIONS = ("model", "dataset", "split", "num_scenes", "num_objects", "recogniser", "seed")
+CONDITIONS = ("model", "dataset", "split", "num_scenes", "num_objects", "classifier", "seed")
 CONDITIONS += ("guidance_scale", "guidance_interval")
 
 
@@ -98,8 +98,8 @@ def grid(options: Namespace) -> list[Setting]:
 
 
 def draw(pipe: ITITPipeline, prompts: list[str], setting: Setting, options: Namespace) -> tuple[list, int]:
-    """Pictures of prompts, and how often the network looked at each on the way."""
-    pictures, looks = [], 0
+    """Images of prompts, and how often the network looked at each on the way."""
+    images, looks = [], 0
 
     def count(module, args, kwargs):
         nonlocal looks
@@ -119,35 +119,35 @@ def draw(pipe: ITITPipeline, prompts: list[str], setting: Setting, options: Name
                 generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             )
             pixel_values = decode_image_token_ids(pipe.image_tokenizer, ids)  # (B, 3, H, W)
-            pictures += pipe.image_processor.postprocess(pixel_values, output_type="pil")
+            images += pipe.image_processor.postprocess(pixel_values, output_type="pil")
     finally:
         hook.remove()
-    return pictures, looks // len(prompts)
+    return images, looks // len(prompts)
 
 
 @torch.no_grad()
-def measure(pipe: ITITPipeline, recogniser: SceneRecogniser, prompts: list[str], setting: Setting, options) -> dict:
-    """Shares with their 95% intervals, calls of the network per picture, and seconds of this machine per picture."""
+def measure(pipe: ITITPipeline, classifier: SceneClassifier, prompts: list[str], setting: Setting, options) -> dict:
+    """Shares with their 95% intervals, calls of the network per image, and seconds of this machine per image."""
     start = time.perf_counter()
-    pictures, calls = draw(pipe, prompts, setting, options)
+    images, calls = draw(pipe, prompts, setting, options)
     seconds = time.perf_counter() - start
-    shares = prompt_accuracy(pictures, prompts, recogniser)
+    shares = prompt_accuracy(images, prompts, classifier)
     return {
         "setting": asdict(setting),
         "shares": shares,
         "intervals": {name: confidence_interval(share, len(prompts)) for name, share in shares.items()},
         "model_calls": calls,
-        "seconds_per_picture": round(seconds / len(prompts), 4),
+        "seconds_per_image": round(seconds / len(prompts), 4),
     }
 
 
 def paper_calls() -> int:
-    """Calls of the network per picture with the paper's preset: two a step, as each is guided."""
+    """Calls of the network per image with the paper's preset: two a step, as each is guided."""
     return 2 * CALL_PRESETS["paper"]["num_inference_steps"]
 
 
 def table(study: dict) -> str:
-    """Markdown: one row per setting, the most pictures as asked for first, of equals the cheapest."""
+    """Markdown: one row per setting, the most images as asked for first, of equals the cheapest."""
     conditions = ", ".join(f"{name} {study['conditions'][name]}" for name in CONDITIONS)
     head = ["order", "schedule", "temperature", "steps", "guidance", "model calls", "cost, paper = 1", *SHARES]
     lines = [
@@ -203,14 +203,14 @@ def write_study(study: dict, path: Path):
     path.with_suffix(".md").write_text(table(study), encoding="utf-8")
 
 
-def run_study(pipe: ITITPipeline, recogniser: SceneRecogniser, prompts: list[str], options: Namespace) -> dict:
+def run_study(pipe: ITITPipeline, classifier: SceneClassifier, prompts: list[str], options: Namespace) -> dict:
     """Measure each setting that the file of `options.output` lacks, and write it down at once."""
     path = Path(options.output)
     study = open_study(path, options)
     missing = [setting for setting in grid(options) if setting.name not in study["results"]]
     logger.info(f"{len(missing)} settings to measure, {len(study['results'])} measured before")
     for setting in tqdm(missing, desc="settings"):
-        study["results"][setting.name] = measure(pipe, recogniser, prompts, setting, options)
+        study["results"][setting.name] = measure(pipe, classifier, prompts, setting, options)
         write_study(study, path)
     return study
 
@@ -223,7 +223,7 @@ def parse(arguments: list[str] | None = None) -> Namespace:
     parser.add_argument("--split", default="validation", help="Split whose plain captions are drawn.")
     parser.add_argument("--num_scenes", type=int, default=300, help="The first so many of the split.")
     parser.add_argument("--num_objects", type=int, choices=(1, 2), help="Only scenes of so many things.")
-    parser.add_argument("--recogniser", default="checkpoints/emoji-scenes-recogniser", help="Folder or Hub id.")
+    parser.add_argument("--classifier", default="checkpoints/emoji-scenes-classifier", help="Folder or Hub id.")
     parser.add_argument("--orders", nargs="+", default=["confidence", "random", "halton", "remasking"])
     parser.add_argument("--masking_schedules", nargs="+", default=["cosine"])
     parser.add_argument("--temperatures", nargs="+", type=float, default=[0.0, 2.0, 8.0, 32.0], help="Of the order.")
@@ -233,8 +233,8 @@ def parse(arguments: list[str] | None = None) -> Namespace:
     parser.add_argument(
         "--guidance_interval", nargs=2, type=float, default=[0.25, 0.75], help="Shares of the steps, of `interval`."
     )
-    parser.add_argument("--seed", type=int, default=0, help="Picture i is drawn from this seed plus i.")
-    parser.add_argument("--batch_size", type=int, default=50, help="Pictures at a time.")
+    parser.add_argument("--seed", type=int, default=0, help="Image i is drawn from this seed plus i.")
+    parser.add_argument("--batch_size", type=int, default=50, help="Images at a time.")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="Where to compute.")
     parser.add_argument("--output", default="out/study_sampler.json", help="JSON file; the table stands beside it.")
     return parser.parse_args(arguments)
@@ -250,8 +250,8 @@ def main(arguments: list[str] | None = None) -> dict:
         rows = with_objects(rows, options.num_objects)
     options.num_scenes = min(options.num_scenes, len(rows))
     prompts = [texts[0] for texts in rows["text"][: options.num_scenes]]
-    recogniser = SceneRecogniser.from_pretrained(options.recogniser).to(options.device)
-    study = run_study(pipe, recogniser, prompts, options)
+    classifier = SceneClassifier.from_pretrained(options.classifier).to(options.device)
+    study = run_study(pipe, classifier, prompts, options)
     logger.info(table(study))
     return study
 

@@ -1,12 +1,12 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures become image tokens once, in a cached column, before the training that reads them often."""
+"""Images become image tokens once, in a cached column, before the training that reads them often."""
 
 import hashlib
 
 import datasets
 
-from .loading import undecoded
+from .loading import without_decoding
 from .streams import TOKENIZER_COLUMN, _row, check_image_tokenizer, image_tokenizer_fingerprint, readable_images
 
 
@@ -23,9 +23,9 @@ def image_tokens_fingerprint(rows: datasets.Dataset, processor) -> str:
 
 
 def add_image_token_ids(
-    rows: datasets.Dataset, processor, batch_size: int = 64, bad_images: str = "raise", name: str = "dataset"
+    rows: datasets.Dataset, processor, batch_size: int = 64, on_bad_image: str = "raise", name: str = "dataset"
 ) -> datasets.Dataset:
-    """Tokenize every picture once, into a cached column `image_token_ids` of shape `(num_image_tokens,)`, and into
+    """Tokenize every image once, into a cached column `image_token_ids` of shape `(num_image_tokens,)`, and into
     `image_latents` of shape `(num_image_tokens, vq_embed_dim)` if the processor makes them. A column `image_tokenizer`
     tells which image tokenizer it was, by [`image_tokenizer_fingerprint`].
 
@@ -34,13 +34,13 @@ def add_image_token_ids(
     Args:
         rows (`datasets.Dataset`): With a column `image`; returned as it is if it has these columns already.
         processor ([`ITITProcessor`]): With its image tokenizer.
-        batch_size (`int`, *optional*, defaults to 64): Pictures per pass.
-        bad_images (`str`, *optional*, defaults to `"raise"`): With `"skip"`, rows whose picture [`load_image`] refuses
+        batch_size (`int`, *optional*, defaults to 64): Images per pass.
+        on_bad_image (`str`, *optional*, defaults to `"raise"`): With `"skip"`, rows whose image [`load_image`] refuses
             are left out, up to 5% of them.
         name (`str`, *optional*, defaults to `"dataset"`): What messages call the rows.
 
     Raises:
-        ValueError: If there are no pictures, one cannot be used, which is named by its row, or, when they are skipped,
+        ValueError: If there are no images, one cannot be used, which is named by its row, or, when they are skipped,
             too many; or another image tokenizer made the tokens that are there.
     """
     wanted = processor.image_input_names
@@ -48,9 +48,9 @@ def add_image_token_ids(
         check_image_tokenizer(rows, processor, name)
         return rows
     if "image" not in rows.column_names:
-        raise ValueError(f"the pictures are needed for the columns {wanted}, the dataset has {rows.column_names}")
-    files = undecoded(rows)
-    if bad_images == "skip":
+        raise ValueError(f"the images are needed for the columns {wanted}, the dataset has {rows.column_names}")
+    files = without_decoding(rows)
+    if on_bad_image == "skip":
         files = readable_images(files, name)
     read = processor.image_processor.read_image
 

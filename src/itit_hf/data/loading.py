@@ -279,8 +279,8 @@ def label_captions(
     return caption
 
 
-def undecoded(rows):
-    """The rows with their pictures as files, which [`load_image`] opens: what a library would decode on the way has
+def without_decoding(rows):
+    """The rows with their images as files, which [`load_image`] opens: what a library would decode on the way has
     passed no limit of size.
 
     Args:

@@ -21,19 +21,19 @@ from transformers.utils import logging
 from ..models.image_loading_itit import load_image
 from ..rng import keyed_integer
 from .captions import captions_of, clean_captions
-from .loading import undecoded
+from .loading import without_decoding
 
 logger = logging.get_logger(__name__)
 
 STREAMS = ("paired", "image", "text")
-# What may be wrong with a picture, in the order of the counts in a batch's `skipped`.
+# What may be wrong with an image, in the order of the counts in a batch's `skipped`.
 BAD_IMAGE_REASONS = ("unreadable", "oversized")
 BAD_IMAGE_POLICIES = ("raise", "skip")
-MAX_BAD_IMAGES = 0.05  # share of pictures that `"skip"` may leave out
-MAX_BAD_OF_FEW = 5  # of few pictures, a bad one is a large share
+MAX_BAD_IMAGES = 0.05  # share of images that `"skip"` may leave out
+MAX_BAD_OF_FEW = 5  # of few images, a bad one is a large share
 MAX_SKIPPED_IN_A_ROW = 100
 _NUM_NAMED = 3  # bad images that a message names
-IMAGE_TENSORS = {"image_token_ids": torch.long, "image_latents": torch.float32}  # what a tokenized picture is
+IMAGE_TENSORS = {"image_token_ids": torch.long, "image_latents": torch.float32}  # what a tokenized image is
 TOKENIZER_COLUMN = "image_tokenizer"  # fingerprint of what made the tokens of a row
 STREAM_COLUMNS = {"paired": ("image", "text"), "image": ("image",), "text": ("text",)}
 
@@ -47,14 +47,14 @@ class Stream:
             and `text` as the stream needs. Captions of a `datasets.Dataset` are looked at here, by
             [`~data.captions.clean_captions`]; those of other sequences when their row comes.
         seed (`int`): Seed of its shuffles; each epoch has its own.
-        bad_images (`str`, *optional*, defaults to `"raise"`):
-            What to do about a picture that [`load_image`] refuses: `"raise"`, or `"skip"`, which takes the next row
-            whose picture can be read, always the same one, and counts why.
-        read (`Callable`, *optional*, defaults to [`load_image`]): What reads a picture, called with it and `name=`.
+        on_bad_image (`str`, *optional*, defaults to `"raise"`):
+            What to do about an image that [`load_image`] refuses: `"raise"`, or `"skip"`, which takes the next row
+            whose image can be read, always the same one, and counts why.
+        read (`Callable`, *optional*, defaults to [`load_image`]): What reads an image, called with it and `name=`.
             `read_image` of an image processor resizes each as it is read.
 
     Raises:
-        ValueError: If the name or `bad_images` is unknown, there are no rows, a column is missing, or captions are
+        ValueError: If the name or `on_bad_image` is unknown, there are no rows, a column is missing, or captions are
             none.
     """
 
@@ -63,20 +63,20 @@ class Stream:
         name: str,
         rows: Sequence[Mapping],
         seed: int = 0,
-        bad_images: str = "raise",
+        on_bad_image: str = "raise",
         read: Callable[..., PIL.Image.Image] = load_image,
     ):
         if name not in STREAMS:
             raise ValueError(f"`name` must be one of {STREAMS}, got {name!r}")
         if len(rows) == 0:
             raise ValueError(f"the stream `{name}` has no rows")
-        if bad_images not in BAD_IMAGE_POLICIES:
-            raise ValueError(f"`bad_images` must be one of {BAD_IMAGE_POLICIES}, got {bad_images!r}")
+        if on_bad_image not in BAD_IMAGE_POLICIES:
+            raise ValueError(f"`on_bad_image` must be one of {BAD_IMAGE_POLICIES}, got {on_bad_image!r}")
         self._check_columns(name, getattr(rows, "column_names", None) or list(rows[0]))
-        rows = undecoded(rows)
+        rows = without_decoding(rows)
         if "text" in STREAM_COLUMNS[name] and isinstance(rows, datasets.Dataset):
             rows = clean_captions(rows, name=f"stream {name}")
-        self.name, self.rows, self.seed, self.bad_images, self.read = name, rows, seed, bad_images, read
+        self.name, self.rows, self.seed, self.on_bad_image, self.read = name, rows, seed, on_bad_image, read
         self._epoch, self._order = -1, torch.arange(0)
 
     def _check_columns(self, name: str, columns: Sequence[str]):
@@ -97,48 +97,48 @@ class Stream:
 
     def sample(self, position: int) -> dict:
         """The sample at `position`: its columns, one of its captions, and the position itself; of a pair also its
-        `pair_weight`, if it has one.
+        `sample_weight`, if it has one.
 
         Raises:
-            ValueError: If the row has no caption, its weight is no number of at least 0, or a picture is refused and
-                `bad_images` does not skip it.
+            ValueError: If the row has no caption, its weight is no number of at least 0, or an image is refused and
+                `on_bad_image` does not skip it.
         """
-        index, picture = self.row_index(position), {}
+        index, image = self.row_index(position), {}
         if "image" in STREAM_COLUMNS[self.name]:
-            index, row, picture = self._picture(index)
+            index, row, image = self._image(index)
         else:
             row = self.rows[index]
-        sample = {"position": position} | picture
+        sample = {"position": position} | image
         if "text" in STREAM_COLUMNS[self.name]:
             captions = captions_of(row["text"])
             if not captions:
                 raise ValueError(f"row {index} of the stream `{self.name}` has no caption")
             sample["text"] = captions[keyed_integer(self.seed, f"caption/{self.name}", position) % len(captions)]
-        if self.name == "paired" and "pair_weight" in row:
-            weight = row["pair_weight"]
+        if self.name == "paired" and "sample_weight" in row:
+            weight = row["sample_weight"]
             if weight is None or not 0.0 <= weight < float("inf"):
-                raise ValueError(f"`pair_weight` of row {index} must be a number of at least 0, got {weight}")
-            sample["pair_weight"] = weight
+                raise ValueError(f"`sample_weight` of row {index} must be a number of at least 0, got {weight}")
+            sample["sample_weight"] = weight
         return sample
 
-    def _picture(self, index: int) -> tuple[int, Mapping, dict]:
-        """The first row from `index` on whose picture can be used, that picture, and why others could not."""
+    def _image(self, index: int) -> tuple[int, Mapping, dict]:
+        """The first row from `index` on whose image can be used, that image, and why others could not."""
         skipped = [0] * len(BAD_IMAGE_REASONS)
         while True:
             row, name = self.rows[index], f"row {index} of the stream `{self.name}`"
             if row.get("image_token_ids") is not None:
                 return index, row, {key: row[key] for key in IMAGE_TENSORS if row.get(key) is not None}
             try:
-                picture = {"image": self.read(row["image"], name=name)}
+                image = {"image": self.read(row["image"], name=name)}
             except ValueError as error:
-                if self.bad_images == "raise":
+                if self.on_bad_image == "raise":
                     raise
                 skipped[BAD_IMAGE_REASONS.index(getattr(error, "reason", "unreadable"))] += 1
                 if sum(skipped) == MAX_SKIPPED_IN_A_ROW:
-                    raise ValueError(f"{sum(skipped)} pictures in a row cannot be used, up to {error}") from error
+                    raise ValueError(f"{sum(skipped)} images in a row cannot be used, up to {error}") from error
                 index = (index + 1) % len(self.rows)
             else:
-                return index, row, picture | ({"skipped": skipped} if self.bad_images == "skip" else {})
+                return index, row, image | ({"skipped": skipped} if self.on_bad_image == "skip" else {})
 
 
 def captions_of_rows(rows: Sequence[Mapping]) -> Iterator[list[str]]:
@@ -218,7 +218,7 @@ class ITITCollator:
     """Samples -> nested batch of tensors, `{"paired": {...}, "image": {...}, "text": {...}}`; see [`ITITObjectives`].
 
     Args:
-        processor ([`ITITProcessor`]): Turns pictures into `pixel_values` and text into ids.
+        processor ([`ITITProcessor`]): Turns images into `pixel_values` and text into ids.
         max_text_length (`int`, *optional*, defaults to 64): Tokens of a text at most; longer ones are cut, and named.
     """
 
@@ -247,8 +247,8 @@ class ITITCollator:
         elif "image" in rows[0]:
             images = [row["image"] for row in rows]
             part["pixel_values"] = self.processor.image_processor(images, return_tensors="pt")["pixel_values"]
-        if "pair_weight" in rows[0]:
-            part["pair_weight"] = torch.tensor([float(row["pair_weight"]) for row in rows])  # (B,)
+        if "sample_weight" in rows[0]:
+            part["sample_weight"] = torch.tensor([float(row["sample_weight"]) for row in rows])  # (B,)
         if "text" in rows[0]:
             texts = [row["text"] for row in rows]
             encoded = self.processor(text=texts, max_length=self.max_text_length, return_tensors="pt")
@@ -317,7 +317,7 @@ def readable_images(rows: datasets.Dataset, name: str = "dataset") -> datasets.D
         ValueError: If more than 5% cannot be used (of few rows up to 5 may be bad, and half of them); the first ones
             are named.
     """
-    files, bad = undecoded(rows), []
+    files, bad = without_decoding(rows), []
 
     def why_not(row: dict, index: int) -> dict:
         try:

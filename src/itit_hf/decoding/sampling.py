@@ -23,7 +23,7 @@ MAX_PADDING_OF_ONE_CALL = 0.05  # of all positions: what the shorter text costs 
 
 @dataclass
 class TextCondition:
-    """What a picture is drawn from: text features and their padding mask.
+    """What an image is drawn from: text features and their padding mask.
 
     Args:
         embeds (`torch.FloatTensor` of shape `(batch_size, text_length, text_hidden_size)`):
@@ -46,7 +46,7 @@ class DecodingState:
         image_token_ids (`torch.LongTensor` of shape `(batch_size, num_tokens)`):
             `mask_token_id` where masked. Another tensor in its place may unmask tokens, which then stay as they are,
             and mask others, which are then generated anew; what it masks after the last step stays as it was filled.
-        filled_image_token_ids (`torch.LongTensor` of shape `(batch_size, num_tokens)`): A whole picture, a preview.
+        filled_image_token_ids (`torch.LongTensor` of shape `(batch_size, num_tokens)`): A whole image, a preview.
         condition ([`TextCondition`]): The text asked for.
         negative_condition ([`TextCondition`], *optional*): The text to move away from; `None` is the empty text.
         interrupt (`bool`, *optional*, defaults to `False`): Stop here, with the preview as the result.
@@ -112,7 +112,7 @@ def guidance_scales(
         num_inference_steps (`int`): Number of steps S.
         schedule (`str`, *optional*, defaults to `"constant"`):
             `"constant"` (the paper), or `"linear"`: from 1.0 at the first step to `guidance_scale` at the last (Chang
-            et al. 2023), which leaves more freedom while little of the picture stands.
+            et al. 2023), which leaves more freedom while little of the image stands.
         interval (`Sequence[float]` of length 2, *optional*, defaults to `(0.0, 1.0)`):
             Guide from this share of the steps to that one only, 1.0 elsewhere (Kynkäänniemi et al. 2024,
             https://huggingface.co/papers/2404.07724): step s, counted from 0, with `start <= s / S < stop`.
@@ -138,14 +138,14 @@ def guidance_scales(
     return [scale if start <= share < stop else 1.0 for scale, share in zip(scales, shares, strict=True)]
 
 
-def guides_in_one_call(batch_size: int, num_image_tokens: int, text_length: int, negative_length: int) -> bool:
+def should_batch_guidance(batch_size: int, num_image_tokens: int, text_length: int, negative_length: int) -> bool:
     """Whether both passes of guidance go through the model side by side, the shorter text padded.
 
     A few samples are faster so: fewer operations, and larger ones. Many are not, nor texts of very different length.
 
     Args:
-        batch_size (`int`): Pictures.
-        num_image_tokens (`int`): Of one picture.
+        batch_size (`int`): Images.
+        num_image_tokens (`int`): Of one image.
         text_length (`int`): Tokens of the texts asked for.
         negative_length (`int`): Tokens of the texts to move away from.
 
@@ -168,7 +168,7 @@ def _guided_logits(model, inputs: dict, condition, negative_condition, guidance_
         return logits(inputs, condition)  # (batch_size, num_masked, codebook_size)
     batch_size, text_length = condition.embeds.shape[:2]
     negative_length = 1 if negative_condition is None else negative_condition.embeds.size(1)
-    if guides_in_one_call(batch_size, model.config.num_image_tokens, text_length, negative_length):
+    if should_batch_guidance(batch_size, model.config.num_image_tokens, text_length, negative_length):
         if negative_condition is None:
             null_text = model.model.null_text_embeds.to(condition.embeds)
             negative_condition = TextCondition(null_text.expand(batch_size, -1, -1))
@@ -247,7 +247,7 @@ def decode_image_tokens(
     config = model.config
     batch_size, device = len(condition.embeds), condition.embeds.device
     if strength < 1.0 and (image_token_ids is None or bool_masked_pos is None):
-        raise ValueError("a `strength` below 1 needs a picture to start from: `image_token_ids` and `bool_masked_pos`")
+        raise ValueError("a `strength` below 1 needs an image to start from: `image_token_ids` and `bool_masked_pos`")
     check_mask_token(config, scheduler)
     scheduler = copy(scheduler)
     scheduler.set_timesteps(num_inference_steps, temperature, strength)

@@ -75,7 +75,7 @@ class ITITSchedulerOutput(BaseOutput):
         prev_sample (`torch.LongTensor` of shape `(batch_size, num_tokens)`):
             Token ids with `mask_token_id` where still hidden: the input of the next step.
         pred_original_sample (`torch.LongTensor` of shape `(batch_size, num_tokens)`):
-            Token ids with every hidden one filled in: a whole picture, to look at while it forms.
+            Token ids with every hidden one filled in: a whole image, to look at while it forms.
     """
 
     prev_sample: torch.Tensor
@@ -168,7 +168,7 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
             temperature (`float` or sequence of floats, *optional*): In place of the configured one.
             strength (`float`, *optional*, defaults to 1.0):
                 Share of the steps to take, in (0, 1], rounded down: below 1.0 the first ones are left out, and
-                [`~ITITScheduler.add_noise`] makes the state that they would have led to from a whole picture.
+                [`~ITITScheduler.add_noise`] makes the state that they would have led to from a whole image.
 
         Raises:
             ValueError: If `num_inference_steps` is not a positive integer, a temperature list has another length, or

@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Emoji scenes: an endless picture world of licence-clean art with exact meaning, for small training runs and tests.
+"""Emoji scenes: an endless image world of licence-clean art with exact meaning, for small training runs and tests.
 
 - `kinds`: the committed tables of kinds and colours.
 - `art`: where the drawings come from, and their licences.
@@ -11,6 +11,6 @@
 - `grammar`: captions of a scene, and the exact way back.
 - `splits`: what no training stream may contain.
 - `build`: a dataset folder of parquet files with its card.
-- `recogniser`: what is in a picture, read by a small network.
-- `evaluation`: how true captions and pictures are.
+- `classifier`: what is in an image, read by a small network.
+- `evaluation`: how true captions and images are.
 """

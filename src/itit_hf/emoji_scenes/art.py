@@ -255,16 +255,16 @@ def draw_kind(style: str, kind: str, size: int) -> np.ndarray:
     """
     check_style(style)
     if style not in STYLES:
-        picture = _folder_drawing(Path(style), kind, size)
+        image = _folder_drawing(Path(style), kind, size)
     elif kind not in KINDS:
         raise ValueError(f"the style {style!r} draws {', '.join(KINDS)}; got {kind!r}")
     else:
-        picture = render_svg(_openmoji_svg(kind) if style == "openmoji" else _iconify_svg(style, kind), size)
-    picture = picture.convert("RGBA")
-    box = picture.getchannel("A").point(lambda alpha: 255 if alpha > 8 else 0).getbbox()
+        image = render_svg(_openmoji_svg(kind) if style == "openmoji" else _iconify_svg(style, kind), size)
+    image = image.convert("RGBA")
+    box = image.getchannel("A").point(lambda alpha: 255 if alpha > 8 else 0).getbbox()
     if box is None:
         raise ValueError(f"the drawing of {kind!r} in {style!r} is empty")
-    picture = picture.crop(box)
-    scale = size / max(picture.size)
-    shape = [max(1, round(side * scale)) for side in picture.size]
-    return np.asarray(picture.resize(shape, Image.Resampling.LANCZOS, reducing_gap=3.0))
+    image = image.crop(box)
+    scale = size / max(image.size)
+    shape = [max(1, round(side * scale)) for side in image.size]
+    return np.asarray(image.resize(shape, Image.Resampling.LANCZOS, reducing_gap=3.0))

@@ -74,7 +74,7 @@ class Row:
     free_captions: int = 0
 
     def as_dict(self) -> dict:
-        """The columns. `image` rows carry no text and `text` rows no picture: the streams cannot leak pairs."""
+        """The columns. `image` rows carry no text and `text` rows no image: the streams cannot leak pairs."""
         image = None if self.split == "text" else {"bytes": _png(self.pixels), "path": None}
         text = []
         if self.split != "image":
@@ -95,13 +95,13 @@ def split_rows(config: SceneConfig, sizes: SplitSizes, seed: int, seen: set[str]
         config (`SceneConfig`): The world.
         sizes (`SplitSizes`): Rows wanted; `unseen_style` is not drawn here.
         seed (`int`): Which sequence of scenes.
-        seen (`set[str]`, *optional*): Hashes of pictures to pass over; those of the rows are added to it.
+        seen (`set[str]`, *optional*): Hashes of images to pass over; those of the rows are added to it.
 
     Yields:
         `Row`: Until every split is full; no two with equal pixels.
 
     Raises:
-        `ValueError`: If the world is too small to fill the splits with different pictures.
+        `ValueError`: If the world is too small to fill the splits with different images.
     """
     world = world_of(config)
     left = {name: count for name, count in vars(sizes).items() if name != "unseen_style" and count}
@@ -132,7 +132,7 @@ def split_rows(config: SceneConfig, sizes: SplitSizes, seed: int, seen: set[str]
 
 
 def _open_split(pixel_hash: str, wanted: dict[str, int]) -> str | None:
-    """The split of a scene that nothing holds out; `None` if it is no validation picture and none else is wanted."""
+    """The split of a scene that nothing holds out; `None` if it is no validation image and none else is wanted."""
     if is_validation(pixel_hash):
         return "validation"
     return training_stream(pixel_hash, wanted) if any(wanted.values()) else None
@@ -146,7 +146,7 @@ def unseen_style_rows(config: SceneConfig, style: str, count: int, seed: int, se
         style (`str`): A packaged style or a folder of cut-outs.
         count (`int`): Rows.
         seed (`int`): Which sequence of scenes.
-        seen (`set[str]`): Hashes of pictures to pass over; those of the rows are added to it.
+        seen (`set[str]`): Hashes of images to pass over; those of the rows are added to it.
 
     Yields:
         `Row`: Of the split "unseen_style", no two with equal pixels.
@@ -282,7 +282,7 @@ def ensure_emoji_scenes(
     Args:
         folder (`str` or `os.PathLike`): Dataset folder.
         styles (`Sequence[str]`): Art to build with.
-        resolution (`int`, *optional*, defaults to 64): Side of a picture in pixels.
+        resolution (`int`, *optional*, defaults to 64): Side of an image in pixels.
         num_kinds (`int`, *optional*, defaults to 24): Things, the first so many that the styles can draw.
 
     Returns:

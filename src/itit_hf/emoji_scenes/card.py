@@ -8,11 +8,11 @@ from .scenes import SceneConfig
 from .splits import check_held_out_pairs
 
 _SPLIT_NOTES = {
-    "paired": "training: picture and captions",
-    "image": "training: pictures alone; `text` is empty",
+    "paired": "training: image and captions",
+    "image": "training: images alone; `text` is empty",
     "text": "training: captions alone; `image` is null",
     "validation": "unseen scenes of kind-colour pairs that are open to training",
-    "heldout": "scenes with a kind-colour pair that no training stream contains, in picture or in text",
+    "heldout": "scenes with a kind-colour pair that no training stream contains, in image or in text",
     "heldout_relations": "scenes of two kinds in a relation that no training stream contains",
     "unseen_style": "kind-colour pairs that are open to training, in an art style that it does not",
 }
@@ -73,7 +73,7 @@ def dataset_card(
 # {name}
 
 Scenes of {objects} on a plain ground, {config.resolution} x {config.resolution} pixels, with captions whose meaning is
-exact: each caption of the grammar can be read back by it, and everything a caption says is true of the picture.
+exact: each caption of the grammar can be read back by it, and everything a caption says is true of the image.
 The captions are in {wording.name}{source}; kinds and colours go by the English names of `scene` below.
 
 Built by `itit_hf.emoji_scenes` from seed {seed}: scene n of a seed is a pure function.
@@ -105,7 +105,7 @@ The drawings were scaled, and recoloured in HSL (the dominant hue moved, 75% of 
 |---|---|---|
 {splits}
 
-No two scenes of a world have equal pixels, and the pixels decide: one picture in twenty, by its hash, belongs to
+No two scenes of a world have equal pixels, and the pixels decide: one image in twenty, by its hash, belongs to
 validation, the others to one of the training streams each. The streams are disjoint scenes, so that no pair can be put
 together from them. Kept out of training by a hash of the names, {len(held_out)} kind-colour pairs:
 {", ".join(f"{colour} {kind}" for kind, colour in held_out)}.

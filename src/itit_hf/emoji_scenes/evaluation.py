@@ -1,9 +1,9 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""How true captions and pictures of emoji scenes are: exact, by one rule for both directions.
+"""How true captions and images of emoji scenes are: exact, by one rule for both directions.
 
-A caption is read by the grammar and held against the scene its picture was rendered from. A picture is read by the
-recogniser, and the prompt that asked for it is held against what was read.
+A caption is read by the grammar and held against the scene its image was rendered from. An image is read by the
+classifier, and the prompt that asked for it is held against what was read.
 """
 
 import math
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import torch
 
+from .classifier import SceneClassifier, SeenScene
 from .grammar import ParsedCaption, describes, parse
-from .recogniser import SceneRecogniser, SeenScene
 from .scenes import Scene
 
 _TRUTHS = ("kind", "colour", "both", "true")
@@ -28,7 +28,7 @@ def _truths(caption: ParsedCaption, scene: Scene | SeenScene) -> tuple[bool, boo
 
 
 def caption_accuracy(captions: Sequence[str], scenes: Sequence[Scene], language: str = "en") -> dict[str, float]:
-    """Shares of captions that name what is in the picture.
+    """Shares of captions that name what is in the image.
 
     Args:
         captions (`Sequence[str]`): What a model said, one per scene.
@@ -57,30 +57,30 @@ def caption_accuracy(captions: Sequence[str], scenes: Sequence[Scene], language:
 
 
 def prompt_accuracy(
-    pictures: Sequence, prompts: Sequence[str], recogniser: SceneRecogniser, language: str = "en"
+    images: Sequence, prompts: Sequence[str], classifier: SceneClassifier, language: str = "en"
 ) -> dict[str, float]:
-    """Shares of pictures that show what was asked for.
+    """Shares of images that show what was asked for.
 
     Args:
-        pictures (`Sequence` of `PIL.Image.Image`, or of `np.ndarray` of shape `(height, width, 3)` in uint8):
+        images (`Sequence` of `PIL.Image.Image`, or of `np.ndarray` of shape `(height, width, 3)` in uint8):
             What a model drew, one per prompt.
         prompts (`Sequence[str]`): What was asked for, in sentences of the grammar.
-        recogniser ([`SceneRecogniser`]): Reads the pictures. Its own errors count as theirs: give its figures on true
-            pictures beside those on drawn ones.
-        language (`str`, *optional*, defaults to `"en"`): What the prompts are in; the recogniser knows none.
+        classifier ([`SceneClassifier`]): Reads the images. Its own errors count as theirs: give its figures on true
+            images beside those on drawn ones.
+        language (`str`, *optional*, defaults to `"en"`): What the prompts are in; the classifier knows none.
 
     Returns:
         `dict[str, float]`: `number` (as many objects as asked for), `kind`, `colour` and `both` (those of every object
         are as asked), `true` (so is all else the prompt says: size, position, background, relation).
 
     Raises:
-        ValueError: If there are none, not as many pictures as prompts, or the grammar cannot read a prompt.
+        ValueError: If there are none, not as many images as prompts, or the grammar cannot read a prompt.
     """
-    if not prompts or len(pictures) != len(prompts):
-        raise ValueError(f"wanted one of `pictures` per prompt, at least one, got {len(pictures)} and {len(prompts)}")
+    if not prompts or len(images) != len(prompts):
+        raise ValueError(f"wanted one of `images` per prompt, at least one, got {len(images)} and {len(prompts)}")
     counts = dict.fromkeys(("number", *_TRUTHS), 0)
-    for scene, prompt in zip(recogniser.read(pictures), prompts, strict=True):
-        asked = parse(prompt, tuple(recogniser.config.kinds), tuple(recogniser.config.colours), language)
+    for scene, prompt in zip(classifier.read(images), prompts, strict=True):
+        asked = parse(prompt, tuple(classifier.config.kinds), tuple(classifier.config.colours), language)
         if asked is None:
             raise ValueError(f"`prompts` must be sentences of the grammar, got {prompt!r}")
         counts["number"] += len(scene.objects) == len(asked.objects)
@@ -127,34 +127,34 @@ def confidence_interval(share: float, count: int) -> tuple[float, float]:
 def copied_shares(
     image_token_ids: torch.Tensor, training_token_ids: torch.Tensor, num_ground_codes: int = 8
 ) -> torch.Tensor:
-    """How much of each picture one training picture has at the same places: a model that repeats the few pictures it
+    """How much of each image one training image has at the same places: a model that repeats the few images it
     was shown draws what it is asked for as well.
 
-    The most frequent codes of the training pictures are those of plain grounds, which all pictures share; tokens of
+    The most frequent codes of the training images are those of plain grounds, which all images share; tokens of
     these codes do not count.
 
     Args:
-        image_token_ids (`torch.LongTensor` of shape `(num_pictures, num_image_tokens)`): Drawn pictures.
+        image_token_ids (`torch.LongTensor` of shape `(num_images, num_image_tokens)`): Drawn images.
         training_token_ids (`torch.LongTensor` of shape `(num_training, num_image_tokens)`): Those trained on.
         num_ground_codes (`int`, *optional*, defaults to 8): How many codes count as ground.
 
     Returns:
-        `torch.FloatTensor` of shape `(num_pictures,)`: From 0 to 1, of the training picture that has most; 0 for a
-        picture that is ground alone.
+        `torch.FloatTensor` of shape `(num_images,)`: From 0 to 1, of the training image that has most; 0 for an
+        image that is ground alone.
 
     Raises:
-        ValueError: If there is no training picture, or the two have different numbers of tokens.
+        ValueError: If there is no training image, or the two have different numbers of tokens.
     """
     if not len(training_token_ids) or image_token_ids.shape[1:] != training_token_ids.shape[1:]:
         raise ValueError(
-            "`training_token_ids` must hold at least one picture of as many tokens as `image_token_ids`, got shapes "
+            "`training_token_ids` must hold at least one image of as many tokens as `image_token_ids`, got shapes "
             f"{tuple(training_token_ids.shape)} and {tuple(image_token_ids.shape)}"
         )
     counts = training_token_ids.flatten().bincount()
     ground = counts.topk(min(num_ground_codes, len(counts))).indices
     counted = ~torch.isin(image_token_ids, ground)  # (N, K)
     shares = []
-    for picture, places in zip(image_token_ids, counted, strict=True):
-        same = (training_token_ids == picture) & places  # (T, K)
+    for image, places in zip(image_token_ids, counted, strict=True):
+        same = (training_token_ids == image) & places  # (T, K)
         shares.append(same.sum(dim=-1).max() / places.sum().clamp(min=1))
     return torch.stack(shares)

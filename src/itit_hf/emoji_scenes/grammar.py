@@ -41,7 +41,7 @@ class ParsedCaption:
 
 
 def size_word(scene: Scene, which: int) -> str | None:
-    """ "small", "big" or `None`: by its share of the picture for a single object, against the other one for two."""
+    """ "small", "big" or `None`: by its share of the image for a single object, against the other one for two."""
     size = max(scene.objects[which].box[2:])
     if len(scene.objects) == 2:
         other = max(scene.objects[1 - which].box[2:])

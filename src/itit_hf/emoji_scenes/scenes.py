@@ -27,7 +27,7 @@ BACKGROUNDS = {
 _SIZES = {
     1: (0.62, 0.85),
     2: (0.36, 0.48),
-}  # longer side of an object, as a share of the picture, by number of objects
+}  # longer side of an object, as a share of the image, by number of objects
 RESOLUTIONS = (32, 64, 96, 128, 256)
 GRIDS = (1, 2, 4, 8)
 
@@ -37,7 +37,7 @@ class SceneConfig:
     """What a world of scenes may contain.
 
     Args:
-        resolution (`int`, defaults to 64): Side of the pictures in pixels: 32, 64, 96, 128 or 256.
+        resolution (`int`, defaults to 64): Side of the images in pixels: 32, 64, 96, 128 or 256.
         styles (`tuple[str, ...]`): Packaged art styles, or folders of cut-outs; each object has one of them.
         kinds (`tuple[str, ...]`): Things; all must exist in all styles.
         colours (`tuple[str, ...]`): Keys of `COLOURS`.
@@ -46,8 +46,8 @@ class SceneConfig:
         grid (`int`, defaults to 1): Sizes and top left corners of objects are multiples of so many pixels. On the
             cells of an image tokenizer (8) a drawing has few different codes.
         size_range (`tuple[float, float]`, *optional*): Least and greatest longer side of an object, as a share of the
-            picture. By default 0.62 to 0.85 in scenes of one object and 0.36 to 0.48 in scenes of two.
-        language (`str`, defaults to `"en"`): What captions are written in, a key of `LANGUAGES`; scenes, pictures and
+            image. By default 0.62 to 0.85 in scenes of one object and 0.36 to 0.48 in scenes of two.
+        language (`str`, defaults to `"en"`): What captions are written in, a key of `LANGUAGES`; scenes, images and
             what is held out are the same in all.
         free_captions (`int`, defaults to 0): Captions of a scene in the forms that people type, beside the five of the
             grammar; 0 to 5, English only.
@@ -167,7 +167,7 @@ class SceneObject(Boxed):
 
 @dataclass(frozen=True)
 class Scene:
-    """All that is true of a picture. `relation` is that of the first object to the second: "left of" or "above"."""
+    """All that is true of an image. `relation` is that of the first object to the second: "left of" or "above"."""
 
     resolution: int
     background: str
@@ -303,7 +303,7 @@ class World:
 
 
 def _horizon(side: int) -> int:
-    """Rows of sky: five eighths of a picture, or less so that it ends on a border of 8-pixel tokens."""
+    """Rows of sky: five eighths of an image, or less so that it ends on a border of 8-pixel tokens."""
     return side * 5 // 64 * 8
 
 

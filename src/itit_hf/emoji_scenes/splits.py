@@ -23,7 +23,7 @@ def _keyed(*parts: str) -> int:
 
 
 def is_held_out_pair(kind: str, colour: str) -> bool:
-    """Whether a kind in a colour, about one in ten, is kept from every training stream, picture and text."""
+    """Whether a kind in a colour, about one in ten, is kept from every training stream, image and text."""
     return _keyed(_PAIR_SALT, kind, colour) % _HELD_OUT_ONE_IN == 0
 
 
@@ -58,26 +58,26 @@ def held_out_split(scene: Scene) -> str | None:
 
 
 def scene_hash(pixels: np.ndarray) -> str:
-    """First 128 bits of the SHA-256 of the pixels and their shape, in hex: equal for equal pictures."""
+    """First 128 bits of the SHA-256 of the pixels and their shape, in hex: equal for equal images."""
     digest = hashlib.sha256(repr(pixels.shape).encode())
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()[:32]
 
 
 def is_validation(pixel_hash: str) -> bool:
-    """Whether a picture, one in twenty, belongs to validation: so a repeated scene is never on both sides."""
+    """Whether an image, one in twenty, belongs to validation: so a repeated scene is never on both sides."""
     return int(pixel_hash[:16], 16) % _VALIDATION_ONE_IN == 0
 
 
 def training_stream(pixel_hash: str, counts: dict[str, int]) -> str:
-    """The one training stream that a picture may enter, in proportion to the rows wanted of each.
+    """The one training stream that an image may enter, in proportion to the rows wanted of each.
 
     Args:
         pixel_hash (`str`): From `scene_hash`.
         counts (`dict[str, int]`): Rows wanted of "paired", "image" and "text"; not all zero.
 
     Returns:
-        `str`: The name of the stream: equal pictures never stand in two streams.
+        `str`: The name of the stream: equal images never stand in two streams.
     """
     place = int(pixel_hash[16:], 16) % sum(counts[name] for name in TRAINING_STREAMS)
     for name in TRAINING_STREAMS:

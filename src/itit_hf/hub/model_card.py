@@ -51,7 +51,7 @@ class ModelFacts:
         location (`str`, *optional*): Folder or Hub id that `from_pretrained` opens.
         opened_by (`str`): Public class whose `from_pretrained` that is.
         prompt (`str`, *optional*): Something it can draw.
-        pictures (`dict[str, str]`): What it drew: file, named as seen from the card, by prompt or title.
+        images (`dict[str, str]`): What it drew: file, named as seen from the card, by prompt or title.
         streams (`list[StreamFacts]`): What it was trained on.
         held_out (`str`, *optional*): What was kept out of the training data.
         command (`str`, *optional*): What trained it.
@@ -77,7 +77,7 @@ class ModelFacts:
     location: str | None = None
     opened_by: str = "ITITPipeline"
     prompt: str | None = None
-    pictures: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, str] = field(default_factory=dict)
     streams: Sequence[StreamFacts] = ()
     held_out: str | None = None
     command: str | None = None
@@ -110,7 +110,7 @@ class ModelFacts:
 
 def _is_unknown(value, name: str) -> bool:
     # No setting that differs from the defaults is a fact; an empty list of objectives, losses or versions is not.
-    may_be_empty = name in ("settings", "pictures")
+    may_be_empty = name in ("settings", "images")
     return value is None or (not may_be_empty and isinstance(value, Mapping | Sequence) and not value)
 
 
@@ -250,7 +250,7 @@ def model_card(facts: ModelFacts) -> str:
         model_name=facts.name,
         eval_results=results or None,
         # What the Hub shows as a gallery.
-        widget=[{"text": text, "output": {"url": path}} for text, path in facts.pictures.items()] or None,
+        widget=[{"text": text, "output": {"url": path}} for text, path in facts.images.items()] or None,
     )
     sections = {
         "How to use": _how_to_use(facts),
@@ -263,7 +263,7 @@ def model_card(facts: ModelFacts) -> str:
     head = f"---\n{data.to_yaml()}\n---\n\n# {facts.name}\n\n{facts.description or NOT_RECORDED}\n"
     if facts.missing:
         head += f"\nNot recorded: {', '.join(facts.missing)}.\n"
-    head += "".join(f"\n![{text}]({path})\n" for text, path in facts.pictures.items())
+    head += "".join(f"\n![{text}]({path})\n" for text, path in facts.images.items())
     return head + "".join(f"\n## {title}\n\n{text}\n" for title, text in sections.items())
 
 

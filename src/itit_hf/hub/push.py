@@ -45,7 +45,7 @@ class UploadError(RuntimeError):
     """An upload that was given up; what it was to upload is still on disk."""
 
 
-def without_secrets(text: str, token: str | None = None) -> str:
+def redact_tokens(text: str, token: str | None = None) -> str:
     """A message as it may stand in a log.
 
     Args:
@@ -61,7 +61,7 @@ def without_secrets(text: str, token: str | None = None) -> str:
     return _SECRET.sub("***", text)
 
 
-def is_passing(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     """Whether the same request may go well later: not if the Hub knows who asks and says no."""
     if isinstance(error, HfHubHTTPError) and error.response is not None:
         return error.response.status_code in _PASSING
@@ -86,8 +86,8 @@ def with_retries(action: Callable[[], object], what: str, token: str | None = No
         try:
             return action()
         except Exception as error:  # whatever the HTTP library of the day raises
-            reason = without_secrets(f"{type(error).__name__}: {error}", token)
-            if attempt == ATTEMPTS or not is_passing(error):
+            reason = redact_tokens(f"{type(error).__name__}: {error}", token)
+            if attempt == ATTEMPTS or not is_transient(error):
                 raise UploadError(f"{what} failed, attempt {attempt}: {reason}") from None
             wait = FIRST_WAIT * 2 ** (attempt - 1)
             logger.warning(f"{what} failed, attempt {attempt} of {ATTEMPTS}; again in {wait:.0f} s: {reason}")
@@ -197,7 +197,7 @@ class PipelineHubMixin:
         prompts: Sequence[str] = (),
         facts: Mapping | None = None,
     ) -> CommitInfo:
-        """Upload every component, a card and, if asked, pictures: one `from_pretrained` opens them.
+        """Upload every component, a card and, if asked, images: one `from_pretrained` opens them.
 
         The card is written of `facts`; without any, one that the repository has stays, and so does that of the folder
         which the pipeline was loaded from.
@@ -220,8 +220,8 @@ class PipelineHubMixin:
         repo_id, kept = make_repository(repo_id, private, token)
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
-            pictures = self._draw_for_card(prompts, folder)
-            told = dict(facts or {}) | ({"pictures": pictures} if pictures else {})
+            images = self._draw_for_card(prompts, folder)
+            told = dict(facts or {}) | ({"images": images} if images else {})
             own = Path(str(self.config.get("_name_or_path") or "")) / CARD
             if told or not (kept or own.is_file()):
                 known: dict[str, Any] = {"name": repo_id.split("/")[-1], "location": repo_id}
@@ -248,7 +248,7 @@ class PipelineHubMixin:
 
 
 class TrainerHubMixin:
-    """`push_to_hub` of [`ITITTrainer`]: what is pushed is the pipeline, with a card and the newest sample pictures.
+    """`push_to_hub` of [`ITITTrainer`]: what is pushed is the pipeline, with a card and the newest sample images.
 
     During training (`hub_strategy` other than `"end"`) each checkpoint is copied beside the others and uploaded in the
     background; an upload that fails never stops the training.
@@ -283,7 +283,7 @@ class TrainerHubMixin:
         private: bool | None = None,
         facts: Mapping | None = None,
     ) -> CommitInfo | Future | None:
-        """Upload the pipeline with a card of all that the trainer knows, and the newest pictures of `log_samples`.
+        """Upload the pipeline with a card of all that the trainer knows, and the newest images of `log_samples`.
 
         A file `README.md` in `output_dir` is the card, as it is. Every process must call this.
 
@@ -345,7 +345,7 @@ class TrainerHubMixin:
         folder = tempfile.mkdtemp(prefix=_STAGE, dir=output_dir) if self.args.should_save else output_dir
         known = {"name": self.hub_model_id.split("/")[-1], "location": self.hub_model_id}
         if self.args.should_save:
-            known["pictures"] = self._copy_samples(folder)
+            known["images"] = self._copy_samples(folder)
             known["prompt"] = next(iter(self.sample_prompts()), None)
             if os.path.isfile(os.path.join(output_dir, CARD)):
                 shutil.copy(os.path.join(output_dir, CARD), folder)
@@ -355,16 +355,16 @@ class TrainerHubMixin:
         return folder
 
     def _copy_samples(self, folder: str) -> dict[str, str]:
-        """The pictures of the newest step that has some: title -> file in `folder`."""
+        """The images of the newest step that has some: title -> file in `folder`."""
         found = sorted(Path(self.args.output_dir, "samples").glob("step-*.png"))
-        pictures = {}
+        images = {}
         for path in found:
             step, _, cycle = path.stem.removeprefix("step-").partition("-")
             if step == found[-1].stem.removeprefix("step-").partition("-")[0]:
                 Path(folder, "samples").mkdir(exist_ok=True)
                 shutil.copy(path, Path(folder, "samples"))
-                pictures[f"Step {int(step):,}" + (f", cycle {cycle}" if cycle else "")] = f"samples/{path.name}"
-        return pictures
+                images[f"Step {int(step):,}" + (f", cycle {cycle}" if cycle else "")] = f"samples/{path.name}"
+        return images
 
     def _copy_checkpoint(self, checkpoint_folder: str, folder: str) -> None:
         """What resuming needs, if `hub_strategy` asks for it; a link costs no space and outlives the rotation."""

@@ -86,7 +86,7 @@ class CiderD:
     The weight of an n-gram depends on that set alone, so that a caption's score does not depend on its batch.
 
     Args:
-        reference_sets (`Sequence[Sequence[Sequence[str]]]`): For each picture of the set, its captions as words.
+        reference_sets (`Sequence[Sequence[Sequence[str]]]`): For each image of the set, its captions as words.
 
     Raises:
         ValueError: If there are none.
@@ -94,8 +94,8 @@ class CiderD:
 
     def __init__(self, reference_sets: Sequence[Sequence[Sequence[str]]]):
         if not len(reference_sets):
-            raise ValueError("`reference_sets` must have at least one picture, got none")
-        self.log_num_pictures = math.log(len(reference_sets))
+            raise ValueError("`reference_sets` must have at least one image, got none")
+        self.log_num_images = math.log(len(reference_sets))
         self.document_frequency = Counter()
         for captions in reference_sets:
             self.document_frequency.update({ngram for words in captions for ngram in _ngrams(words)})
@@ -105,7 +105,7 @@ class CiderD:
 
         Args:
             candidates (`Sequence[Sequence[str]]`): Captions as words.
-            references (`Sequence[Sequence[Sequence[str]]]`): For each, the captions of its picture as words.
+            references (`Sequence[Sequence[Sequence[str]]]`): For each, the captions of its image as words.
 
         Returns:
             `list[float]`: One score per caption, 1000 at most.
@@ -128,7 +128,7 @@ class CiderD:
     def _weigh(self, words: Sequence[str]) -> tuple[list[dict], list[float]]:
         vectors = [{} for _ in range(MAX_N)]
         for ngram, count in _ngrams(words).items():
-            rarity = self.log_num_pictures - math.log(max(1.0, self.document_frequency[ngram]))
+            rarity = self.log_num_images - math.log(max(1.0, self.document_frequency[ngram]))
             vectors[len(ngram) - 1][ngram] = count * rarity
         return vectors, [math.sqrt(sum(weight**2 for weight in vector.values())) for vector in vectors]
 
@@ -151,7 +151,7 @@ def bleu(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequ
 
     Args:
         candidates (`Sequence[Sequence[str]]`): Captions as words.
-        references (`Sequence[Sequence[Sequence[str]]]`): For each, the captions of its picture as words.
+        references (`Sequence[Sequence[Sequence[str]]]`): For each, the captions of its image as words.
 
     Returns:
         `list[float]`: Four scores from 0 to 100.
@@ -194,7 +194,7 @@ def rouge_l(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[S
 
     Args:
         candidates (`Sequence[Sequence[str]]`): Captions as words.
-        references (`Sequence[Sequence[Sequence[str]]]`): For each, the captions of its picture as words.
+        references (`Sequence[Sequence[Sequence[str]]]`): For each, the captions of its image as words.
 
     Returns:
         `float` from 0 to 100.
@@ -215,7 +215,7 @@ def rouge_l(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[S
 
 
 def caption_diversity(candidates: Sequence[Sequence[str]]) -> dict[str, float]:
-    """How much captions differ from each other: a captioner that says the same of all pictures shows here.
+    """How much captions differ from each other: a captioner that says the same of all images shows here.
 
     Args:
         candidates (`Sequence[Sequence[str]]`): Captions as words.
@@ -263,7 +263,7 @@ def caption_scores(candidates: Sequence[str], references: Sequence[Sequence[str]
 
     Args:
         candidates (`Sequence[str]`): Captions.
-        references (`Sequence[Sequence[str]]`): For each, the captions of its picture.
+        references (`Sequence[Sequence[str]]`): For each, the captions of its image.
 
     Returns:
         `dict[str, float]`: `cider_d`, `bleu_1` to `bleu_4`, `rouge_l`, and those of [`caption_diversity`].

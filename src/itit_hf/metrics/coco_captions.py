@@ -38,7 +38,7 @@ def coco_caption_scores(candidates: Sequence[str], references: Sequence[Sequence
 
     Args:
         candidates (`Sequence[str]`): Captions.
-        references (`Sequence[Sequence[str]]`): For each, the captions of its picture.
+        references (`Sequence[Sequence[str]]`): For each, the captions of its image.
 
     Returns:
         `dict[str, float]`: `coco_cider`, `coco_bleu_1` to `coco_bleu_4`, `coco_rouge_l`, `coco_meteor`, and

@@ -16,7 +16,7 @@ import torch
 
 from ..data.captions import captions_of, clean_captions
 from ..data.folders import kind_of
-from ..data.loading import COLUMNS, load_rows, undecoded
+from ..data.loading import COLUMNS, load_rows, without_decoding
 from ..data.streams import captions_of_rows
 from ..data.text_files import text_lines
 from ..rng import keyed_integer
@@ -26,16 +26,16 @@ KARPATHY_SPLITS = ("train", "restval", "val", "test")
 
 @dataclass(frozen=True)
 class Preset:
-    """Which prompts are drawn, and which true pictures the drawn ones are held against.
+    """Which prompts are drawn, and which true images the drawn ones are held against.
 
     Args:
-        features (`str`): Network of the features: `"recogniser"` of the emoji scenes, or `"inception"`.
+        features (`str`): Network of the features: `"classifier"` of the emoji scenes, or `"inception"`.
         protocol (`str`): All of it in words, for the record.
         splits (`tuple[str, ...]`): Splits of Karpathy's file, in order; empty for any other dataset.
         num_samples (`int`, *optional*): Prompts; all by default.
-        choice (`str`): `"first"`; `"pairs"`, random pictures with a random caption each; or `"captions"`, random
+        choice (`str`): `"first"`; `"pairs"`, random images with a random caption each; or `"captions"`, random
             captions of all.
-        all_references (`bool`): The true pictures are all of the splits, not those of the prompts alone.
+        all_references (`bool`): The true images are all of the splits, not those of the prompts alone.
     """
 
     features: str
@@ -47,26 +47,26 @@ class Preset:
 
 
 PRESETS = {
-    "emoji-scenes": Preset("recogniser", "first caption of each row; reference: the pictures of the same rows"),
-    "dataset": Preset("inception", "first caption of each row; reference: the pictures of the same rows"),
+    "emoji-scenes": Preset("classifier", "first caption of each row; reference: the images of the same rows"),
+    "dataset": Preset("inception", "first caption of each row; reference: the images of the same rows"),
     "itit": Preset(
         "inception",
-        "30,000 random pictures of the COCO training set (train2014), a random caption each; reference: the same "
-        "pictures (the paper says 30K pairs of the training set, and no more)",
+        "30,000 random images of the COCO training set (train2014), a random caption each; reference: the same "
+        "images (the paper says 30K pairs of the training set, and no more)",
         ("train",),
         30_000,
         "pairs",
     ),
     "umt": Preset(
         "inception",
-        "the first 30,000 pictures of Karpathy's test, val and restval in this order, the first caption of each; "
-        "reference: the same pictures",
+        "the first 30,000 images of Karpathy's test, val and restval in this order, the first caption of each; "
+        "reference: the same images",
         ("test", "val", "restval"),
         30_000,
     ),
     "coco30k": Preset(
         "inception",
-        "30,000 random captions of val2014; reference: all pictures of val2014",
+        "30,000 random captions of val2014; reference: all images of val2014",
         ("test", "val", "restval"),
         30_000,
         "captions",
@@ -122,7 +122,7 @@ class EvaluationRows:
     def __init__(self, rows: Sequence[Mapping] | datasets.Dataset, number: int | None = None):
         number = len(rows) if number is None else min(number, len(rows))
         is_table = isinstance(rows, datasets.Dataset)
-        self._rows = undecoded(rows).select(range(number)) if is_table else rows[:number]
+        self._rows = without_decoding(rows).select(range(number)) if is_table else rows[:number]
 
     def __len__(self) -> int:
         return len(self._rows)

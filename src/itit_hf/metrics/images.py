@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""How near drawn pictures are to true ones, on features of both."""
+"""How near drawn images are to true ones, on features of both."""
 
 import torch
 
@@ -10,7 +10,7 @@ _ROWS = 1000  # features whose distances to all others are held at a time
 def _check(features: torch.Tensor, reference: torch.Tensor, least: int):
     if features.dim() != 2 or reference.dim() != 2 or features.size(1) != reference.size(1):
         shapes = f"{tuple(features.shape)} and {tuple(reference.shape)}"
-        raise ValueError(f"`features` and `reference` must be (num_pictures, num_features) of one width, got {shapes}")
+        raise ValueError(f"`features` and `reference` must be (num_images, num_features) of one width, got {shapes}")
     if min(len(features), len(reference)) < least:
         raise ValueError(
             f"`features` and `reference` must have at least {least} rows, got {len(features)} and {len(reference)}"
@@ -24,7 +24,7 @@ def frechet_distance(features: torch.Tensor, reference: torch.Tensor) -> float:
     upwards by few samples, more so with more features: compare figures of one number of samples only.
 
     Args:
-        features (`torch.Tensor` of shape `(num_drawn, num_features)`): Of the drawn pictures.
+        features (`torch.Tensor` of shape `(num_generated, num_features)`): Of the drawn images.
         reference (`torch.Tensor` of shape `(num_true, num_features)`): Of the true ones.
 
     Returns:
@@ -55,12 +55,12 @@ def precision_recall(features: torch.Tensor, reference: torch.Tensor, k: int = 3
     """Improved precision and recall (Kynkaanniemi et al., 2019).
 
     Args:
-        features (`torch.Tensor` of shape `(num_drawn, num_features)`): Of the drawn pictures.
+        features (`torch.Tensor` of shape `(num_generated, num_features)`): Of the drawn images.
         reference (`torch.Tensor` of shape `(num_true, num_features)`): Of the true ones.
-        k (`int`, *optional*, defaults to 3): A picture reaches as far as its k-th nearest neighbour of its own side.
+        k (`int`, *optional*, defaults to 3): An image reaches as far as its k-th nearest neighbour of its own side.
 
     Returns:
-        `dict[str, float]`: `precision` (drawn pictures within reach of a true one), `recall` (true pictures within
+        `dict[str, float]`: `precision` (drawn images within reach of a true one), `recall` (true images within
         reach of a drawn one); shares in [0, 1].
 
     Raises:
@@ -83,13 +83,13 @@ def density_coverage(features: torch.Tensor, reference: torch.Tensor, k: int = 5
     """Density and coverage (Naeem et al., 2020), which single outliers move less than precision and recall.
 
     Args:
-        features (`torch.Tensor` of shape `(num_drawn, num_features)`): Of the drawn pictures.
+        features (`torch.Tensor` of shape `(num_generated, num_features)`): Of the drawn images.
         reference (`torch.Tensor` of shape `(num_true, num_features)`): Of the true ones.
-        k (`int`, *optional*, defaults to 5): A true picture reaches as far as its k-th nearest true neighbour.
+        k (`int`, *optional*, defaults to 5): A true image reaches as far as its k-th nearest true neighbour.
 
     Returns:
-        `dict[str, float]`: `density` (true pictures within whose reach a drawn one lies, over k; about 1 if both are
-        alike, and more is possible), `coverage` (true pictures with a drawn one within reach, in [0, 1]).
+        `dict[str, float]`: `density` (true images within whose reach a drawn one lies, over k; about 1 if both are
+        alike, and more is possible), `coverage` (true images with a drawn one within reach, in [0, 1]).
 
     Raises:
         ValueError: If the widths differ, or one side has no more than `k` rows.
@@ -105,15 +105,15 @@ def density_coverage(features: torch.Tensor, reference: torch.Tensor, k: int = 5
     return {"density": number / (k * len(features)), "coverage": float(covered.double().mean())}
 
 
-def picture_scores(features: torch.Tensor, reference: torch.Tensor) -> dict[str, float]:
-    """All scores of drawn pictures.
+def image_scores(features: torch.Tensor, reference: torch.Tensor) -> dict[str, float]:
+    """All scores of drawn images.
 
     Args:
-        features (`torch.Tensor` of shape `(num_drawn, num_features)`): Of the drawn pictures.
+        features (`torch.Tensor` of shape `(num_generated, num_features)`): Of the drawn images.
         reference (`torch.Tensor` of shape `(num_true, num_features)`): Of the true ones.
 
     Returns:
-        `dict[str, float]`: `fid`; `fid_between_true_halves`, what two samples of true pictures half as large are
+        `dict[str, float]`: `fid`; `fid_between_true_halves`, what two samples of true images half as large are
         apart; `precision`, `recall`, `density` and `coverage`.
 
     Raises:

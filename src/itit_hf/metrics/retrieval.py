@@ -56,11 +56,11 @@ def recall_at_k(scores: torch.Tensor, relevant: torch.Tensor, ks: Sequence[int] 
 
 
 def r_precision(own_scores: torch.Tensor, other_scores: torch.Tensor) -> float:
-    """Share of pictures whose own text scores above every other one that it is held against; a tie is a miss.
+    """Share of images whose own text scores above every other one that it is held against; a tie is a miss.
 
     Args:
-        own_scores (`torch.FloatTensor` of shape `(num_images,)`): Of each picture and its text.
-        other_scores (`torch.FloatTensor` of shape `(num_images, num_others)`): Of each picture and wrong texts;
+        own_scores (`torch.FloatTensor` of shape `(num_images,)`): Of each image and its text.
+        other_scores (`torch.FloatTensor` of shape `(num_images, num_others)`): Of each image and wrong texts;
             99 random ones are usual, changed copies of its text make it hard. `-inf` stands for none.
 
     Returns:
@@ -82,7 +82,7 @@ def clip_score(cosines: torch.Tensor) -> dict[str, float]:
     """CLIPScore in the two scales that papers use.
 
     Args:
-        cosines (`torch.FloatTensor` of shape `(num_images,)`): Of each picture and its text.
+        cosines (`torch.FloatTensor` of shape `(num_images,)`): Of each image and its text.
 
     Returns:
         `dict` with `clip_score`, the mean of 100 * max(cos, 0), and `clip_score_w`, that of 2.5 * max(cos, 0) (the w
@@ -93,10 +93,10 @@ def clip_score(cosines: torch.Tensor) -> dict[str, float]:
 
 
 def random_others(texts: Sequence[str], number: int, seed: int) -> torch.Tensor:
-    """For each text, others to hold its picture against, which do not say the same words.
+    """For each text, others to hold its image against, which do not say the same words.
 
     Args:
-        texts (`Sequence[str]`): One for each picture.
+        texts (`Sequence[str]`): One for each image.
         number (`int`): How many others each has; all different texts if there are fewer.
         seed (`int`): Of the draw.
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Trained weights for pictures of another size, for another text encoder, or with the blocks of a language model, so
+"""Trained weights for images of another size, for another text encoder, or with the blocks of a language model, so
 that training need not start anew."""
 
 import torch
@@ -14,7 +14,7 @@ from .modeling_itit import ITITForCaptioning, ITITModel, ITITPreTrainedModel
 
 @torch.no_grad()
 def resize_image_grid(model: ITITPreTrainedModel, num_image_tokens: int) -> ITITPreTrainedModel:
-    """The same network for pictures of another number of tokens; only its image positions change.
+    """The same network for images of another number of tokens; only its image positions change.
 
     The grid grows or shrinks at its borders while a token stays as large: with `initializer="xavier"` the sines and
     cosines that positions started from are continued, so that neighbours still differ by the same rotation, and what
@@ -23,11 +23,11 @@ def resize_image_grid(model: ITITPreTrainedModel, num_image_tokens: int) -> ITIT
 
     Args:
         model ([`ITITPreTrainedModel`]): Any of the four classes. It is left as it is.
-        num_image_tokens (`int`): Tokens of the new pictures, a square.
+        num_image_tokens (`int`): Tokens of the new images, a square.
 
     Returns:
         The model's class, with its weights and with `num_image_tokens` in its configuration. It needs training: no
-        picture of this size has been seen.
+        image of this size has been seen.
 
     Raises:
         StrictDataclassError: If the number is no square.

@@ -3,7 +3,7 @@
 """Keys and values of a prefix that several continuations of one sample share, such as the beams of a caption.
 
 The prefix is computed, kept and read once for each sample, however many beams it has; when beams change places only
-what they said moves. A picture is 257 tokens and a caption some 20, so nearly all keys and values are the prefix's.
+what they said moves. An image is 257 tokens and a caption some 20, so nearly all keys and values are the prefix's.
 """
 
 import torch
@@ -13,7 +13,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 class SharedPrefixLayer(DynamicLayer):
     """Keys and values of one block: the prefix once for each sample, and what follows it for each copy of a sample.
 
-    `update` takes and returns what follows; [`attend_behind_prefix`] reads the prefix beside it.
+    `update` takes and returns what follows; [`prefix_attention`] reads the prefix beside it.
 
     Args:
         prefix_keys (`torch.FloatTensor` of shape `(batch_size, num_heads, prefix_length, head_dim)`)
@@ -35,7 +35,7 @@ class SharedPrefixLayer(DynamicLayer):
         return self.prefix_keys.size(2) + self.keys.size(2)
 
 
-class SharedPrefixCache(Cache):
+class PrefixCache(Cache):
     """A cache for several continuations of each sample, made from the one of their common prefix.
 
     Args:
@@ -47,7 +47,7 @@ class SharedPrefixCache(Cache):
         super().__init__(layers=[SharedPrefixLayer(layer.keys, layer.values, num_copies) for layer in prefix.layers])
 
 
-def attend_behind_prefix(
+def prefix_attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,

@@ -132,7 +132,7 @@ class ITITConfig(PreTrainedConfig):
             rest of the hidden ones stay as mask embeddings (B; MAGE's rule); `"all"` drops every hidden one; `"none"`
             drops none.
         image_features (`str`, defaults to `"codes"`):
-            What the encoder sees of a picture that is to be described: `"codes"` embeds its token ids; `"latents"`
+            What the encoder sees of an image that is to be described: `"codes"` embeds its token ids; `"latents"`
             projects what the image tokenizer has before it quantizes (UMT's two levels). Drawing is on codes always.
         image_latent_size (`int`, *optional*): Channels of these latents, as many as a code vector has.
         pad_token_id (`int`, defaults to 0): Padding id of the text tokenizer.

@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What the models of ITIT take besides pictures: the text decoder's inputs, and what libraries pass to every model."""
+"""What the models of ITIT take besides images: the text decoder's inputs, and what libraries pass to every model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -8,7 +8,7 @@ from transformers.generation import GenerationMixin, LogitsProcessor, StoppingCr
 from transformers.masking_utils import create_masks_for_generate
 from transformers.utils import logging
 
-from .cache_itit import SharedPrefixCache
+from .cache_itit import PrefixCache
 from .forward_inputs_itit import check_kwargs
 
 logger = logging.get_logger(__name__)
@@ -80,13 +80,13 @@ class ITITGenerationMixin(GenerationMixin):
         features, cache = model_kwargs.get("encoder_hidden_states"), model_kwargs.get("past_key_values")
         is_continued = cache is not None and cache.get_seq_length() > 0
         if features is None and has_image and not is_continued:
-            embeds = self.model.embed_described(**image)
+            embeds = self.model.embed_conditioning_image(**image)
             encoded = self.model(None, model_kwargs.pop("bool_masked_pos", None), image_token_embeds=embeds)
             features = model_kwargs["encoder_hidden_states"] = encoded.last_hidden_state
         if features is None and not is_continued:
             raise ValueError(
                 "there is no image to describe: give `image_token_ids`, which a processor with an `image_tokenizer` "
-                "makes of pictures, `image_latents` or `encoder_hidden_states`"
+                "makes of images, `image_latents` or `encoder_hidden_states`"
             )
         inputs = inputs if inputs is not None else model_kwargs.pop("input_ids", None)
         if features is not None and inputs is None:
@@ -219,7 +219,7 @@ class ITITGenerationMixin(GenerationMixin):
                 outputs[name] = tuple(
                     rows if rows is None else rows.repeat_interleave(num_copies, dim=0) for rows in outputs[name]
                 )
-        outputs.past_key_values = SharedPrefixCache(outputs.past_key_values, num_copies)
+        outputs.past_key_values = PrefixCache(outputs.past_key_values, num_copies)
         return outputs
 
     @staticmethod

@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The one door through which pictures come in, for training and for serving."""
+"""The one door through which images come in, for training and for serving."""
 
 import io
 import os
@@ -37,14 +37,14 @@ _ORIENTATIONS = {
 
 
 class ImageLimitError(ValueError):
-    """A picture that is larger than the limits; nothing of it was decoded."""
+    """An image that is larger than the limits; nothing of it was decoded."""
 
     reason = "oversized"
 
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What a picture may measure; checked on its header, before anything is decoded.
+    """What an image may measure; checked on its header, before anything is decoded.
 
     Args:
         max_bytes (`int`): Size of the file in bytes.
@@ -86,7 +86,7 @@ class ImageLimits:
 def load_image(
     source, limits: ImageLimits | None = None, name: str = "image", reduce_to: int | None = None
 ) -> Image.Image:
-    """Read a picture from wherever it is, as 8-bit RGB.
+    """Read an image from wherever it is, as 8-bit RGB.
 
     The size is read from the header and checked before decoding. The first frame of an animation or of a document
     is taken, turned by its EXIF orientation, put on white where it is transparent, and converted by its mode:
@@ -102,14 +102,14 @@ def load_image(
 
     Args:
         source (`PIL.Image.Image`, `str`, `os.PathLike`, `bytes`, file object, `dict`, `np.ndarray` or `torch.Tensor`):
-            A picture, the path or the bytes of a file, or an undecoded row of a `datasets` image column. Arrays are
+            An image, the path or the bytes of a file, or an undecoded row of a `datasets` image column. Arrays are
             (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels; bool, uint8, uint16, or float in [0, 1]. Where both
             readings fit, arrays are taken as (H, W, C) and tensors as (C, H, W).
         limits (`ImageLimits`, *optional*): What it may measure. The defaults are those of [`ImageLimits`].
         name (`str`, *optional*, defaults to `"image"`): What error messages call it.
         reduce_to (`int`, *optional*): Pixels to which its sides will be resized at most. A JPEG file is then decoded
             at a half, quarter or eighth of its size, as long as each side keeps twice as many: a photo of 12
-            megapixels takes 2 MB in place of 36. Anything else, and a picture in memory, is decoded whole.
+            megapixels takes 2 MB in place of 36. Anything else, and an image in memory, is decoded whole.
 
     Returns:
         `PIL.Image.Image` of mode RGB, the caller's own copy.
@@ -145,7 +145,7 @@ def _attempt(name: str, function, argument):
         return function(argument)
     except Exception as error:
         reason = str(error) or type(error).__name__
-        raise ValueError(f"{name}: it cannot be read as a picture: {reason}") from error
+        raise ValueError(f"{name}: it cannot be read as an image: {reason}") from error
 
 
 def _read(source, limits: ImageLimits, name: str) -> bytes:
@@ -242,7 +242,7 @@ def _decode(image: Image.Image) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8. A damaged EXIF block is common and no reason to lose the picture: it says 1."""
+    """The EXIF orientation, 1 to 8. A damaged EXIF block is common and no reason to lose the image: it says 1."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:
@@ -335,7 +335,7 @@ def _to_uint8(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def list_images(images) -> list:
-    """The pictures of a batch: a sequence, an array or tensor of 4 dimensions, or a single picture.
+    """The images of a batch: a sequence, an array or tensor of 4 dimensions, or a single image.
 
     Args:
         images: Anything [`load_image`] takes, a sequence of them, or an array of shape `(batch_size, ...)`.
@@ -353,12 +353,12 @@ def list_images(images) -> list:
     else:
         images = [images]
     if not images:
-        raise ValueError("`images` must hold at least one picture, got none")
+        raise ValueError("`images` must hold at least one image, got none")
     return images
 
 
 def list_masks(mask_image) -> list:
-    """The masks of a batch; unlike a picture's, three dimensions of an array are masks, not channels.
+    """The masks of a batch; unlike an image's, three dimensions of an array are masks, not channels.
 
     Args:
         mask_image: What [`load_image`] takes, a sequence of it, or an array of shape `(batch_size, height, width)`.

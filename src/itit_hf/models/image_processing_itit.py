@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The image processor: pictures to `pixel_values` and back."""
+"""The image processor: images to `pixel_values` and back."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ from .image_loading_itit import ImageLimits, _check_aspect_ratio, list_images, l
 
 
 def _is_float(source) -> bool:
-    """Whether a picture's values are floating point numbers."""
+    """Whether an image's values are floating point numbers."""
     if isinstance(source, torch.Tensor):
         return source.is_floating_point()
     if isinstance(source, np.ndarray):
@@ -168,12 +168,12 @@ class ITITImageProcessorPil(PilBackend):
     def _preprocess_image_like_inputs(self, images, *args, **kwargs):
         """Each image is read and resized before the next; the rest of the parent's work is done on small ones."""
         wanted = {key: kwargs[key] for key in ("limits", "do_resize", "size", "aspect_ratio", "resample")}
-        pictures = [self._read_image(each, f"images[{i}]", **wanted) for i, each in enumerate(list_images(images))]
-        arrays = [np.moveaxis(np.asarray(picture), -1, 0) for picture in pictures]  # (3, H, W) each
+        read = [self._read_image(each, f"images[{i}]", **wanted) for i, each in enumerate(list_images(images))]
+        arrays = [np.moveaxis(np.asarray(image), -1, 0) for image in read]  # (3, H, W) each
         return self._preprocess(arrays, *args, **(kwargs | {"do_resize": False}))
 
     def _validate_preprocess_kwargs(self, **kwargs):
-        """Refuse a crop that reaches beyond the resized picture, as it would be filled up with black, and a factor
+        """Refuse a crop that reaches beyond the resized image, as it would be filled up with black, and a factor
         that leaves values beyond [0, 1], as the mean and the deviation are of values within."""
         super()._validate_preprocess_kwargs(**kwargs)
         factor = kwargs.get("rescale_factor")
@@ -208,15 +208,15 @@ class ITITImageProcessorPil(PilBackend):
         return torch.stack(found)
 
     def apply_overlay(self, mask, init_image, image: Image.Image) -> Image.Image:
-        """Put the pixels that were not to change back over an edited picture, exactly as they were.
+        """Put the pixels that were not to change back over an edited image, exactly as they were.
 
-        The image tokenizer gives a picture back but for details, and a token stands for a whole patch. As the method
+        The image tokenizer gives an image back but for details, and a token stands for a whole patch. As the method
         of this name in diffusers, but the edit has the model's size, so the others are brought to it.
 
         Args:
-            mask (`PIL.Image.Image`, path, array or tensor): White where the picture was drawn anew.
-            init_image (`PIL.Image.Image`, path, array or tensor): The picture before.
-            image (`PIL.Image.Image`): The picture after, as this processor's `postprocess` makes it.
+            mask (`PIL.Image.Image`, path, array or tensor): White where the image was drawn anew.
+            init_image (`PIL.Image.Image`, path, array or tensor): The image before.
+            image (`PIL.Image.Image`): The image after, as this processor's `postprocess` makes it.
 
         Returns:
             `PIL.Image.Image` in RGB, of the size of `image`.
@@ -234,7 +234,7 @@ class ITITImageProcessorPil(PilBackend):
         return overlaid
 
     def postprocess(self, pixel_values: torch.Tensor, output_type: str = "pil"):
-        """Pictures from `pixel_values`, the inverse of the normalization.
+        """Images from `pixel_values`, the inverse of the normalization.
 
         Args:
             pixel_values (`torch.Tensor` of shape `(batch_size, 3, height, width)`):

@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures <-> image token ids, with diffusers' `VQModel` or with the small patch-local tokenizer of this project.
+"""Images <-> image token ids, with diffusers' `VQModel` or with the small patch-local tokenizer of this project.
 
 Both kinds stand behind `VQModel`'s own interface, and two plain functions on top of it are all that the rest of the
 project calls.
@@ -28,8 +28,8 @@ class PatchVQModel(ModelMixin, ConfigMixin):
     trained on little (measured in docs/experiments.md).
 
     Args:
-        in_channels (`int`, defaults to 3): Channels of a picture.
-        out_channels (`int`, defaults to 3): Channels of a decoded picture.
+        in_channels (`int`, defaults to 3): Channels of an image.
+        out_channels (`int`, defaults to 3): Channels of a decoded image.
         patch_size (`int`, defaults to 8): Side of a patch in pixels: one token each.
         encoder_channels (`int`, defaults to 256): Width of the encoder's 1x1 convolutions.
         vq_embed_dim (`int`, defaults to 8): Length of a code vector.
@@ -157,7 +157,7 @@ def downsampling_factor(image_tokenizer: VQModel | PatchVQModel) -> int:
 
 
 def encode_latents(image_tokenizer: VQModel | PatchVQModel, pixel_values: torch.Tensor) -> torch.Tensor:
-    """Pictures -> latents, dense and not yet quantized.
+    """Images -> latents, dense and not yet quantized.
 
     Args:
         image_tokenizer (`VQModel` or [`PatchVQModel`]): Image tokenizer.
@@ -184,7 +184,7 @@ def encode_latents(image_tokenizer: VQModel | PatchVQModel, pixel_values: torch.
 
 
 def encode_images(image_tokenizer: VQModel | PatchVQModel, pixel_values: torch.Tensor) -> torch.Tensor:
-    """Pictures -> ids.
+    """Images -> ids.
 
     Args:
         image_tokenizer (`VQModel` or [`PatchVQModel`]): Image tokenizer.
@@ -202,7 +202,7 @@ def encode_images(image_tokenizer: VQModel | PatchVQModel, pixel_values: torch.T
 def image_inputs(
     image_tokenizer: VQModel | PatchVQModel, pixel_values: torch.Tensor, image_features: str = "codes"
 ) -> dict[str, torch.Tensor]:
-    """Pictures -> what a model takes of them, by the names of its arguments.
+    """Images -> what a model takes of them, by the names of its arguments.
 
     Args:
         image_tokenizer (`VQModel` or [`PatchVQModel`]): Image tokenizer.
@@ -220,17 +220,17 @@ def image_inputs(
 
 
 def decode_image_token_ids(image_tokenizer: VQModel | PatchVQModel, image_token_ids: torch.Tensor) -> torch.Tensor:
-    """Ids -> pictures. Gradients reach the codebook and the decoder.
+    """Ids -> images. Gradients reach the codebook and the decoder.
 
     Args:
         image_tokenizer (`VQModel` or [`PatchVQModel`]): Image tokenizer.
-        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): Ids of square pictures.
+        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): Ids of square images.
 
     Returns:
         `torch.FloatTensor` of shape `(batch_size, channels, height, width)`, in [-1, 1].
 
     Raises:
-        ValueError: If an id is not in the codebook, such as a mask id, or the shape is not that of square pictures.
+        ValueError: If an id is not in the codebook, such as a mask id, or the shape is not that of square images.
     """
     if image_token_ids.dim() != 2 or image_token_ids.is_floating_point():
         raise ValueError(
@@ -260,11 +260,11 @@ def decode_soft_image_tokens(
     soft_logits: torch.Tensor,
     soft_positions: torch.Tensor,
 ) -> torch.Tensor:
-    """Ids -> pictures, some of the ids the argmax of logits, which get the gradient of the softmax.
+    """Ids -> images, some of the ids the argmax of logits, which get the gradient of the softmax.
 
     Args:
         image_tokenizer (`VQModel` or [`PatchVQModel`]): Image tokenizer.
-        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): Ids of square pictures.
+        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): Ids of square images.
         soft_logits (`torch.FloatTensor` of shape `(batch_size, num_soft, codebook_size)`): In place of the ids at
             `soft_positions`; see [`~objectives.cycle.resample_image_tokens`].
         soft_positions (`torch.LongTensor` of shape `(batch_size, num_soft)`): Where.

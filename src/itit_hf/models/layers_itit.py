@@ -12,7 +12,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils.import_utils import torch_compilable_check
 
-from .cache_itit import SharedPrefixCache, attend_behind_prefix
+from .cache_itit import PrefixCache, prefix_attention
 from .configuration_itit import ITITConfig
 from .cpu_kernels_itit import ITITDropout, tall_linear
 
@@ -176,9 +176,9 @@ class ITITAttention(nn.Module):
         )  # (B, heads, Q or S, head_dim)
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)
-        if isinstance(past_key_values, SharedPrefixCache):
+        if isinstance(past_key_values, PrefixCache):
             layer = past_key_values.layers[self.layer_idx]
-            out, weights = attend_behind_prefix(query, key, value, attention_mask, layer, self.scaling)
+            out, weights = prefix_attention(query, key, value, attention_mask, layer, self.scaling)
             # Weights are recorded with plain attention only, in every step alike.
             weights = weights if self.config._attn_implementation == "eager" else None
             return self.out_proj(out.flatten(2)), weights  # (B, Q, D)
@@ -445,16 +445,16 @@ class ITITLatentEmbedding(nn.Module):
     What the image tokenizer has before it quantizes says more than the code that is nearest to it, so `image_features:
     latents` projects these latents in place of embedding the codes. Drawing needs classes, and stays on codes.
 
-    A picture that the model drew has no latents, only codes. Their code vectors stand in for them, everywhere: they
+    An image that the model drew has no latents, only codes. Their code vectors stand in for them, everywhere: they
     lie in the latents' own space, are what the tokenizer's commitment loss pulls latents to, and differ from the
-    latents of a real picture by the quantization error alone. So text -> image -> text stays differentiable: the
+    latents of a real image by the quantization error alone. So text -> image -> text stays differentiable: the
     straight-through sample is $\sum_k p_k e_k$, its forward pass one code vector $e_k$ and its backward pass the
     gradient of the expectation under the softmax $p$. The projection is linear and $\sum_k p_k = 1$, hence
     $W \sum_k p_k e_k + b = \sum_k p_k (W e_k + b)$: the cycle's estimator is the one that it has on codes, with the
     projected codebook as its table.
 
     `codebook`, a saved buffer of shape `(codebook_size, image_latent_size)`, holds the image tokenizer's code vectors;
-    with it a drawn picture is described without the image tokenizer.
+    with it a drawn image is described without the image tokenizer.
 
     Args:
         config ([`ITITConfig`]): With `image_features="latents"`.
@@ -478,8 +478,8 @@ class ITITLatentEmbedding(nn.Module):
         """
         if image_latents is None:
             raise ValueError(
-                '`image_latents` must be given: a picture is described by them with `image_features="latents"`; the '
-                "processor makes them, and `model.drawn_image` those of a picture that is known by its codes alone"
+                '`image_latents` must be given: an image is described by them with `image_features="latents"`; the '
+                "processor makes them, and `model.inputs_from_ids` those of an image that is known by its codes alone"
             )
         if image_latents.size(-1) != self.codebook.size(1):
             raise ValueError(

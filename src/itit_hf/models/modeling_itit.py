@@ -34,7 +34,7 @@ from .layers_itit import (
     sine_cosine_positions,
 )
 from .modeling_outputs_itit import ITITForPreTrainingOutput, ITITImageGenerationOutput, ITITModelOutput
-from .placement_itit import WholeModelMixin
+from .placement_itit import SingleDeviceMixin
 from .straight_through_itit import straight_through_embedding, straight_through_projection
 from .vocabulary_itit import TextVocabularyMixin, WithoutTextMixin
 
@@ -46,7 +46,7 @@ def _recorder(module: type[nn.Module], decoder: str) -> OutputRecorder:
     return recorder
 
 
-class ITITPreTrainedModel(WholeModelMixin, PreTrainedModel):
+class ITITPreTrainedModel(SingleDeviceMixin, PreTrainedModel):
     """Weight initialisation and the contract with transformers."""
 
     config: ITITConfig
@@ -164,15 +164,15 @@ class ITITModel(WithoutTextMixin, ITITPreTrainedModel):
         return self.embed_image_tokens.weight[: self.config.codebook_size]
 
     @property
-    def described_code_embeddings(self) -> torch.Tensor:
-        """The same of a picture that is to be described, of shape `(codebook_size, hidden_size)`: of the code vectors,
+    def conditioning_code_embeddings(self) -> torch.Tensor:
+        """The same of an image that is to be described, of shape `(codebook_size, hidden_size)`: of the code vectors,
         if latents are what is seen."""
         return self.code_embeddings if self.embed_image_latents is None else self.embed_image_latents.code_embeddings
 
-    def embed_described(
+    def embed_conditioning_image(
         self, image_token_ids: torch.LongTensor | None = None, image_latents: torch.FloatTensor | None = None
     ) -> torch.Tensor:
-        """A picture that is to be described, as `config.image_features` wants it seen; what is drawn is ids always.
+        """An image that is to be described, as `config.image_features` wants it seen; what is drawn is ids always.
 
         Args:
             image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`, *optional*): Its codes.
@@ -279,7 +279,7 @@ class ITITHeadModel(ITITPreTrainedModel):
 
     @property
     def embed_image_latents(self) -> ITITLatentEmbedding | None:
-        """The encoder's projection of latents, if these are what is seen of a picture that is to be described."""
+        """The encoder's projection of latents, if these are what is seen of an image that is to be described."""
         return self.base_model.embed_image_latents
 
 
@@ -477,7 +477,7 @@ class ITITForCaptioning(TextVocabularyMixin, ITITHeadModel, ITITGenerationMixin)
         check_kwargs(type(self).__name__, kwargs, has_image or encoder_hidden_states is not None)
         self._check_recorded(output_attentions)
         if encoder_hidden_states is None and has_image:
-            embeds = self.model.embed_described(image_token_ids, image_latents)
+            embeds = self.model.embed_conditioning_image(image_token_ids, image_latents)
             encoder_hidden_states = self.model(None, bool_masked_pos, image_token_embeds=embeds).last_hidden_state
         text = TextInputs(
             input_ids,
@@ -491,8 +491,8 @@ class ITITForCaptioning(TextVocabularyMixin, ITITHeadModel, ITITGenerationMixin)
         )
         return self._describe(text, encoder_hidden_states, labels, kwargs)
 
-    def drawn_image(self, image_token_ids: torch.LongTensor) -> dict[str, torch.Tensor]:
-        """A picture that is known by its codes alone, such as one that was drawn, by the names of `forward`.
+    def inputs_from_ids(self, image_token_ids: torch.LongTensor) -> dict[str, torch.Tensor]:
+        """An image that is known by its codes alone, such as one that was drawn, by the names of `forward`.
 
         Args:
             image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): Its codes.
@@ -611,7 +611,7 @@ class ITITForPreTraining(ITITForCaptioning):
         soft_logits: torch.FloatTensor | None = None,
         soft_positions: torch.LongTensor | None = None,
         soft_code_gradient: torch.BoolTensor | None = None,
-        said_table: torch.FloatTensor | None = None,
+        text_embedding_table: torch.FloatTensor | None = None,
         encoder_gradient_scale: float = 1.0,
         text_gradient_scale: float = 1.0,
         output_hidden_states: bool | None = None,
@@ -653,7 +653,7 @@ class ITITForPreTraining(ITITForCaptioning):
             soft_positions (`torch.LongTensor` of shape `(batch_size, num_soft)`, *optional*): Where.
             soft_code_gradient (`torch.BoolTensor` of shape `(batch_size, num_soft)`, *optional*):
                 Which of them train the codes' embeddings; all by default.
-            said_table (`torch.FloatTensor` of shape `(num_text_tokens, embedding_size)`, *optional*):
+            text_embedding_table (`torch.FloatTensor` of shape `(num_text_tokens, embedding_size)`, *optional*):
                 Return the most likely words' embeddings in this table, with straight-through gradient, in place of
                 text logits: the reconstruction of a cycle for the text encoder.
             encoder_gradient_scale (`float`, *optional*, defaults to 1.0):
@@ -686,7 +686,7 @@ class ITITForPreTraining(ITITForCaptioning):
             if soft_logits is not None:
                 embeds = self._soft_embeds(image_token_ids, soft_logits, soft_positions, soft_code_gradient)
             elif has_text and sees_latents:
-                embeds = self.model.embed_described(image_token_ids, image_latents)
+                embeds = self.model.embed_conditioning_image(image_token_ids, image_latents)
             image_token_ids = image_token_ids if embeds is None else None
             shown, kept = (text_embeds, text_attention_mask), (kept_positions, kept_attention_mask)
             encoded = self.model(image_token_ids, bool_masked_pos, *shown, *kept, embeds)
@@ -700,17 +700,17 @@ class ITITForPreTraining(ITITForCaptioning):
                 attention_mask,
                 position_ids,
                 past_key_values,
-                use_cache if said_table is None else False,
+                use_cache if text_embedding_table is None else False,
                 logits_to_keep,
                 every_row=self._records(*text_records),
             )
             seen = None if features is None else text.for_each(scale_gradient(features, text_gradient_scale))
-            if said_table is None:
+            if text_embedding_table is None:
                 described = self._describe(text, seen, labels, kwargs)
                 output = ITITForPreTrainingOutput(**described)
             else:
                 hidden, _ = self._decode_text(text, seen)
-                output.said_embeds, output.said_ids = self._say(hidden, said_table)
+                output.predicted_embeds, output.predicted_ids = self._say(hidden, text_embedding_table)
         if logit_positions is not None:
             if features is None:
                 raise ValueError("`logit_positions` need an image: give `image_token_ids` or `encoder_hidden_states`")
@@ -745,7 +745,7 @@ class ITITForPreTraining(ITITForCaptioning):
 
     def _soft_embeds(self, image_token_ids, soft_logits, soft_positions, code_gradient) -> torch.Tensor:
         """Embeddings of the ids, with those of the reconstruction at `soft_positions`."""
-        table = self.model.described_code_embeddings  # (V, H)
+        table = self.model.conditioning_code_embeddings  # (V, H)
         soft = straight_through_embedding(soft_logits, table, trained=code_gradient)  # (B, S, H)
-        embeds = self.model.embed_described(**self.drawn_image(image_token_ids))  # (B, K, H)
+        embeds = self.model.embed_conditioning_image(**self.inputs_from_ids(image_token_ids))  # (B, K, H)
         return embeds.scatter(1, soft_positions[..., None].expand_as(soft), soft)

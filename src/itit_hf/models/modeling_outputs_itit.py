@@ -60,17 +60,17 @@ class ITITForPreTrainingOutput(CausalLMOutputWithPast):
             Text logits, when `input_ids` are given; spare rows of the vocabulary are at the lowest number.
         image_logits (`torch.FloatTensor` of shape `(batch_size, num_positions, codebook_size)`, *optional*):
             Image logits, when `logit_positions` are given.
-        said_embeds (`torch.FloatTensor` of shape `(batch_size, text_length, embedding_size)`, *optional*):
-            In place of the text logits, when a `said_table` is given: the most likely words in it.
-        said_ids (`torch.LongTensor` of shape `(batch_size, text_length)`, *optional*): These words.
+        predicted_embeds (`torch.FloatTensor` of shape `(batch_size, text_length, embedding_size)`, *optional*):
+            In place of the text logits, when a `text_embedding_table` is given: the most likely words in it.
+        predicted_ids (`torch.LongTensor` of shape `(batch_size, text_length)`, *optional*): These words.
         image_hidden_states (`tuple(torch.FloatTensor)`, *optional*): On `output_image_hidden_states=True`, the output
             of each block of the image decoder, `(batch_size, num_image_tokens + text_length, width)`.
         image_attentions (`tuple(torch.FloatTensor)`, *optional*): On `output_image_attentions=True`, its weights.
     """
 
     image_logits: torch.FloatTensor | None = None
-    said_embeds: torch.FloatTensor | None = None
-    said_ids: torch.LongTensor | None = None
+    predicted_embeds: torch.FloatTensor | None = None
+    predicted_ids: torch.LongTensor | None = None
     image_hidden_states: tuple[torch.FloatTensor, ...] | None = None
     image_attentions: tuple[torch.FloatTensor, ...] | None = None
 

@@ -17,7 +17,7 @@ from .weight_files_itit import weights_replaced
 _STRATEGIES = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
-def whole_device_map(device_map):
+def single_device_map(device_map):
     """The one device that `device_map` means; a strategy means this process's accelerator, or the CPU without one.
 
     Args:
@@ -44,7 +44,7 @@ def whole_device_map(device_map):
     return device_map
 
 
-class WholeModelMixin:
+class SingleDeviceMixin:
     """`from_pretrained` and `save_pretrained` of [`ITITModel`] and its heads."""
 
     @classmethod
@@ -54,7 +54,7 @@ class WholeModelMixin:
         Args:
             pretrained_model_name_or_path (`str` or `os.PathLike`): Folder or Hub id.
             model_args: As in transformers.
-            kwargs: As in transformers; of `device_map` see [`whole_device_map`], and there is no `max_memory`.
+            kwargs: As in transformers; of `device_map` see [`single_device_map`], and there is no `max_memory`.
 
         Returns:
             The model.
@@ -68,7 +68,7 @@ class WholeModelMixin:
                 "its one device by `device_map`"
             )
         if kwargs.get("device_map") is not None:
-            kwargs["device_map"] = whole_device_map(kwargs["device_map"])
+            kwargs["device_map"] = single_device_map(kwargs["device_map"])
         return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike, is_main_process: bool = True, **kwargs):
@@ -84,4 +84,4 @@ class WholeModelMixin:
 
 
 # diffusers reads from it which options it may give.
-WholeModelMixin.save_pretrained.__signature__ = signature(PreTrainedModel.save_pretrained)  # type: ignore[attr-defined]
+SingleDeviceMixin.save_pretrained.__signature__ = signature(PreTrainedModel.save_pretrained)  # type: ignore[attr-defined]

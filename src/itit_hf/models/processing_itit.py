@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures and texts into what the model takes, and back."""
+"""Images and texts into what the model takes, and back."""
 
 import copy
 import json
@@ -197,12 +197,12 @@ class ITITProcessor(ProcessorMixin):
     """Image processor, text tokenizer and, if there is one, image tokenizer in one.
 
     Args:
-        image_processor ([`ITITImageProcessorPil`]): Pictures to `pixel_values`.
+        image_processor ([`ITITImageProcessorPil`]): Images to `pixel_values`.
         tokenizer (`PreTrainedTokenizerBase`): A tokenizer of T5's form, the one of the frozen text encoder.
         image_tokenizer (`VQModel` or [`PatchVQModel`], *optional*):
             `pixel_values` to `image_token_ids`. Saved and loaded with the processor, in a folder of its own.
         image_features (`str`, *optional*, defaults to `"codes"`):
-            The model's, see [`ITITConfig`]; with `"latents"` pictures become `image_latents` too.
+            The model's, see [`ITITConfig`]; with `"latents"` images become `image_latents` too.
 
     Raises:
         ValueError: If `image_features` is unknown.
@@ -234,12 +234,12 @@ class ITITProcessor(ProcessorMixin):
 
     @property
     def image_input_names(self) -> list[str]:
-        """What the image tokenizer makes of a picture."""
+        """What the image tokenizer makes of an image."""
         names = [] if self.image_tokenizer is None else ["image_token_ids"]
         return names + ["image_latents"] * (bool(names) and self.image_features == "latents")
 
     def __call__(self, images=None, text=None, **kwargs: Unpack[ITITProcessorKwargs]) -> BatchFeature:
-        """Make a batch of pictures, of texts, or of pictures with the beginnings of their captions.
+        """Make a batch of images, of texts, or of images with the beginnings of their captions.
 
         Both together are what `generate` of [`ITITForCaptioning`] takes, and what transformers' "image-text-to-text"
         pipeline asks for: a beginning has no end of sequence and is padded on the left, "" is of no tokens, and the
@@ -262,8 +262,8 @@ class ITITProcessor(ProcessorMixin):
             `input_ids` and `attention_mask` of shape `(batch_size, length)`.
 
         Raises:
-            ValueError: If neither is given, a picture cannot be read, a text is not a string, there are as many texts
-                as neither pictures nor one, or a text is too long and `on_long_text="error"`.
+            ValueError: If neither is given, an image cannot be read, a text is not a string, there are as many texts
+                as neither images nor one, or a text is too long and `on_long_text="error"`.
         """
         if images is None and text is None:
             raise ValueError("at least one of `images` and `text` must be given, got neither")
@@ -306,7 +306,7 @@ class ITITProcessor(ProcessorMixin):
         texts = [text] if isinstance(text, str) else text
         rows = tokenize_text(self.tokenizer, texts, max_length, padding=False, on_long_text=on_long_text).input_ids
         if len(rows) not in (1, num_images):
-            raise ValueError(f"`text` has {len(rows)} entries for {num_images} pictures; give one, or one for each")
+            raise ValueError(f"`text` has {len(rows)} entries for {num_images} images; give one, or one for each")
         rows = [row[:-1] for row in (rows * num_images if len(rows) == 1 else rows)]  # without the end of sequence
         padded = _pad(self.tokenizer, rows, padding, max_length - 1, side="left")
         if not as_arrays or len({len(row) for row in padded["input_ids"]}) > 1:
@@ -315,7 +315,7 @@ class ITITProcessor(ProcessorMixin):
         return {key: np.array(value, dtype=np.int64).reshape(num_images, -1) for key, value in padded.items()}
 
     def encode_images(self, pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:
-        """What the image tokenizer makes of pictures, on its device and without gradients.
+        """What the image tokenizer makes of images, on its device and without gradients.
 
         Args:
             pixel_values (`torch.Tensor` of shape `(batch_size, 3, height, width)`): In [-1, 1].
@@ -333,7 +333,7 @@ class ITITProcessor(ProcessorMixin):
             return image_inputs(image_tokenizer, pixel_values.to(image_tokenizer.device), self.image_features)
 
     def decode_images(self, image_token_ids, output_type: str = "pil"):
-        """Pictures from ids.
+        """Images from ids.
 
         Args:
             image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`, or lists): Of the codebook.

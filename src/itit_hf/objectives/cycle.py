@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from ..rng import gumbel, rand
-from .forward import GradientScales, PassOutput, describe_pass, draw_pass
+from .forward import ForwardOutput, GradientScales, caption_forward, image_forward
 from .losses import caption_loss, masked_image_loss
 
 RECONSTRUCTIONS = ("hidden", "all")
@@ -72,13 +72,13 @@ class CycleOutput:
 
     Args:
         loss (`torch.FloatTensor` of shape `()`): In nats.
-        first_leg ([`~objectives.forward.PassOutput`]): The one whose argmax is the reconstruction.
-        second_leg ([`~objectives.forward.PassOutput`]): The one that the loss is taken of.
+        first_pass ([`~objectives.forward.ForwardOutput`]): The one whose argmax is the reconstruction.
+        second_pass ([`~objectives.forward.ForwardOutput`]): The one that the loss is taken of.
     """
 
     loss: torch.Tensor
-    first_leg: PassOutput
-    second_leg: PassOutput
+    first_pass: ForwardOutput
+    second_pass: ForwardOutput
 
 
 def resample_image_tokens(
@@ -89,16 +89,16 @@ def resample_image_tokens(
     noise: torch.Tensor | None = None,
     wanted: torch.Tensor | None = None,
     encoder_gradient_scale: float = 1.0,
-) -> tuple[dict[str, torch.Tensor], PassOutput]:
-    r"""Draw hidden tokens of a picture anew, $\tilde i_k = \arg\max_i p(i_k | I'_M, T)$, in one step with a gradient.
+) -> tuple[dict[str, torch.Tensor], ForwardOutput]:
+    r"""Draw hidden tokens of an image anew, $\tilde i_k = \arg\max_i p(i_k | I'_M, T)$, in one step with a gradient.
 
-    What the second leg of text -> image -> text reads, and what a reward for pictures looks at.
+    What the second leg of text -> image -> text reads, and what a reward for images looks at.
 
     Args:
         model: Called like [`ITITForPreTraining`]; the wrapped one when it is distributed.
         image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): I'.
         masked (`dict`): M, from [`~masking.draw_mask`].
-        condition (`dict`): `text_embeds` and `text_attention_mask`, see [`~objectives.forward.draw_pass`].
+        condition (`dict`): `text_embeds` and `text_attention_mask`, see [`~objectives.forward.image_forward`].
         noise (`torch.FloatTensor` of shape `(batch_size, num_image_tokens, codebook_size)`, *optional*):
             [`gumbel_noise`], for the straight-through Gumbel softmax; none is the plain one.
         wanted (`torch.BoolTensor` of shape `(batch_size, num_image_tokens)`, *optional*):
@@ -106,10 +106,11 @@ def resample_image_tokens(
         encoder_gradient_scale (`float`, *optional*, defaults to 1.0): See [`ITITForPreTraining`].
 
     Returns:
-        `(image, drawn)`: the picture by the names of the model's arguments, `image_token_ids`, and `soft_logits` of
-        shape `(batch_size, num_drawn, codebook_size)` at `soft_positions`; and the [`~objectives.forward.PassOutput`].
+        `(image, drawn)`: the image by the names of the model's arguments, `image_token_ids`, and `soft_logits` of
+        shape `(batch_size, num_generated, codebook_size)` at `soft_positions`; and the
+        [`~objectives.forward.ForwardOutput`].
     """
-    drawn = draw_pass(
+    drawn = image_forward(
         model,
         image_token_ids,
         masked,
@@ -180,7 +181,7 @@ def t2i2t_half_loss(
     settings: TextCycleSettings | None = None,
 ) -> CycleOutput:
     """The half cycle of Table 2: as [`t2i2t_loss`], but the gradient stops at the argmax, so that the reconstruction
-    is a synthetic picture for a given text. Arguments, shapes and result are those of [`t2i2t_loss`]."""
+    is a synthetic image for a given text. Arguments, shapes and result are those of [`t2i2t_loss`]."""
     settings = settings or TextCycleSettings()
     condition = {"text_embeds": text_embeds, "text_attention_mask": text["attention_mask"]}
     wanted = _read_by_the_second_leg(masks, settings.reconstruction)
@@ -189,11 +190,11 @@ def t2i2t_half_loss(
     return _described_again(model, config, image, drawn, masks[1], text, settings)
 
 
-def _described_again(model, config, image, drawn: PassOutput, masked, text, settings) -> CycleOutput:
+def _described_again(model, config, image, drawn: ForwardOutput, masked, text, settings) -> CycleOutput:
     """The second leg of text -> image -> text."""
     if settings.code_gradient == "frozen":
         image["soft_code_gradient"] = ~drawn.valid  # filling is copied: it is trained as the other copied tokens are
-    described = describe_pass(
+    described = caption_forward(
         model, config, image, masked, text, GradientScales(text=settings.text_gradient_scale)
     )  # p(t_l | I~_M, t_0 ... t_l-1)
     loss = caption_loss(described.text_logits, described.text_labels, settings.label_smoothing)
@@ -233,13 +234,13 @@ def i2t2i_loss(
     Returns:
         [`CycleOutput`].
     """
-    image = _picture(image_token_ids, image_latents)
+    image = _image(image_token_ids, image_latents)
     table = text_encoder.get_input_embeddings().weight
-    described = describe_pass(
-        model, config, image, masks[0], synthetic_text, GradientScales(encoder=0.0), said_table=table
+    described = caption_forward(
+        model, config, image, masks[0], synthetic_text, GradientScales(encoder=0.0), text_embedding_table=table
     )  # p(t_l | I_M, t'_0 ... t'_{l-1}); no gradient into this encoder pass
     condition = _reconstructed_text(text_encoder, described, synthetic_text)  # T~
-    drawn = draw_pass(model, image_token_ids, masks[1], condition)  # p(i_k | I_M, T~)
+    drawn = image_forward(model, image_token_ids, masks[1], condition)  # p(i_k | I_M, T~)
     loss = image_loss(drawn.image_logits, drawn.image_labels)
     return CycleOutput(loss, described, drawn)
 
@@ -255,13 +256,13 @@ def i2t2i_half_loss(
     image_latents: torch.Tensor | None = None,
 ) -> CycleOutput:
     """The half cycle of Table 2: as [`i2t2i_loss`], but the gradient stops at the argmax, so that the reconstruction
-    is a synthetic text for a given picture. Arguments, shapes and result are those of [`i2t2i_loss`]."""
-    image = _picture(image_token_ids, image_latents)
+    is a synthetic text for a given image. Arguments, shapes and result are those of [`i2t2i_loss`]."""
+    image = _image(image_token_ids, image_latents)
     table = text_encoder.get_input_embeddings().weight
     with torch.no_grad():
-        described = describe_pass(model, config, image, masks[0], synthetic_text, said_table=table)
+        described = caption_forward(model, config, image, masks[0], synthetic_text, text_embedding_table=table)
     condition = _reconstructed_text(text_encoder, described, synthetic_text)
-    drawn = draw_pass(model, image_token_ids, masks[1], condition)
+    drawn = image_forward(model, image_token_ids, masks[1], condition)
     loss = image_loss(drawn.image_logits, drawn.image_labels)
     return CycleOutput(loss, described, drawn)
 
@@ -274,14 +275,16 @@ def _read_by_the_second_leg(masks: Masks, reconstruction: str) -> torch.Tensor:
     return torch.where(wanted.any(), wanted, said)  # with nothing to say the image decoder would get no gradient
 
 
-def _picture(image_token_ids: torch.Tensor, image_latents: torch.Tensor | None) -> dict[str, torch.Tensor]:
+def _image(image_token_ids: torch.Tensor, image_latents: torch.Tensor | None) -> dict[str, torch.Tensor]:
     """I by the names of the model's arguments."""
     latents = {} if image_latents is None else {"image_latents": image_latents}
     return {"image_token_ids": image_token_ids} | latents
 
 
-def _reconstructed_text(text_encoder, described: PassOutput, text: dict[str, torch.Tensor]) -> dict:
+def _reconstructed_text(text_encoder, described: ForwardOutput, text: dict[str, torch.Tensor]) -> dict:
     """T~, read by the text encoder, by the names of the model's arguments."""
     mask = text["attention_mask"]
-    text_embeds = text_encoder(inputs_embeds=described.said_embeds, attention_mask=mask).last_hidden_state  # (B, L, C)
+    text_embeds = text_encoder(
+        inputs_embeds=described.predicted_embeds, attention_mask=mask
+    ).last_hidden_state  # (B, L, C)
     return {"text_embeds": text_embeds, "text_attention_mask": mask}

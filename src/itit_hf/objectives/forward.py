@@ -24,7 +24,7 @@ class GradientScales:
 
 
 @dataclass
-class PassOutput:
+class ForwardOutput:
     """What the decoders say and what they should have said; shapes as in [`~objectives.losses.caption_loss`] and
     [`~objectives.losses.masked_image_loss`].
 
@@ -35,9 +35,9 @@ class PassOutput:
         image_labels (`torch.LongTensor` of shape `(batch_size, num_masked)`, *optional*)
         positions (`torch.LongTensor` of shape `(batch_size, num_masked)`, *optional*): Where the image logits are.
         valid (`torch.BoolTensor` of shape `(batch_size, num_masked)`, *optional*): `False` at filling.
-        said_embeds (`torch.FloatTensor` of shape `(batch_size, text_length, embedding_size)`, *optional*):
+        predicted_embeds (`torch.FloatTensor` of shape `(batch_size, text_length, embedding_size)`, *optional*):
             See [`ITITForPreTraining`].
-        said_ids (`torch.LongTensor` of shape `(batch_size, text_length)`, *optional*): As there.
+        predicted_ids (`torch.LongTensor` of shape `(batch_size, text_length)`, *optional*): As there.
     """
 
     text_logits: torch.Tensor | None = None
@@ -46,11 +46,11 @@ class PassOutput:
     image_labels: torch.Tensor | None = None
     positions: torch.Tensor | None = None
     valid: torch.Tensor | None = None
-    said_embeds: torch.Tensor | None = None
-    said_ids: torch.Tensor | None = None
+    predicted_embeds: torch.Tensor | None = None
+    predicted_ids: torch.Tensor | None = None
 
 
-def describe_pass(
+def caption_forward(
     model,
     config,
     image: dict[str, torch.Tensor],
@@ -58,8 +58,8 @@ def describe_pass(
     text: dict[str, torch.Tensor],
     gradient_scales: GradientScales = GradientScales(),
     with_image_logits: bool = False,
-    said_table: torch.Tensor | None = None,
-) -> PassOutput:
+    text_embedding_table: torch.Tensor | None = None,
+) -> ForwardOutput:
     r"""Image to text, $p(t_l | I_M, t_0 ... t_{l-1})$, and in the same encoder pass image to image if asked for.
 
     Args:
@@ -72,11 +72,11 @@ def describe_pass(
         text (`dict`): `input_ids` and `attention_mask` of shape `(batch_size, text_length)`: `t_1 ... t_L`.
         gradient_scales ([`GradientScales`], *optional*): 1.0 each by default.
         with_image_logits (`bool`, *optional*, defaults to `False`): Predict the hidden image tokens too.
-        said_table (`torch.FloatTensor` of shape `(num_text_tokens, embedding_size)`, *optional*): In place of the text
-            logits, the most likely words' embeddings; see [`ITITForPreTraining`].
+        text_embedding_table (`torch.FloatTensor` of shape `(num_text_tokens, embedding_size)`, *optional*):
+            In place of the text logits, the most likely words' embeddings; see [`ITITForPreTraining`].
 
     Returns:
-        [`PassOutput`].
+        [`ForwardOutput`].
     """
     kept, kept_mask = masked["kept_positions"], masked["kept_attention_mask"]
     num_kept = config.num_image_tokens if kept is None else kept.size(1)
@@ -100,11 +100,13 @@ def describe_pass(
         use_cache=False,
         logits_to_keep=labels.size(1),
         logit_positions=positions,
-        said_table=said_table,
+        text_embedding_table=text_embedding_table,
         text_gradient_scale=gradient_scales.text,
         encoder_gradient_scale=gradient_scales.encoder,
     )
-    described = PassOutput(text_labels=labels, said_embeds=output.said_embeds, said_ids=output.said_ids)
+    described = ForwardOutput(
+        text_labels=labels, predicted_embeds=output.predicted_embeds, predicted_ids=output.predicted_ids
+    )
     if output.logits is not None:
         described.text_logits = output.logits[..., : config.num_text_tokens]
     if with_image_logits:
@@ -113,19 +115,19 @@ def describe_pass(
     return described
 
 
-def draw_pass(
+def image_forward(
     model,
     image_token_ids: torch.Tensor,
     masked: dict[str, torch.Tensor | None],
     text: dict[str, torch.Tensor] | None = None,
     encoder_gradient_scale: float = 1.0,
     wanted: torch.Tensor | None = None,
-) -> PassOutput:
+) -> ForwardOutput:
     r"""Text to image, $p(i_k | I_M, T)$ at the hidden k; without text, image to image.
 
     Args:
         model: Called like [`ITITForPreTraining`]; the wrapped one when it is distributed.
-        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): The whole pictures.
+        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): The whole images.
         masked (`dict`): From [`~masking.draw_mask`].
         text (`dict`, *optional*): `text_embeds` of shape `(batch_size, text_length, text_hidden_size)` and
             `text_attention_mask` of shape `(batch_size, text_length)`; the null text by default.
@@ -134,7 +136,7 @@ def draw_pass(
             Which tokens to predict; the hidden ones by default.
 
     Returns:
-        [`PassOutput`].
+        [`ForwardOutput`].
     """
     positions, valid = masked_positions(masked["bool_masked_pos"] if wanted is None else wanted)
     output = model(
@@ -146,7 +148,7 @@ def draw_pass(
         encoder_gradient_scale=encoder_gradient_scale,
     )
     labels = masked_labels(image_token_ids, positions, valid)
-    return PassOutput(image_logits=output.image_logits, image_labels=labels, positions=positions, valid=valid)
+    return ForwardOutput(image_logits=output.image_logits, image_labels=labels, positions=positions, valid=valid)
 
 
 def caption_inputs(

@@ -103,7 +103,7 @@ def masked_labels(image_token_ids: torch.Tensor, positions: torch.Tensor, valid:
     """The hidden ids at `positions`, -100 where a row was filled up; see [`~masking.masked_positions`].
 
     Args:
-        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_tokens)`): The whole pictures.
+        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_tokens)`): The whole images.
         positions (`torch.LongTensor` of shape `(batch_size, num_masked)`): Where logits were asked for.
         valid (`torch.BoolTensor` of shape `(batch_size, num_masked)`): `False` where `positions` is filling.
 

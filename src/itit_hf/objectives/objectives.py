@@ -15,7 +15,7 @@ from ..models.image_tokenization_itit import image_inputs
 from ..rng import keyed_generators
 from .caching import SynthesisReplay, TextFeatureCache
 from .cycle import TextCycleSettings, gumbel_noise, i2t2i_half_loss, i2t2i_loss, t2i2t_half_loss, t2i2t_loss
-from .forward import GradientScales, PassOutput, describe_pass, draw_pass
+from .forward import ForwardOutput, GradientScales, caption_forward, image_forward
 from .losses import caption_loss, code_neighbours, masked_image_loss
 
 # Name -> the stream it reads.
@@ -33,7 +33,7 @@ OBJECTIVES = {
 }
 _LATENTS = "model.embed_image_latents"
 # Parts that a loss trains; what no loss trains is frozen, as plain DDP waits for every gradient. The first leg of the
-# cycle of pictures trains no part of the encoder, and its second leg draws.
+# cycle of images trains no part of the encoder, and its second leg draws.
 TRAINED_PARTS = {
     "t2i": {"image_decoder"},
     "i2t": {"text_decoder", _LATENTS},
@@ -56,25 +56,25 @@ class ObjectiveSettings:
 
     Args:
         t2i_mask_ratio ([`MaskRatio`]): Share of hidden tokens in text to image.
-        i2t_mask_ratio ([`MaskRatio`]): The same in image to text; `high=0.0` describes whole pictures.
+        i2t_mask_ratio ([`MaskRatio`]): The same in image to text; `high=0.0` describes whole images.
         i2i_mask_ratio ([`MaskRatio`], *optional*):
             The same in image to image. By default it is done in the encoder pass of image to text, with its mask
             (section 3.1); a ratio of its own costs a pass of its own, and so do latents as image features.
-        t2i_share (`float`): Share of the pairs of a batch that text to image takes, from the front.
-        i2t_share (`float`): Share that image to text takes, from the back. The paper splits 1024 pairs in halves
-            (Table 3): 0.5 and 0.5. With 1.0, the default, each pair serves both.
-        i2i_share (`float`): Share that image to image takes, from the back, when it has a pass of its own.
+        t2i_batch_fraction (`float`): Share of the pairs of a batch that text to image takes, from the front.
+        i2t_batch_fraction (`float`): Share that image to text takes, from the back. The paper splits 1024 pairs in
+            halves (Table 3): 0.5 and 0.5. With 1.0, the default, each pair serves both.
+        i2i_batch_fraction (`float`): Share that image to image takes, from the back, when it has a pass of its own.
         text_gradient_scale (`float`): Scale of the text decoder's gradient into the encoder (appendix B).
         label_smoothing (`float`): Of every cross entropy (Table 3).
         smoothing_neighbours (`int`): Of image tokens, spread what label smoothing takes from the true code over so
             many codes that are nearest to it in the image tokenizer's codebook; 0 spreads it over all codes.
         gumbel_strength (`float`): Scale of the Gumbel noise in T2I2T's straight-through softmax; 0.0 is the plain one.
-        synthesis_steps (`int`): Decoding steps of the pictures drawn for T2I2T.
+        synthesis_steps (`int`): Decoding steps of the images drawn for T2I2T.
         synthesis_guidance_scale (`float`): Their guidance.
         synthesis_temperature (`float`, *optional*): Their temperature; the scheduler's by default.
         synthesis_max_new_tokens (`int`): Tokens of the captions said for I2T2I, at most.
         synthesis_replay (`int`): Updates that each synthesis serves, each with new masks and noise.
-        cached_texts (`int`): Texts whose features are kept, see [`~objectives.caching.TextFeatureCache`].
+        text_cache_size (`int`): Texts whose features are kept, see [`~objectives.caching.TextFeatureCache`].
         t2i2t_second_mask_ratio ([`MaskRatio`], *optional*): Of the second leg; that of image to text by default.
         i2t2i_second_mask_ratio ([`MaskRatio`], *optional*): Of the second leg; that of text to image by default.
         reconstruction (`str`): Which tokens of T2I2T's reconstruction come from the logits: `"hidden"` or `"all"`, see
@@ -90,9 +90,9 @@ class ObjectiveSettings:
     t2i_mask_ratio: MaskRatio = field(default_factory=MaskRatio)
     i2t_mask_ratio: MaskRatio = field(default_factory=lambda: MaskRatio(high=0.75))
     i2i_mask_ratio: MaskRatio | None = None
-    t2i_share: float = 1.0
-    i2t_share: float = 1.0
-    i2i_share: float = 1.0
+    t2i_batch_fraction: float = 1.0
+    i2t_batch_fraction: float = 1.0
+    i2i_batch_fraction: float = 1.0
     text_gradient_scale: float = 0.1
     label_smoothing: float = 0.1
     smoothing_neighbours: int = 0
@@ -102,7 +102,7 @@ class ObjectiveSettings:
     synthesis_temperature: float | None = None
     synthesis_max_new_tokens: int = 64
     synthesis_replay: int = 1
-    cached_texts: int = 0
+    text_cache_size: int = 0
     t2i2t_second_mask_ratio: MaskRatio | None = None
     i2t2i_second_mask_ratio: MaskRatio | None = None
     reconstruction: str = "hidden"
@@ -118,8 +118,8 @@ class ObjectiveSettings:
             )
         if self.synthesis_replay < 1:
             raise ValueError(f"`synthesis_replay` must be at least 1 update, got {self.synthesis_replay}")
-        if self.cached_texts < 0:
-            raise ValueError(f"`cached_texts` must be 0 or more texts, got {self.cached_texts}")
+        if self.text_cache_size < 0:
+            raise ValueError(f"`text_cache_size` must be 0 or more texts, got {self.text_cache_size}")
 
     def text_cycle_settings(self) -> TextCycleSettings:
         """T2I2T's share of them."""
@@ -136,22 +136,22 @@ class ITITObjectives:
 
     A batch holds a part for each stream, `{"paired": ..., "image": ..., "text": ...}`. A part has `image_token_ids`
     `(batch_size, num_image_tokens)`, with `image_latents` `(batch_size, num_image_tokens, image_latent_size)` if the
-    model describes these, or `pixel_values` `(batch_size, 3, height, width)`, if it has pictures;
+    model describes these, or `pixel_values` `(batch_size, 3, height, width)`, if it has images;
     `input_ids` and `attention_mask` `(batch_size, text_length)`, if it has texts; and `position` `(batch_size,)`, each
     sample's place in its stream, which keys its noise. With replay a part also has `use` `()`: how many updates it
-    has served before. Pairs may have `pair_weight` `(batch_size,)`: what each counts in `t2i` and `i2t`.
+    has served before. Pairs may have `sample_weight` `(batch_size,)`: what each counts in `t2i` and `i2t`.
 
     `monitor`, if set, is shown what the objectives synthesise and predict, see [`~training.monitoring.Monitor`].
 
     Args:
         names (`Sequence[str]`): Of `OBJECTIVES`: `"t2i"`, `"i2t"`, `"i2i"` read pairs; `"t2t"`, `"t2t_copy"`,
-            `"t2i2t"` and `"t2i2t_half"` sentences; `"i2i_unpaired"`, `"i2t2i"` and `"i2t2i_half"` pictures.
+            `"t2i2t"` and `"t2i2t_half"` sentences; `"i2i_unpaired"`, `"i2t2i"` and `"i2t2i_half"` images.
         config ([`ITITConfig`]): The model's.
         text_encoder (`torch.nn.Module`): Frozen text encoder, called as transformers' `T5EncoderModel`.
         image_tokenizer (`torch.nn.Module`, *optional*): Frozen image tokenizer; needed for `pixel_values`, and
             for its codebook with `smoothing_neighbours`.
         settings ([`ObjectiveSettings`], *optional*): The paper's by default.
-        scheduler ([`ITITScheduler`], *optional*): Draws the pictures of T2I2T.
+        scheduler ([`ITITScheduler`], *optional*): Draws the images of T2I2T.
 
     Raises:
         ValueError: If a name is unknown, repeated, or there is none, or a scheduler is needed and missing.
@@ -170,7 +170,7 @@ class ITITObjectives:
         if unknown or not names or len(set(names)) != len(names):
             raise ValueError(f"`names` must be one or more of {list(OBJECTIVES)}, each once, got {list(names)}")
         if scheduler is None and any(name in _T2I2T for name in names):
-            raise ValueError(f"objectives {list(names)} draw pictures: `scheduler` must be given")
+            raise ValueError(f"objectives {list(names)} draw images: `scheduler` must be given")
         self.names = tuple(names)
         self.config = config
         self.text_encoder = text_encoder
@@ -180,7 +180,7 @@ class ITITObjectives:
         self.neighbours = self._neighbours()
         self.monitor: Any = None
         self.replay = SynthesisReplay(self.settings.synthesis_replay)
-        self.text_features = TextFeatureCache(text_encoder, self.settings.cached_texts)
+        self.text_features = TextFeatureCache(text_encoder, self.settings.text_cache_size)
 
     def _neighbours(self) -> torch.Tensor | None:
         """Codes over which label smoothing is spread, `(codebook_size, smoothing_neighbours)`, if not over all."""
@@ -197,7 +197,7 @@ class ITITObjectives:
         return tuple(dict.fromkeys(OBJECTIVES[name] for name in self.names))
 
     @property
-    def idle_parts(self) -> tuple[str, ...]:
+    def untrained_modules(self) -> tuple[str, ...]:
         """Names of the model's parts that none of the objectives trains: decoders, and the projection of latents."""
         trained = set().union(*(TRAINED_PARTS[name] for name in self.names))
         return tuple(name for name in self.parts if name not in trained)
@@ -230,11 +230,17 @@ class ITITObjectives:
         for name in self.names:
             part = parts[OBJECTIVES[name]]
             if name == "t2i":
-                losses[name] = self.text_to_image(model, _share(part, settings.t2i_share, "t2i_share"))
+                losses[name] = self.text_to_image(
+                    model, _share(part, settings.t2i_batch_fraction, "t2i_batch_fraction")
+                )
             elif name == "i2t":
-                losses |= self.image_to_text(model, _share(part, settings.i2t_share, "i2t_share", from_back=True))
+                losses |= self.image_to_text(
+                    model, _share(part, settings.i2t_batch_fraction, "i2t_batch_fraction", from_back=True)
+                )
             elif name == "i2i" and not self._i2i_shares_pass:
-                losses[name] = self.image_to_image(model, _share(part, settings.i2i_share, "i2i_share", True), name)
+                losses[name] = self.image_to_image(
+                    model, _share(part, settings.i2i_batch_fraction, "i2i_batch_fraction", True), name
+                )
             elif name == "i2i_unpaired":
                 losses[name] = self.image_to_image(model, part, name)
             elif name in ("t2t", "t2t_copy"):
@@ -255,16 +261,16 @@ class ITITObjectives:
         """Equation (2) of the rows of `paired`, see the class: a scalar of shape `()`."""
         condition = {"text_embeds": self._encode(paired), "text_attention_mask": paired["attention_mask"]}
         masked = self._mask(paired, "t2i", self.settings.t2i_mask_ratio)
-        drawn = draw_pass(model, paired["image_token_ids"], masked, condition)  # p(i_k | I_M, T)
-        return self._image_loss(drawn, masked, "t2i", paired.get("pair_weight"))
+        drawn = image_forward(model, paired["image_token_ids"], masked, condition)  # p(i_k | I_M, T)
+        return self._image_loss(drawn, masked, "t2i", paired.get("sample_weight"))
 
     def image_to_image(self, model, part: dict, name: str) -> torch.Tensor:
         """Equation (2) without text, in a pass of its own: a scalar of shape `()`."""
         masked = self._mask(part, name, self.settings.i2i_mask_ratio or self.settings.i2t_mask_ratio)
-        drawn = draw_pass(model, part["image_token_ids"], masked)  # p(i_k | I_M)
+        drawn = image_forward(model, part["image_token_ids"], masked)  # p(i_k | I_M)
         return self._image_loss(drawn, masked, name)
 
-    def _image_loss(self, drawn: PassOutput, masked: dict, name: str, sample_weights=None) -> torch.Tensor:
+    def _image_loss(self, drawn: ForwardOutput, masked: dict, name: str, sample_weights=None) -> torch.Tensor:
         if self.monitor is not None:
             self.monitor.predicted(name, drawn, masked["bool_masked_pos"])
         return self.masked_image_loss(drawn.image_logits, drawn.image_labels, sample_weights)
@@ -294,7 +300,7 @@ class ITITObjectives:
         if name == "t2t_copy":
             given |= {"text_embeds": self._encode(part), "text_attention_mask": part["attention_mask"]}
         scales = GradientScales(text=self.settings.text_gradient_scale)
-        described = describe_pass(model, self.config, given, masked, part, scales)
+        described = caption_forward(model, self.config, given, masked, part, scales)
         return caption_loss(described.text_logits, described.text_labels, self.settings.label_smoothing)
 
     def text_cycle(self, model, part: dict, name: str) -> torch.Tensor:
@@ -310,7 +316,7 @@ class ITITObjectives:
         cycle = _T2I2T[name](model, self.config, part, embeds, drawn, masks, noise, settings.text_cycle_settings())
         if self.monitor is not None:
             self.monitor.drawn(name, drawn)
-            again = {"input_ids": cycle.second_leg.text_logits.argmax(dim=-1)}  # (B, L)
+            again = {"input_ids": cycle.second_pass.text_logits.argmax(dim=-1)}  # (B, L)
             self.monitor.cycled(name, part, drawn, again)
         return cycle.loss
 
@@ -326,7 +332,7 @@ class ITITObjectives:
     def _draw(self, model, part: dict, embeds: torch.Tensor, name: str) -> torch.Tensor:
         """I' by the shipped loop, `(batch_size, num_image_tokens)`."""
         settings = self.settings
-        with evaluating(model) as unwrapped:
+        with eval_mode(model) as unwrapped:
             return decode_image_tokens(
                 unwrapped,
                 TextCondition(embeds, part["attention_mask"]),
@@ -338,10 +344,10 @@ class ITITObjectives:
             )
 
     def image_cycle(self, model, part: dict, name: str) -> torch.Tensor:
-        """Equation (4), or its half: say what the pictures show, then draw it again. A scalar of shape `()`."""
+        """Equation (4), or its half: say what the images show, then draw it again. A scalar of shape `()`."""
         settings = self.settings
         image_token_ids = part["image_token_ids"]
-        said = self.replay(name, part, lambda: self._say(model, picture_of(part)))  # T'
+        said = self.replay(name, part, lambda: self._say(model, image_of(part)))  # T'
         masks = (
             self._mask(part, f"{name}/first", settings.i2t_mask_ratio),
             self._mask(part, f"{name}/second", settings.i2t2i_second_mask_ratio or settings.t2i_mask_ratio),
@@ -357,7 +363,7 @@ class ITITObjectives:
             image_latents=part.get("image_latents"),
         )
         if self.monitor is not None:
-            drawn, hidden = cycle.second_leg, masks[1]["bool_masked_pos"]
+            drawn, hidden = cycle.second_pass, masks[1]["bool_masked_pos"]
             again = image_token_ids.scatter(1, drawn.positions, drawn.image_logits.argmax(dim=-1))  # (B, K)
             self.monitor.said(name, said)
             self.monitor.predicted(name, drawn, hidden)
@@ -366,7 +372,7 @@ class ITITObjectives:
 
     def _say(self, model, image: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """T' by the shipped loop, greedy, see [`synthetic_text`]; it stops when all rows have ended."""
-        with evaluating(model) as unwrapped:
+        with eval_mode(model) as unwrapped:
             ids = unwrapped.generate(
                 **image,
                 max_new_tokens=self.settings.synthesis_max_new_tokens,
@@ -381,11 +387,11 @@ class ITITObjectives:
         shares_pass = "i2i" in self.names and self._i2i_shares_pass
         masked = self._mask(paired, "i2t", settings.i2t_mask_ratio)
         scales = GradientScales(text=settings.text_gradient_scale)
-        described = describe_pass(
-            model, self.config, picture_of(paired), masked, paired, scales, with_image_logits=shares_pass
+        described = caption_forward(
+            model, self.config, image_of(paired), masked, paired, scales, with_image_logits=shares_pass
         )  # p(t_l | I_M, t_0 ... t_{l-1})
         loss = caption_loss(
-            described.text_logits, described.text_labels, settings.label_smoothing, paired.get("pair_weight")
+            described.text_logits, described.text_labels, settings.label_smoothing, paired.get("sample_weight")
         )
         losses = {"i2t": loss}
         if shares_pass:
@@ -408,7 +414,7 @@ class ITITObjectives:
         return self.text_features(part["input_ids"], part["attention_mask"])
 
     def with_ids(self, part: dict) -> dict:
-        """A part with `image_token_ids` of shape `(batch_size, num_image_tokens)`, if it has pictures, and with their
+        """A part with `image_token_ids` of shape `(batch_size, num_image_tokens)`, if it has images, and with their
         `image_latents` if they are what is described."""
         if "image_token_ids" in part or "pixel_values" not in part:
             return part
@@ -418,8 +424,8 @@ class ITITObjectives:
             return part | image_inputs(self.image_tokenizer, part["pixel_values"], self.config.image_features)
 
 
-def picture_of(part: dict) -> dict[str, torch.Tensor]:
-    """The pictures of a part that are to be described, by the names of the model's arguments.
+def image_of(part: dict) -> dict[str, torch.Tensor]:
+    """The images of a part that are to be described, by the names of the model's arguments.
 
     Args:
         part (`dict`): See [`ITITObjectives`].
@@ -447,7 +453,7 @@ def synthetic_text(ids: torch.Tensor, eos_token_id: int) -> dict[str, torch.Tens
 
 
 @contextmanager
-def evaluating(model):
+def eval_mode(model):
     """The module inside a wrapper, without dropout and without gradients: how a sample is synthesised."""
     unwrapped = getattr(model, "module", model)
     training = unwrapped.training

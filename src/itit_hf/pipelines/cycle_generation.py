@@ -14,12 +14,12 @@ def run_cycle(
     texts: list[str] | None = None,
     image_token_ids: torch.Tensor | None = None,
 ) -> tuple[list[list[str]], torch.Tensor]:
-    """Draw what was said and describe what was drawn, `rounds` times, from texts or from pictures.
+    """Draw what was said and describe what was drawn, `rounds` times, from texts or from images.
 
     Args:
         draw (`Callable`): Texts -> ids of shape `(batch_size, num_image_tokens)`.
         describe (`Callable`): Ids of that shape -> texts.
-        rounds (`int`): Pictures drawn, and captions said, at least 1.
+        rounds (`int`): Images drawn, and captions said, at least 1.
         texts (`list[str]`, *optional*): The start; exactly one of the two is given.
         image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`, *optional*): The start.
 

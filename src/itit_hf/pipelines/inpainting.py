@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What a picture is edited from: its tokens, which of them are drawn anew, and texts between two texts."""
+"""What an image is edited from: its tokens, which of them are drawn anew, and texts between two texts."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,11 +16,11 @@ DEFAULT_STRENGTHS = {"masked": 1.0, "whole": 0.5}  # those of diffusers' aMUSEd 
 
 
 @dataclass
-class EditStart:
+class InpaintInputs:
     """Where an edit starts.
 
     Args:
-        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): The pictures.
+        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): The images.
         bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_image_tokens)`): `True` where drawn anew.
     """
 
@@ -33,14 +33,14 @@ def edit_strength(strength: float | None, image, mask_image) -> float:
 
     Args:
         strength (`float`, *optional*): What was asked for; 1.0 with a mask by default, 0.5 without.
-        image: Pictures, or `None`.
+        image: Images, or `None`.
         mask_image: Masks, or `None`.
 
     Returns:
         `float` in (0, 1].
 
     Raises:
-        ValueError: If there is a mask or a strength but no picture, or a whole picture is to be ignored.
+        ValueError: If there is a mask or a strength but no image, or a whole image is to be ignored.
     """
     if image is None:
         given = [name for name, value in (("mask_image", mask_image), ("strength", strength)) if value is not None]
@@ -55,13 +55,13 @@ def edit_strength(strength: float | None, image, mask_image) -> float:
 
 
 def is_token_ids(image, num_image_tokens: int) -> bool:
-    """Whether `image` is a picture's tokens, `torch.LongTensor` of shape `(batch_size, num_image_tokens)`, and not
+    """Whether `image` is an image's tokens, `torch.LongTensor` of shape `(batch_size, num_image_tokens)`, and not
     pixels, which are never of 64-bit integers."""
     return isinstance(image, torch.Tensor) and image.dtype == torch.long and image.shape[1:] == (num_image_tokens,)
 
 
-def load_pictures(image_processor, image) -> list[PIL.Image.Image]:
-    """The pictures to edit, as 8-bit RGB of the size they came in.
+def load_images(image_processor, image) -> list[PIL.Image.Image]:
+    """The images to edit, as 8-bit RGB of the size they came in.
 
     Args:
         image_processor ([`ITITImageProcessorPil`]): Whose limits hold.
@@ -82,21 +82,21 @@ def token_mask(
 ) -> torch.BoolTensor:
     """Which tokens are drawn anew: those of whose pixels at least one is marked.
 
-    A mask goes the way of its picture, through the same resizing and cropping.
+    A mask goes the way of its image, through the same resizing and cropping.
 
     Args:
-        image_processor ([`ITITImageProcessorPil`]): The one of the pictures.
+        image_processor ([`ITITImageProcessorPil`]): The one of the images.
         mask_image (`PIL.Image.Image`, `np.ndarray`, `torch.Tensor`, path, or a list of them):
-            White where the picture is drawn anew, black where it stays. Arrays are (H, W), (B, H, W), (B, H, W, 1) or
+            White where the image is drawn anew, black where it stays. Arrays are (H, W), (B, H, W), (B, H, W, 1) or
             (B, 1, H, W), of booleans or floats in [0, 1] or unsigned integers.
-        sizes (`Sequence[tuple[int, int]]`): Width and height of each picture; one serves all masks, and one mask all.
+        sizes (`Sequence[tuple[int, int]]`): Width and height of each image; one serves all masks, and one mask all.
         num_image_tokens (`int`): K, a square number.
 
     Returns:
         `torch.BoolTensor` of shape `(num_masks, num_image_tokens)`.
 
     Raises:
-        ValueError: If a mask cannot be read, has no shades of grey, or is of another shape than its picture.
+        ValueError: If a mask cannot be read, has no shades of grey, or is of another shape than its image.
     """
     limits = ImageLimits(**(image_processor.limits or {}))
     masks = [load_image(mask, limits, f"mask_image[{i}]") for i, mask in enumerate(list_masks(mask_image))]
@@ -108,16 +108,16 @@ def token_mask(
     return F.max_pool2d(marked, patch).flatten(1).bool()  # (B, K)
 
 
-def _check_shape(index: int, mask: tuple[int, int], picture: tuple[int, int]):
+def _check_shape(index: int, mask: tuple[int, int], image: tuple[int, int]):
     """Equal shapes, up to a pixel on the longer side."""
-    if abs(mask[0] * picture[1] - mask[1] * picture[0]) > max(*mask, *picture):
+    if abs(mask[0] * image[1] - mask[1] * image[0]) > max(*mask, *image):
         raise ValueError(
-            f"`mask_image[{index}]` is {mask[0]} x {mask[1]}, its picture {picture[0]} x {picture[1]}; "
+            f"`mask_image[{index}]` is {mask[0]} x {mask[1]}, its image {image[0]} x {image[1]}; "
             "they must have the same shape"
         )
 
 
-def common_length(lengths: Mapping[str, int]) -> int:
+def broadcast_batch_size(lengths: Mapping[str, int]) -> int:
     """How many samples arguments make together, each of them one for all or one for each.
 
     Args:

@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""LoRA adapters of ITIT's network, by peft: trained on few pictures, saved alone, and put into a pipeline.
+"""LoRA adapters of ITIT's network, by peft: trained on few images, saved alone, and put into a pipeline.
 
 The heads of ITIT are their embeddings: the text head reads the word embeddings, the image head those of the codes. An
 adapter of an embedding would change what goes in and not what is predicted, so such adapters are refused.
@@ -333,7 +333,7 @@ class LoraMixin:
         base_model: str | None = None,
         prompts: Sequence[str] = (),
     ) -> CommitInfo:
-        """Upload one adapter, with a card and, if asked, pictures drawn by what is in use now.
+        """Upload one adapter, with a card and, if asked, images drawn by what is in use now.
 
         Args:
             repo_id (`str`): Repository, made if it is not there.
@@ -354,8 +354,8 @@ class LoraMixin:
         with tempfile.TemporaryDirectory() as folder:
             self.save_lora_weights(folder, adapter_name)
             repo_id, _ = make_repository(repo_id, private, token)
-            pictures = self._draw_for_card(prompts, folder)
-            Path(folder, CARD).write_text(_lora_card(repo_id, base_model, pictures), encoding="utf-8")
+            images = self._draw_for_card(prompts, folder)
+            Path(folder, CARD).write_text(_lora_card(repo_id, base_model, images), encoding="utf-8")
             return upload(folder, repo_id, commit_message or "Upload LoRA adapter", token)
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args, **kwargs):
@@ -388,17 +388,17 @@ def _check_fit(source: str, state: Mapping[str, torch.Tensor], wanted: Mapping[s
             raise ValueError(f"`{source}` does not fit this model: {name} has the shape {shapes}")
 
 
-def _lora_card(repo_id: str, base_model: str | None, pictures: Mapping[str, str]) -> str:
+def _lora_card(repo_id: str, base_model: str | None, images: Mapping[str, str]) -> str:
     data = ModelCardData(
         library_name="itit_hf",
         pipeline_tag="text-to-image",
         base_model=base_model,
         base_model_relation="adapter" if base_model else None,
         tags=["itit", "lora", "peft", "text-to-image", "image-to-text"],
-        widget=[{"text": text, "output": {"url": path}} for text, path in pictures.items()] or None,
+        widget=[{"text": text, "output": {"url": path}} for text, path in images.items()] or None,
     )
     lines = ["from itit_hf import ITITPipeline", "", f'pipe = ITITPipeline.from_pretrained("{base_model or "..."}")']
     lines += [f'pipe.load_lora_weights("{repo_id}")']
-    shown = "".join(f"\n![{text}]({path})\n" for text, path in pictures.items())
+    shown = "".join(f"\n![{text}]({path})\n" for text, path in images.items())
     code = "\n".join(["```python", *lines, "```"])
     return f"---\n{data.to_yaml()}\n---\n\n# {repo_id.split('/')[-1]}\n\nA LoRA adapter of ITIT.\n{shown}\n{code}\n"

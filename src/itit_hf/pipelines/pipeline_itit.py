@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Draw from text and describe pictures with one set of weights."""
+"""Draw from text and describe images with one set of weights."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -24,12 +24,12 @@ from ..models.processing_itit import ITITProcessor, tokenize_text
 from .call_state import CallState, CallStateMixin
 from .cycle_generation import run_cycle
 from .inpainting import (
-    EditStart,
-    common_length,
+    InpaintInputs,
+    broadcast_batch_size,
     edit_strength,
     interpolate_prompt_embeds,
     is_token_ids,
-    load_pictures,
+    load_images,
     token_mask,
 )
 from .lora import LoraMixin, without_wrapper
@@ -37,7 +37,6 @@ from .pipeline_output import ITITCycleOutput, ITITPipelineOutput, ITITScoreOutpu
 from .pipeline_utils import (
     TENSOR_INPUTS,
     WholeComponentsMixin,
-    call_back,
     callback_tensor_inputs,
     check_call,
     check_embeds,
@@ -46,6 +45,7 @@ from .pipeline_utils import (
     check_texts,
     repeat_rows,
     repeat_text,
+    run_callback,
 )
 from .safe_loading import SafeLoadingMixin
 from .scoring import caption_log_likelihoods
@@ -72,11 +72,11 @@ class ITITPipeline(
         model ([`ITITForPreTraining`]): The trained network.
         text_encoder (`T5EncoderModel`, *optional*):
             Frozen text encoder it was trained with. `from_pretrained(..., text_encoder=None)` does without: to
-            describe pictures, and to draw from `prompt_embeds`. Likewise `model=None` and `image_tokenizer=None` are
+            describe images, and to draw from `prompt_embeds`. Likewise `model=None` and `image_tokenizer=None` are
             enough for [`~ITITPipeline.encode_prompt`].
         tokenizer (`T5Tokenizer`): Its tokenizer.
         image_tokenizer (`VQModel` or [`PatchVQModel`]): Frozen image tokenizer it was trained with.
-        image_processor ([`ITITImageProcessorPil`]): Pictures to `pixel_values`.
+        image_processor ([`ITITImageProcessorPil`]): Images to `pixel_values`.
         scheduler ([`ITITScheduler`]): Order and temperature of parallel decoding.
     """
 
@@ -107,7 +107,7 @@ class ITITPipeline(
 
     @property
     def processor(self) -> ITITProcessor:
-        """The components that turn pictures and text into ids and back."""
+        """The components that turn images and text into ids and back."""
         features = "codes" if self.model is None else self.model.config.image_features
         return ITITProcessor(self.image_processor, self.tokenizer, self.image_tokenizer, features)
 
@@ -197,7 +197,7 @@ class ITITPipeline(
                 What to start from, one for each prompt or one for all. A `torch.LongTensor` of shape
                 `(batch_size, num_image_tokens)` is taken as tokens, as `output_type="latent"` gives them.
             mask_image (`PIL.Image.Image`, path, array or tensor, or a list of them, *optional*):
-                White where the picture is drawn anew, of the shape of `image`, one for each prompt or one for all. A
+                White where the image is drawn anew, of the shape of `image`, one for each prompt or one for all. A
                 token is drawn anew if any of its pixels is white; all others stay, bit for bit. To get the pixels
                 back that the image tokenizer cannot keep, see [`ITITImageProcessorPil.apply_overlay`].
             strength (`float`, *optional*):
@@ -213,14 +213,14 @@ class ITITPipeline(
             guidance_interval (`Sequence[float]` of length 2, *optional*, defaults to `(0.0, 1.0)`):
                 From which share of the steps to which there is guidance; the other steps take half the time.
             temperature (`float` or `list[float]`, *optional*): Randomness of the order; the scheduler's by default.
-            num_images_per_prompt (`int`, *optional*, defaults to 1): Pictures of one prompt stand together.
+            num_images_per_prompt (`int`, *optional*, defaults to 1): Images of one prompt stand together.
             return_best (`int`, *optional*):
-                Return only so many of a prompt's pictures, the best first: those given which the same weights find
+                Return only so many of a prompt's images, the best first: those given which the same weights find
                 the prompt most likely, see [`~ITITPipeline.score`].
             rerank ([`DualEncoderScorer`], *optional*):
                 Who finds them best instead: anything with `score(images, texts)` of shape `(n,)`.
-            generator (`torch.Generator` or a list with one per picture, *optional*):
-                With a list, a picture depends on its own generator alone, whatever else is in the batch.
+            generator (`torch.Generator` or a list with one per image, *optional*):
+                With a list, an image depends on its own generator alone, whatever else is in the batch.
             prompt_embeds (`torch.FloatTensor` of shape `(batch_size, text_length, text_hidden_size)`, *optional*):
                 In place of `prompt`, from [`~ITITPipeline.encode_prompt`].
             prompt_attention_mask (`torch.Tensor` of shape `(batch_size, text_length)`, *optional*): Their padding.
@@ -285,27 +285,27 @@ class ITITPipeline(
     def caption(
         self, images, prompt: str | list[str] | None = None, num_beams: int = 4, max_new_tokens: int | None = None
     ) -> list[str]:
-        """Describe pictures by beam search (appendix B).
+        """Describe images by beam search (appendix B).
 
         Args:
             images (`PIL.Image.Image`, path, array or tensor, or a list of them): What to describe.
             prompt (`str` or `list[str]`, *optional*):
-                How the captions begin, such as `"a picture of"`; one for all pictures or one for each.
+                How the captions begin, such as `"a picture of"`; one for all images or one for each.
             num_beams (`int`, *optional*, defaults to 4): 1 is greedy.
             max_new_tokens (`int`, *optional*): Length limit; the model's `max_text_length` by default.
 
         Returns:
-            `list[str]`: One caption per picture, its beginning included.
+            `list[str]`: One caption per image, its beginning included.
 
         Raises:
-            ValueError: If a picture cannot be read, or there are as many prompts as neither pictures nor one.
+            ValueError: If an image cannot be read, or there are as many prompts as neither images nor one.
         """
         if prompt is not None:
             check_texts("prompt", prompt)
             num_images, num_prompts = len(list_images(images)), 1 if isinstance(prompt, str) else len(prompt)
             if num_prompts not in (1, num_images):
                 raise ValueError(
-                    f"`prompt` has {num_prompts} entries for {num_images} pictures; give one, or one for each"
+                    f"`prompt` has {num_prompts} entries for {num_images} images; give one, or one for each"
                 )
         captions = self._describe(self._read(images, prompt), num_beams, max_new_tokens)
         self.maybe_free_model_hooks()
@@ -313,12 +313,12 @@ class ITITPipeline(
 
     @torch.no_grad()
     def score(self, images, prompts: str | list[str]) -> ITITScoreOutput:
-        """How likely the captioner finds prompts, given pictures: a measure of how well they belong together.
+        """How likely the captioner finds prompts, given images: a measure of how well they belong together.
 
         Args:
             images (`PIL.Image.Image`, path, array or tensor, or a list of them): What is seen, nothing of it hidden.
             prompts (`str` or `list[str]`):
-                What may be said of it: one for each picture, one for all pictures, or several for one picture. Cut
+                What may be said of it: one for each image, one for all images, or several for one image. Cut
                 like what [`~ITITPipeline.encode_prompt`] is given.
 
         Returns:
@@ -326,14 +326,14 @@ class ITITPipeline(
             the end of a prompt counts as a token.
 
         Raises:
-            ValueError: If the numbers of pictures and prompts do not go together.
+            ValueError: If the numbers of images and prompts do not go together.
         """
         check_texts("prompts", prompts)
         image = self._read(images)
         num_images, num_prompts = len(image["image_token_ids"]), 1 if isinstance(prompts, str) else len(prompts)
         if num_images != num_prompts and 1 not in (num_images, num_prompts):
             raise ValueError(
-                f"`prompts` has {num_prompts} entries for {num_images} pictures; give one, as many, or one picture"
+                f"`prompts` has {num_prompts} entries for {num_images} images; give one, as many, or one image"
             )
         scores = self._score(image, self._tokenize(prompts))
         self.maybe_free_model_hooks()
@@ -355,15 +355,15 @@ class ITITPipeline(
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
     ) -> ITITCycleOutput:
-        """Draw a prompt, describe the picture, draw the description ... (Figures 6 and 10); or start from a picture.
+        """Draw a prompt, describe the image, draw the description ... (Figures 6 and 10); or start from an image.
 
-        The captioner is given the drawn tokens themselves, as in training, not a picture decoded from them.
+        The captioner is given the drawn tokens themselves, as in training, not an image decoded from them.
 
         Args:
             prompt (`str` or `list[str]`, *optional*): Where to start; or give `image`.
             image (`PIL.Image.Image`, path, array or tensor, or a list of them, *optional*): Where to start.
-            rounds (`int`, *optional*, defaults to 4): Pictures drawn, and captions said, for each start.
-            num_inference_steps (`int`, *optional*, defaults to 24): Decoding steps of each picture.
+            rounds (`int`, *optional*, defaults to 4): Images drawn, and captions said, for each start.
+            num_inference_steps (`int`, *optional*, defaults to 24): Decoding steps of each image.
             guidance_scale (`float`, *optional*, defaults to 3.0): `1 + tau`; no guidance at 1.0 and below.
             guidance_schedule (`str`, *optional*, defaults to `"constant"`): As in a call, and so is the next.
             guidance_interval (`Sequence[float]` of length 2, *optional*, defaults to `(0.0, 1.0)`): As there.
@@ -375,7 +375,7 @@ class ITITPipeline(
             output_type (`str`, *optional*, defaults to `"pil"`): `"pil"`, `"np"`, `"pt"` or `"latent"` (token ids).
 
         Returns:
-            [`ITITCycleOutput`]: every text and picture, and with [`~ITITCycleOutput.drift`] how far they went.
+            [`ITITCycleOutput`]: every text and image, and with [`~ITITCycleOutput.drift`] how far they went.
 
         Raises:
             ValueError: If not exactly one of `prompt` and `image` is given, or an argument is out of range.
@@ -407,12 +407,12 @@ class ITITPipeline(
                 )
 
             def describe(drawn: torch.Tensor) -> list[str]:
-                return self._describe(self.model.drawn_image(drawn), num_beams, max_new_tokens)
+                return self._describe(self.model.inputs_from_ids(drawn), num_beams, max_new_tokens)
 
             texts, image_token_ids = run_cycle(draw, describe, rounds, texts, image_token_ids)
         num_images = image_token_ids.size(1)
         flat = image_token_ids.flatten(0, 1)  # (B * R, K)
-        drawn = self.model.drawn_image(flat)
+        drawn = self.model.inputs_from_ids(flat)
         scores = self._score(drawn, tokenized[0]).log_likelihoods_per_token  # what is drawn first is each first text
         images = self._to_images(flat, output_type)
         self.maybe_free_model_hooks()
@@ -435,13 +435,13 @@ class ITITPipeline(
         def on_step_end(state: DecodingState) -> DecodingState:
             progress_bar.update()
             if callback is not None:
-                state = call_back(self, state, callback, names)
+                state = run_callback(self, state, callback, names)
             state.interrupt, state.guidance_scale = call.interrupt, call.guidance_scale
             return state
 
         return on_step_end
 
-    def _start(self, condition, negative, image, mask_image) -> tuple[int, TextCondition | None, EditStart | None]:
+    def _start(self, condition, negative, image, mask_image) -> tuple[int, TextCondition | None, InpaintInputs | None]:
         """How many samples there are, what they move away from, and what they are edited from: a row each, or one."""
         if condition is None:
             raise ValueError("give exactly one of `prompt` and `prompt_embeds`; both are None")
@@ -463,7 +463,7 @@ class ITITPipeline(
         check_texts("prompt", prompt)
         return [prompt] if isinstance(prompt, str) else list(prompt), None
 
-    def _edit_start(self, image, mask_image, num_prompts: int) -> tuple[int, EditStart | None]:
+    def _edit_start(self, image, mask_image, num_prompts: int) -> tuple[int, InpaintInputs | None]:
         """How many samples there are, and what they start from, a row for each or one for all."""
         if image is None:
             return num_prompts, None
@@ -472,14 +472,15 @@ class ITITPipeline(
             ids, side = image.to(self._execution_device), math.isqrt(config.num_image_tokens)
             sizes = [(side, side)]
         else:
-            pictures = load_pictures(self.image_processor, image)
-            ids, sizes = self._read(pictures)["image_token_ids"], [picture.size for picture in pictures]
+            images = load_images(self.image_processor, image)
+            ids = self._read(images)["image_token_ids"]
+            sizes = [each.size for each in images]
         lengths["image"] = len(ids)
         mask = torch.ones(1, config.num_image_tokens, dtype=torch.bool)
         if mask_image is not None:
             mask = token_mask(self.image_processor, mask_image, sizes, config.num_image_tokens)
             lengths["mask_image"] = len(mask)
-        return common_length(lengths), EditStart(ids, mask.to(ids.device))
+        return broadcast_batch_size(lengths), InpaintInputs(ids, mask.to(ids.device))
 
     def _tokenize(self, texts: str | list[str]):
         """Ids and padding mask of texts on the device, cut with a warning."""
@@ -515,7 +516,7 @@ class ITITPipeline(
             hook.pre_forward(module)
 
     def _read(self, images, beginnings=None) -> dict[str, torch.Tensor]:
-        """Token ids of pictures, and of beginnings of their captions, on the device."""
+        """Token ids of images, and of beginnings of their captions, on the device."""
         self._require("model", "image_tokenizer")
         self._onload(self.image_tokenizer)
         max_length = self.max_text_length
@@ -544,7 +545,7 @@ class ITITPipeline(
             )
 
     def _score(self, image: dict[str, torch.Tensor], text) -> ITITScoreOutput:
-        """Pictures of one prompt stand together, as many of each; or there is one picture."""
+        """Images of one prompt stand together, as many of each; or there is one image."""
         self._check_vocabulary()
         times = max(1, len(image["image_token_ids"]) // len(text["input_ids"]))
         text = {name: rows.repeat_interleave(times, dim=0) for name, rows in text.items()}
@@ -552,16 +553,16 @@ class ITITPipeline(
         return caption_log_likelihoods(self.model, text=text, **image)
 
     def _judge(self, image_token_ids: torch.Tensor, prompt: str | list[str], words: dict, rerank) -> torch.Tensor:
-        """Scores of drawn pictures, those of one prompt standing together: another judge's, if there is one."""
+        """Scores of drawn images, those of one prompt standing together: another judge's, if there is one."""
         if rerank is None:
-            return self._score(self.model.drawn_image(image_token_ids), words).log_likelihoods_per_token
-        prompts, pictures = [prompt] if isinstance(prompt, str) else prompt, self._to_images(image_token_ids, "pil")
-        times = len(pictures) // len(prompts)
-        scores = rerank.score(pictures, [text for text in prompts for _ in range(times)])
+            return self._score(self.model.inputs_from_ids(image_token_ids), words).log_likelihoods_per_token
+        prompts, images = [prompt] if isinstance(prompt, str) else prompt, self._to_images(image_token_ids, "pil")
+        times = len(images) // len(prompts)
+        scores = rerank.score(images, [text for text in prompts for _ in range(times)])
         return scores.to(image_token_ids.device)
 
     def _best(self, image_token_ids, prompt, words, rerank, repeats: tuple[int, int], return_best: int):
-        """The ids of each prompt's best pictures, best first, and their scores."""
+        """The ids of each prompt's best images, best first, and their scores."""
         scores = self._judge(image_token_ids, prompt, words, rerank).view(repeats)  # (num_samples, num_images_each)
         scores, order = scores.sort(dim=1, descending=True, stable=True)
         ids = image_token_ids.view(*order.shape, -1)

@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What the pipeline returns: pictures, scores, and cycles with how far they drift."""
+"""What the pipeline returns: images, scores, and cycles with how far they drift."""
 
 import string
 from collections import Counter
@@ -15,14 +15,14 @@ from diffusers.utils import BaseOutput
 
 @dataclass
 class ITITCycleDrift(BaseOutput):
-    """How far each text of a cycle is from its first text, and each picture from its first picture.
+    """How far each text of a cycle is from its first text, and each image from its first image.
 
     Args:
         same_words (`torch.BoolTensor` of shape `(batch_size, num_texts)`):
             Whether the words are those of the first text, in the same order.
         word_f1 (`torch.FloatTensor` of shape `(batch_size, num_texts)`): See [`word_f1`].
         same_image_tokens (`torch.FloatTensor` of shape `(batch_size, num_images)`):
-            Share of image tokens that are, place by place, those of the first picture, in [0, 1].
+            Share of image tokens that are, place by place, those of the first image, in [0, 1].
     """
 
     same_words: torch.Tensor
@@ -32,22 +32,22 @@ class ITITCycleDrift(BaseOutput):
 
 @dataclass
 class ITITCycleOutput(BaseOutput):
-    """Every text and every picture of a cycle, in order; see [`ITITPipeline.cycle`].
+    """Every text and every image of a cycle, in order; see [`ITITPipeline.cycle`].
 
-    From prompts, `texts[i]` is the prompt and the `rounds` captions that followed, and picture r was drawn from text
-    r. From pictures, `images[i]` is the given picture, as the image tokenizer keeps it, and the `rounds` pictures that
-    followed, and text r was said of picture r.
+    From prompts, `texts[i]` is the prompt and the `rounds` captions that followed, and image r was drawn from text
+    r. From images, `images[i]` is the given image, as the image tokenizer keeps it, and the `rounds` images that
+    followed, and text r was said of image r.
 
     Args:
-        texts (`list[list[str]]`): One list for each prompt or given picture.
+        texts (`list[list[str]]`): One list for each prompt or given image.
         images (`list[list[PIL.Image.Image]]`, `np.ndarray` or `torch.Tensor`):
             Likewise: `np.ndarray` of shape `(batch_size, num_images, height, width, 3)` in [0, 1],
             `torch.FloatTensor` of shape `(batch_size, num_images, 3, height, width)` in [0, 1], or
             `image_token_ids`.
         image_token_ids (`torch.LongTensor` of shape `(batch_size, num_images, num_image_tokens)`):
-            The pictures as the model sees them.
+            The images as the model sees them.
         scores (`torch.FloatTensor` of shape `(batch_size, num_images)`):
-            Log-likelihood of the first text given each picture, per token; see [`ITITPipeline.score`].
+            Log-likelihood of the first text given each image, per token; see [`ITITPipeline.score`].
     """
 
     texts: list[list[str]]
@@ -56,7 +56,7 @@ class ITITCycleOutput(BaseOutput):
     scores: torch.Tensor
 
     def drift(self) -> ITITCycleDrift:
-        """How far texts and pictures are from the first ones; shapes as in [`ITITCycleDrift`]."""
+        """How far texts and images are from the first ones; shapes as in [`ITITCycleDrift`]."""
         return cycle_drift(self.texts, self.image_token_ids)
 
 
@@ -84,7 +84,7 @@ def word_f1(first: str, second: str) -> float:
 
 
 def cycle_drift(texts: Sequence[Sequence[str]], image_token_ids: torch.Tensor) -> ITITCycleDrift:
-    """Measure each text against its chain's first text, and each picture against its chain's first picture.
+    """Measure each text against its chain's first text, and each image against its chain's first image.
 
     Args:
         texts (`Sequence[Sequence[str]]`): A chain of texts for each sample.
@@ -101,7 +101,7 @@ def cycle_drift(texts: Sequence[Sequence[str]], image_token_ids: torch.Tensor) -
 
 @dataclass
 class ITITScoreOutput(BaseOutput):
-    """How likely texts are, given pictures; see [`caption_log_likelihoods`].
+    """How likely texts are, given images; see [`caption_log_likelihoods`].
 
     Args:
         log_likelihoods (`torch.FloatTensor` of shape `(batch_size,)`):
@@ -120,10 +120,10 @@ class ITITPipelineOutput(BaseOutput):
 
     Args:
         images (`list[PIL.Image.Image]`, `np.ndarray` or `torch.Tensor`):
-            Pictures, grouped by prompt: `np.ndarray` of shape `(n, height, width, 3)` in [0, 1], `torch.FloatTensor`
+            Images, grouped by prompt: `np.ndarray` of shape `(n, height, width, 3)` in [0, 1], `torch.FloatTensor`
             of shape `(n, 3, height, width)` in [0, 1], or image token ids of shape `(n, num_image_tokens)`.
         scores (`torch.FloatTensor` of shape `(n,)`, *optional*):
-            With `return_best`, log-likelihood per token of a picture's prompt, see [`ITITPipeline.score`]; with
+            With `return_best`, log-likelihood per token of an image's prompt, see [`ITITPipeline.score`]; with
             `rerank`, that judge's scores.
     """
 

@@ -41,14 +41,14 @@ def check_embeds(name: str, embeds: torch.Tensor, width: int) -> None:
 def check_generators(generator, num_images: int) -> None:
     """Raise a `ValueError` if `generator` is a list of any other length."""
     if isinstance(generator, (list, tuple)) and len(generator) != num_images:
-        raise ValueError(f"`generator` is a list of {len(generator)}; wanted one for each of {num_images} pictures")
+        raise ValueError(f"`generator` is a list of {len(generator)}; wanted one for each of {num_images} images")
 
 
 def check_return_best(return_best: int | None, num_images_per_prompt: int, prompt, rerank=None) -> None:
-    """Raise a `ValueError` if there are not as many pictures, no words to rank them by, or a judge without a task."""
+    """Raise a `ValueError` if there are not as many images, no words to rank them by, or a judge without a task."""
     if return_best is None:
         if rerank is not None:
-            raise ValueError("`rerank` chooses the pictures of `return_best`; give both")
+            raise ValueError("`rerank` chooses the images of `return_best`; give both")
         return
     if not isinstance(return_best, int) or not 1 <= return_best <= num_images_per_prompt:
         raise ValueError(
@@ -56,7 +56,7 @@ def check_return_best(return_best: int | None, num_images_per_prompt: int, promp
             f"got {return_best!r}"
         )
     if prompt is None:
-        raise ValueError("`return_best` ranks pictures by the words of `prompt`; `prompt_embeds` have none")
+        raise ValueError("`return_best` ranks images by the words of `prompt`; `prompt_embeds` have none")
 
 
 def repeat_rows(rows: torch.Tensor | None, num_rows: int, times: int = 1) -> torch.Tensor | None:
@@ -97,7 +97,7 @@ def callback_tensor_inputs(callback: Callable | None, names: Sequence[str] | Non
     return names
 
 
-def call_back(pipe, state: DecodingState, callback: Callable, names: Sequence[str]) -> DecodingState:
+def run_callback(pipe, state: DecodingState, callback: Callable, names: Sequence[str]) -> DecodingState:
     """Show the named tensors to a user's callback, and take over what it returns, or changed in place.
 
     Args:

@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""How likely a text is, given a picture: the captioner as a judge. Takes the model as an argument."""
+"""How likely a text is, given an image: the captioner as a judge. Takes the model as an argument."""
 
 import torch
 
@@ -11,19 +11,19 @@ from .pipeline_output import ITITScoreOutput
 def caption_log_likelihoods(
     model, image_token_ids: torch.Tensor, text: dict[str, torch.Tensor], image_latents: torch.Tensor | None = None
 ) -> ITITScoreOutput:
-    r"""$\sum_l \log p(t_l | I, t_0 ... t_{l-1})$ of whole pictures: equation (1) with nothing hidden, without label
+    r"""$\sum_l \log p(t_l | I, t_0 ... t_{l-1})$ of whole images: equation (1) with nothing hidden, without label
     smoothing, and for each sample on its own.
 
-    A picture is encoded once, however many texts it is held against. Padding does not count, and since the text is
+    An image is encoded once, however many texts it is held against. Padding does not count, and since the text is
     causal it does not matter to what counts.
 
     Args:
         model: Called like [`ITITForCaptioning`]; `model.config` names its special ids.
         image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)` or `(1, num_image_tokens)`):
-            One picture for each text, or one for all.
+            One image for each text, or one for all.
         text (`dict`): `input_ids` and `attention_mask` of shape `(batch_size, text_length)`: `t_1 ... t_L`.
         image_latents (`torch.FloatTensor` of shape `(num_images, num_image_tokens, image_latent_size)`, *optional*):
-            The pictures' latents, if they are what the model describes.
+            The images' latents, if they are what the model describes.
 
     Returns:
         [`ITITScoreOutput`], with gradients unless they are switched off.

@@ -203,7 +203,7 @@ class SpanCorruptionDataset(Dataset):
     """Texts with spans hidden, `num_rounds` times over; item `p` is a pure function of `(seed, p)`.
 
     A text is made of some of a document's sentences, in random order. Where the sentences of a document describe the
-    same thing, as the captions of one picture do, a hidden "red" can be read from another sentence that says what is
+    same thing, as the captions of one image do, a hidden "red" can be read from another sentence that says what is
     red: this is what teaches the encoder which word belongs to which. Single sentences about random scenes cannot.
 
     Args:

@@ -70,13 +70,13 @@ def code_entropy(counts: torch.Tensor) -> float:
 def constant_patch_entropy(
     image_token_ids: torch.Tensor, pixel_values: torch.Tensor, patch_size: int, min_count: int = 8
 ) -> tuple[float, float]:
-    """What a patch of one constant colour is called across pictures: entropy and number of the codes it is given.
+    """What a patch of one constant colour is called across images: entropy and number of the codes it is given.
 
     0 nats and 1 code if the name depends on nothing but the patch. A convolutional encoder with group norms gives the
-    same patch many names, after what else is in the picture.
+    same patch many names, after what else is in the image.
 
     Args:
-        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): Ids of the pictures.
+        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): Ids of the images.
         pixel_values (`torch.FloatTensor` of shape `(batch_size, channels, height, width)`): Pixels in [-1, 1].
         patch_size (`int`): Side of a token in pixels.
         min_count (`int`, *optional*, defaults to 8): Colours with fewer constant patches are not looked at.
@@ -107,7 +107,7 @@ def constant_patch_entropy(
 def shift_agreement(
     image_tokenizer: VQModel | PatchVQModel, pixel_values: torch.Tensor, shift: int | None = None
 ) -> tuple[float, float]:
-    """How many codes stay when the picture moves a little to the right, and how many pixels do.
+    """How many codes stay when the image moves a little to the right, and how many pixels do.
 
     The column at the left edge is repeated. What moves by half a patch has to be named anew; what is unchanged should
     keep its name, so that the agreement should come near the share of equal pixels.
@@ -140,15 +140,15 @@ def psnr(sample: torch.Tensor, pixel_values: torch.Tensor) -> float:
 
 
 @torch.no_grad()
-def examine_image_tokenizer(
+def evaluate_image_tokenizer(
     image_tokenizer: VQModel | PatchVQModel, pixel_values: torch.Tensor, batch_size: int = 64
 ) -> dict[str, float]:
     """Everything one should know of a tokenizer before a model is trained on its codes.
 
     Args:
         image_tokenizer (`VQModel` or [`PatchVQModel`]): Image tokenizer.
-        pixel_values (`torch.FloatTensor` of shape `(num_pictures, channels, height, width)`): Pixels in [-1, 1].
-        batch_size (`int`, *optional*, defaults to 64): Pictures per pass.
+        pixel_values (`torch.FloatTensor` of shape `(num_images, channels, height, width)`): Pixels in [-1, 1].
+        batch_size (`int`, *optional*, defaults to 64): Images per pass.
 
     Returns:
         `dict[str, float]`: `psnr` in dB, `code_usage`, `code_entropy` in nats, `constant_patch_entropy` in nats and
@@ -175,10 +175,10 @@ def examine_image_tokenizer(
 
 
 def reconstruction_grid(pixel_values: torch.Tensor, sample: torch.Tensor, scale: int = 2) -> Image.Image:
-    """Pictures in a row, and below each what became of it.
+    """Images in a row, and below each what became of it.
 
     Args:
-        pixel_values (`torch.Tensor` of shape `(num_pictures, 3, height, width)`): Pixels in [-1, 1].
+        pixel_values (`torch.Tensor` of shape `(num_images, 3, height, width)`): Pixels in [-1, 1].
         sample (`torch.Tensor` of the same shape): Reconstructions; clamped to [-1, 1].
         scale (`int`, *optional*, defaults to 2): Every pixel is drawn as a square of this side.
 

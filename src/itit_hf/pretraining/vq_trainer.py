@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""[`VQTrainer`]: trains an image tokenizer with the checkpoints and guards of [`SafeTrainer`]."""
+"""[`VQTrainer`]: trains an image tokenizer with the checkpoints and guards of [`ResilientTrainer`]."""
 
 import json
 import os
@@ -18,13 +18,13 @@ from transformers.utils import logging
 from ..models.image_tokenization_itit import PatchVQModel, downsampling_factor
 from ..rng import keyed_integer
 from ..training.checkpointing import CheckpointError
-from ..training.resilient_trainer import Part, SafeTrainer, optimizer_rates, take_rates
-from ..training.training_args import SafeTrainingArguments, check_numbers
+from ..training.resilient_trainer import Part, ResilientTrainer, optimizer_rates, take_rates
+from ..training.training_args import ResilientTrainingArguments, check_numbers
 from .perceptual_loss import load_perceptual_loss
-from .vq_evaluation import CodeCounter, code_entropy, code_usage, examine_image_tokenizer, psnr, reconstruction_grid
+from .vq_evaluation import CodeCounter, code_entropy, code_usage, evaluate_image_tokenizer, psnr, reconstruction_grid
 from .vq_training import (
+    ImageDataset,
     PatchDiscriminator,
-    PictureDataset,
     StepBatchSampler,
     VQAutoencoder,
     VQLossWeights,
@@ -44,8 +44,8 @@ NUM_SHOWN = 12  # images above their reconstructions
 
 
 @dataclass
-class VQTrainingArguments(SafeTrainingArguments):
-    """[`SafeTrainingArguments`] and what an image tokenizer needs besides.
+class VQTrainingArguments(ResilientTrainingArguments):
+    """[`ResilientTrainingArguments`] and what an image tokenizer needs besides.
 
     Args:
         train_decoder_only (`bool`): Leave encoder and codebook, and so the codes, as they are.
@@ -62,7 +62,7 @@ class VQTrainingArguments(SafeTrainingArguments):
         discriminator_halvings (`int`): Its layers of stride 2.
         discriminator_learning_rate (`float`): Its peak rate.
         quantize_from_step (`int`): First step with codes, which k-means sets; not for codes that are trained already.
-        kmeans_pictures (`int`): Images whose patches k-means clusters.
+        kmeans_images (`int`): Images whose patches k-means clusters.
         reseed_steps (`int`): Re-seed unused codes every so many steps; 0 never.
         reseed_until (`float`): Share of the run after which codes stay.
         ema_decay (`float`): Decay of a moving average of the weights, which is what is written; 0.0 keeps none.
@@ -70,10 +70,14 @@ class VQTrainingArguments(SafeTrainingArguments):
         save_steps (`int`): Steps between two checkpoints; 0 never.
     """
 
-    checkpoint_parts: ClassVar[tuple[str, ...]] = (*SafeTrainingArguments.checkpoint_parts, "codes", "discriminator")
+    checkpoint_parts: ClassVar[tuple[str, ...]] = (
+        *ResilientTrainingArguments.checkpoint_parts,
+        "codes",
+        "discriminator",
+    )
     fixed_on_resume: ClassVar[tuple[str, ...]] = ("optim", "train_decoder_only")
     changeable_on_resume: ClassVar[tuple[str, ...]] = (
-        *SafeTrainingArguments.changeable_on_resume,
+        *ResilientTrainingArguments.changeable_on_resume,
         "discriminator_learning_rate",
     )
 
@@ -91,7 +95,7 @@ class VQTrainingArguments(SafeTrainingArguments):
     discriminator_halvings: int = field(default=2, metadata={"help": "Its layers of stride 2."})
     discriminator_learning_rate: float = field(default=2e-4, metadata={"help": "Peak."})
     quantize_from_step: int = field(default=150, metadata={"help": "First step with codes, set by k-means."})
-    kmeans_pictures: int = field(default=1536, metadata={"help": "Images whose patches k-means clusters."})
+    kmeans_images: int = field(default=1536, metadata={"help": "Images whose patches k-means clusters."})
     reseed_steps: int = field(default=150, metadata={"help": "Re-seed unused codes every so many steps; 0 never."})
     reseed_until: float = field(default=0.7, metadata={"help": "Share of the run after which codes stay."})
     ema_decay: float = field(default=0.0, metadata={"help": "Moving average of the weights; 0 keeps none."})
@@ -121,7 +125,7 @@ class VQTrainingArguments(SafeTrainingArguments):
         weights = [f"{name}_weight" for name in ("l1", "l2", "edge", "codebook", "perceptual", "gan")]
         counts = ("gan_start_step", "gan_ramp_steps", "quantize_from_step", "reseed_steps", "sample_steps")
         check_numbers(self, dict.fromkeys([*weights, *counts, "discriminator_learning_rate", "reseed_until"], 0))
-        check_numbers(self, dict.fromkeys(("discriminator_channels", "kmeans_pictures"), 1))
+        check_numbers(self, dict.fromkeys(("discriminator_channels", "kmeans_images"), 1))
         check_numbers(self, {"discriminator_halvings": 0})
         check_numbers(self, {"ema_decay": 0.0}, below=1.0)
         if not any(getattr(self, name) for name in ("l1_weight", "l2_weight", "edge_weight", "perceptual_weight")):
@@ -170,7 +174,7 @@ class _VQCallback(TrainerCallback):
                 file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
 
 
-class VQTrainer(SafeTrainer):
+class VQTrainer(ResilientTrainer):
     """Trains [`VQAutoencoder`] on images, without codes at first, then with a codebook that k-means starts.
 
     What a step sees is a function of the seed and the step. With several processes each sees its share of the batch.
@@ -178,7 +182,7 @@ class VQTrainer(SafeTrainer):
     Args:
         image_tokenizer (`VQModel` or [`PatchVQModel`]): Image tokenizer to train, in place.
         args ([`VQTrainingArguments`]): Settings.
-        train_dataset ([`PictureDataset`]): Images.
+        train_dataset ([`ImageDataset`]): Images.
         shown (`torch.ByteTensor` of shape `(num_images, 3, height, width)`): Images for the grids and the report.
         new_codes (`bool`, *optional*, defaults to `True`): The codebook is not trained yet: k-means starts it.
 
@@ -193,7 +197,7 @@ class VQTrainer(SafeTrainer):
         self,
         image_tokenizer: VQModel | PatchVQModel,
         args: VQTrainingArguments,
-        train_dataset: PictureDataset,
+        train_dataset: ImageDataset,
         shown: torch.Tensor,
         new_codes: bool = True,
     ):
@@ -287,13 +291,13 @@ class VQTrainer(SafeTrainer):
             generator=torch.Generator().manual_seed(args.seed),
         )
 
-    def data_facts(self) -> dict:
+    def data_metadata(self) -> dict:
         """Seed, number of images, and images per update."""
         args = self.args
         samples = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
         return {"seed": args.seed, "images": len(self.train_dataset), "samples": samples}
 
-    def describe_update(self) -> dict:
+    def update_debug_info(self) -> dict:
         """Losses of the micro-batches of this update."""
         losses = [{name: str(value.item()) for name, value in batch["losses"].items()} for batch in self.micro_batches]
         return {"losses": losses}
@@ -308,7 +312,7 @@ class VQTrainer(SafeTrainer):
             FloatingPointError: If the encoder gives numbers that are not finite.
         """
         images, step = self.train_dataset, self.state.global_step
-        number = min(self.args.kmeans_pictures, len(images))
+        number = min(self.args.kmeans_images, len(images))
         chosen = torch.randperm(len(images), generator=self.generator("kmeans", step))[:number]
         latents = []
         for indices in chosen.split(64):
@@ -408,9 +412,9 @@ class VQTrainer(SafeTrainer):
 
     # Saving and resuming.
 
-    def shared_parts(self) -> dict[str, Part]:
+    def replicated_state(self) -> dict[str, Part]:
         """Also the counts of the codes, the discriminator, and the averaged weights."""
-        parts = super().shared_parts() | {"codes": (self.counter.state_dict, self.counter.load_state_dict)}
+        parts = super().replicated_state() | {"codes": (self.counter.state_dict, self.counter.load_state_dict)}
         if self.discriminator is not None:
             parts["discriminator"] = self._discriminator_state, self._set_discriminator
         if self.ema is not None:
@@ -478,14 +482,16 @@ class VQTrainer(SafeTrainer):
 
     def finish(self) -> dict[str, float]:
         """Write the trained tokenizer, with the averaged weights if there are any; the figures of
-        [`~pretraining.vq_evaluation.examine_image_tokenizer`]. All processes call it.
+        [`~pretraining.vq_evaluation.evaluate_image_tokenizer`]. All processes call it.
 
         Raises:
             FloatingPointError: If weights or reconstructions are not finite; nothing is written then.
         """
         if self.ema is not None:
             self.ema.copy_to(self.model.parameters())
-        report = examine_image_tokenizer(self.image_tokenizer.eval(), to_pixel_values(self.shown).to(self.args.device))
+        report = evaluate_image_tokenizer(
+            self.image_tokenizer.eval(), to_pixel_values(self.shown).to(self.args.device)
+        )
         if not report["psnr"] > float("-inf"):
             raise FloatingPointError(
                 f"step {self.state.global_step}: the reconstructions are not finite, so nothing is saved; earlier "
@@ -500,7 +506,7 @@ def _collate(images: list[torch.Tensor]) -> dict[str, torch.Tensor]:
     return {"pixel_values": torch.stack(images)}
 
 
-def _check_codes(image_tokenizer, args: VQTrainingArguments, images: PictureDataset, new_codes: bool):
+def _check_codes(image_tokenizer, args: VQTrainingArguments, images: ImageDataset, new_codes: bool):
     """What would fail in the middle of a run is said before it."""
     factor, num_codes = downsampling_factor(image_tokenizer), image_tokenizer.config.num_vq_embeddings
     if images.resolution % factor:
@@ -512,11 +518,11 @@ def _check_codes(image_tokenizer, args: VQTrainingArguments, images: PictureData
             f"`quantize_from_step` must be less than `max_steps`, {args.max_steps}, or the codebook is never trained; "
             f"got {args.quantize_from_step}"
         )
-    number = min(args.kmeans_pictures, len(images))
+    number = min(args.kmeans_images, len(images))
     num_patches = number * (images.resolution // factor) ** 2
     if num_patches < num_codes:
         raise ValueError(
             f"k-means needs at least as many patches as codes: {number} images have {num_patches}, the codebook has "
-            f"{num_codes}; give more images, raise `kmeans_pictures`, or lower `num_vq_embeddings` of "
+            f"{num_codes}; give more images, raise `kmeans_images`, or lower `num_vq_embeddings` of "
             "`tokenizer_config`"
         )

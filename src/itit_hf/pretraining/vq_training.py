@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What training an image tokenizer needs: pictures by step, losses, the start and the repair of the codebook.
+"""What training an image tokenizer needs: images by step, losses, the start and the repair of the codebook.
 
 Losses follow VQGAN (Esser et al. 2021, https://huggingface.co/papers/2012.09841).
 """
@@ -14,22 +14,22 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset, Sampler
 
-from ..data.loading import undecoded
+from ..data.loading import without_decoding
 from ..models.image_processing_itit import ITITImageProcessorPil
 from ..models.image_tokenization_itit import PatchVQModel
 from ..rng import keyed_integer
 
-# What the codes of a picture depend on; a `PatchVQModel` has no `quant_conv`.
+# What the codes of an image depend on; a `PatchVQModel` has no `quant_conv`.
 CODE_PARTS = ("encoder", "quant_conv", "quantize")
 
 
-class PictureDataset(Dataset):
-    """Pictures of one size, as `uint8` tensors of shape (3, resolution, resolution).
+class ImageDataset(Dataset):
+    """Images of one size, as `uint8` tensors of shape (3, resolution, resolution).
 
     Args:
         rows (`Sequence`): Rows with a column `column`, such as a `datasets.Dataset`.
         resolution (`int`): Side in pixels.
-        column (`str`, *optional*, defaults to `"image"`): Where the pictures are.
+        column (`str`, *optional*, defaults to `"image"`): Where the images are.
         aspect_ratio (`str`, *optional*, defaults to `"squeeze"`): What becomes of images that are not square, see
             [`~models.image_loading_itit.resize_image`].
         name (`str`, *optional*, defaults to `"dataset"`): What messages call the rows.
@@ -43,7 +43,7 @@ class PictureDataset(Dataset):
         aspect_ratio: str = "squeeze",
         name: str = "dataset",
     ):
-        self.rows, self.resolution, self.column, self.name = undecoded(rows), resolution, column, name
+        self.rows, self.resolution, self.column, self.name = without_decoding(rows), resolution, column, name
         self.image_processor = ITITImageProcessorPil(size=resolution, aspect_ratio=aspect_ratio)
         self._cached: torch.Tensor | None = None
 
@@ -52,22 +52,22 @@ class PictureDataset(Dataset):
 
     @property
     def num_bytes(self) -> int:
-        """Memory that all pictures take."""
+        """Memory that all images take."""
         return 3 * self.resolution**2 * len(self)
 
-    def cache(self, progress=iter) -> "PictureDataset":
-        """Decode every picture once and keep them all in memory, `num_bytes` bytes.
+    def cache(self, progress=iter) -> "ImageDataset":
+        """Decode every image once and keep them all in memory, `num_bytes` bytes.
 
         Args:
             progress (*optional*): Wraps the row numbers, such as `tqdm`.
 
         Returns:
-            [`PictureDataset`] itself.
+            [`ImageDataset`] itself.
         """
-        pictures = torch.empty((len(self), 3, self.resolution, self.resolution), dtype=torch.uint8)
+        images = torch.empty((len(self), 3, self.resolution, self.resolution), dtype=torch.uint8)
         for index in progress(range(len(self))):
-            pictures[index] = self._decode(index)
-        self._cached = pictures
+            images[index] = self._decode(index)
+        self._cached = images
         return self
 
     def _decode(self, index: int) -> torch.Tensor:
@@ -127,9 +127,9 @@ class StepBatchSampler(Sampler):
         return int(self._order[offset])
 
 
-def to_pixel_values(pictures: torch.Tensor) -> torch.Tensor:
-    """`uint8` pictures -> pixels in [-1, 1]. Any shape."""
-    return pictures.float() / 127.5 - 1.0
+def to_pixel_values(images: torch.Tensor) -> torch.Tensor:
+    """`uint8` images -> pixels in [-1, 1]. Any shape."""
+    return images.float() / 127.5 - 1.0
 
 
 def with_new_decoder(image_tokenizer: VQModel | PatchVQModel, config: dict) -> VQModel | PatchVQModel:
@@ -223,7 +223,7 @@ class PatchDiscriminator(nn.Module):
     lost against the decoder at once; see docs/experiments.md.)
 
     Args:
-        in_channels (`int`, *optional*, defaults to 3): Channels of a picture.
+        in_channels (`int`, *optional*, defaults to 3): Channels of an image.
         channels (`int`, *optional*, defaults to 48): Width of the first layer, a multiple of 4; each further layer
             doubles it.
         num_halvings (`int`, *optional*, defaults to 2):
@@ -262,7 +262,7 @@ def discriminator_hinge_loss(real_logits: torch.Tensor, fake_logits: torch.Tenso
     """Hinge loss of a discriminator: real logits belong above 1, fake ones below -1.
 
     Args:
-        real_logits (`torch.Tensor`): For real pictures, any shape.
+        real_logits (`torch.Tensor`): For real images, any shape.
         fake_logits (`torch.Tensor`): For reconstructions, any shape.
 
     Returns:
@@ -295,7 +295,7 @@ def edge_loss(sample: torch.Tensor, pixel_values: torch.Tensor) -> torch.Tensor:
 
     Args:
         sample (`torch.Tensor` of shape `(batch_size, channels, height, width)`): Reconstruction.
-        pixel_values (`torch.Tensor` of the same shape): Picture.
+        pixel_values (`torch.Tensor` of the same shape): Image.
 
     Returns:
         `torch.Tensor` of shape `()`.

@@ -1,3 +1,3 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What scores captions and pictures, and dual encoders."""
+"""What scores captions and images, and dual encoders."""

@@ -3,7 +3,7 @@
 """Rewards for captions: whatever scores them, with the signature that trl gives to it.
 
 Such a reward is a callable `reward(prompts, completions, completion_ids=None, **columns) -> list[float]`; all that the
-data says of a picture comes as a column, one entry per completion.
+data says of an image comes as a column, one entry per completion.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 from transformers import AutoModelForSequenceClassification, BertConfig
 
-from ..data.loading import undecoded
+from ..data.loading import without_decoding
 from ..metrics import captions
 from .dual_encoder import DualEncoderScorer
 
@@ -86,11 +86,11 @@ def _is_finite(value) -> bool:
 
 
 def rloo_advantages(rewards: torch.Tensor, num_generations: int) -> torch.Tensor:
-    """Each completion's reward, less the mean of the others' of the same picture (leave one out; Kool et al., 2019).
+    """Each completion's reward, less the mean of the others' of the same image (leave one out; Kool et al., 2019).
 
     Args:
-        rewards (`torch.FloatTensor` of shape `(batch_size * num_generations,)`): Those of a picture stand together.
-        num_generations (`int`): Completions of each picture, at least 2.
+        rewards (`torch.FloatTensor` of shape `(batch_size * num_generations,)`): Those of an image stand together.
+        num_generations (`int`): Completions of each image, at least 2.
 
     Returns:
         `torch.FloatTensor` of shape `(batch_size * num_generations,)`.
@@ -106,10 +106,10 @@ def rloo_advantages(rewards: torch.Tensor, num_generations: int) -> torch.Tensor
 
 
 def greedy_advantages(rewards: torch.Tensor, greedy_rewards: torch.Tensor) -> torch.Tensor:
-    """Each completion's reward, less that of the greedy caption of its picture (self-critical; Rennie et al., 2017).
+    """Each completion's reward, less that of the greedy caption of its image (self-critical; Rennie et al., 2017).
 
     Args:
-        rewards (`torch.FloatTensor` of shape `(batch_size * num_generations,)`): Those of a picture stand together.
+        rewards (`torch.FloatTensor` of shape `(batch_size * num_generations,)`): Those of an image stand together.
         greedy_rewards (`torch.FloatTensor` of shape `(batch_size,)`): Of the greedy captions.
 
     Returns:
@@ -119,17 +119,17 @@ def greedy_advantages(rewards: torch.Tensor, greedy_rewards: torch.Tensor) -> to
 
 
 class CiderD:
-    """CIDEr-D against the reference captions of the picture, as pycocoevalcap counts it: 10 at most.
+    """CIDEr-D against the reference captions of the image, as pycocoevalcap counts it: 10 at most.
 
     How rare an n-gram is is counted once, over a whole corpus, and never over a batch: a caption's reward does not
     depend on what else was said. The end of a caption is a word like any other, so that a caption that was cut, or
     that ends on a preposition, misses what its references have.
 
     Args:
-        reference_sets (`Sequence[Sequence[str]]`): For each picture of the corpus, its captions.
+        reference_sets (`Sequence[Sequence[str]]`): For each image of the corpus, its captions.
         eos_token_id (`int`, *optional*, defaults to 1): Id by which a completion ends; T5's by default. `None` leaves
             the end out of the count.
-        column (`str`, *optional*, defaults to `"text"`): Column that holds a picture's captions, one or a list.
+        column (`str`, *optional*, defaults to `"text"`): Column that holds an image's captions, one or a list.
 
     Raises:
         ValueError: If there are no references.
@@ -181,7 +181,7 @@ class CiderD:
         return {
             "ngrams": torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8),
             "counts": torch.tensor(list(frequency.values())),
-            "log_num_pictures": self._scorer.log_num_pictures,
+            "log_num_images": self._scorer.log_num_images,
         }
 
     def load_state_dict(self, state: Mapping):
@@ -189,7 +189,7 @@ class CiderD:
         ngrams = bytes(state["ngrams"].tolist()).decode().split("\n")
         counts = zip(ngrams, state["counts"].tolist(), strict=True)
         self._scorer.document_frequency = Counter({tuple(ngram.split(" ")): count for ngram, count in counts})
-        self._scorer.log_num_pictures = state["log_num_pictures"]
+        self._scorer.log_num_images = state["log_num_images"]
 
 
 def _listed(texts: str | Sequence[str]) -> Sequence[str]:
@@ -197,9 +197,9 @@ def _listed(texts: str | Sequence[str]) -> Sequence[str]:
 
 
 class ClipCos:
-    """How well a caption fits the picture itself, by a dual encoder: its logit (CgT-GAN's CLIP-cos).
+    """How well a caption fits the image itself, by a dual encoder: its logit (CgT-GAN's CLIP-cos).
 
-    Pictures are those of the column `image`; of a column `image_embeds`, see [`add_image_embeds`], none is opened.
+    Images are those of the column `image`; of a column `image_embeds`, see [`add_image_embeds`], none is opened.
 
     Args:
         scorer ([`DualEncoderScorer`]): Never report a figure by the same one.
@@ -228,9 +228,9 @@ class ClipCos:
 
 
 class ClipAgg:
-    r"""How well a caption fits what a corpus would say of the picture (CgT-GAN's CLIP-agg).
+    r"""How well a caption fits what a corpus would say of the image (CgT-GAN's CLIP-agg).
 
-    The target of a picture v is the mean of the corpus, weighted by how near each text is:
+    The target of an image v is the mean of the corpus, weighted by how near each text is:
     $t(v) = \sum_j \mathrm{softmax}_j(T \cos(v, c_j)) c_j$, over the whole corpus. The reward of a caption g is
     $\frac{s}{2} \cos(t, g) + \frac{s}{2} (1 - \mathrm{mean} |t - g|)$ with s the logit scale.
 
@@ -309,14 +309,14 @@ class ClipAgg:
         Raises:
             ValueError: If there is neither a column `image` nor `image_embeds`.
         """
-        pictures, which = _image_embeds(self.scorer, columns).unique(dim=0, return_inverse=True)
-        target = self.targets(pictures)[which]  # (B, D)
+        images, which = _image_embeds(self.scorer, columns).unique(dim=0, return_inverse=True)
+        target = self.targets(images)[which]  # (B, D)
         said = self.scorer.embed_texts(completions)  # (B, D)
         near = 1.0 - (target - said).abs().mean(dim=-1)
         return (0.5 * self.scorer.logit_scale * (F.cosine_similarity(target, said) + near)).tolist()
 
     def targets(self, image_embeds: torch.Tensor) -> torch.Tensor:
-        """What the corpus says of each picture, in one pass over it: the softmax is summed with a running maximum.
+        """What the corpus says of each image, in one pass over it: the softmax is summed with a running maximum.
 
         Args:
             image_embeds (`torch.FloatTensor` of shape `(batch_size, embed_dim)`): Of length 1.
@@ -339,7 +339,7 @@ class ClipAgg:
         return summed / total
 
 
-class Naturalness:
+class DiscriminatorReward:
     """Whether a text could be of the corpus, by a discriminator that learns beside the captioner (CgT-GAN).
 
     The guard of every reward that knows no reference: without it captions drift to what only the judge likes. The
@@ -368,7 +368,7 @@ class Naturalness:
     @classmethod
     def small(
         cls, tokenizer, learning_rate: float = 3e-4, hidden_size: int = 64, max_length: int = 64
-    ) -> "Naturalness":
+    ) -> "DiscriminatorReward":
         """A new discriminator of two blocks, for small worlds.
 
         Args:
@@ -378,7 +378,7 @@ class Naturalness:
             max_length (`int`, *optional*, defaults to 64): As in the class.
 
         Returns:
-            [`Naturalness`].
+            [`DiscriminatorReward`].
         """
         config = BertConfig(
             vocab_size=len(tokenizer),
@@ -448,7 +448,7 @@ class Naturalness:
 
 
 def add_image_embeds(rows: datasets.Dataset, scorer: DualEncoderScorer) -> datasets.Dataset:
-    """Embed every picture once, into a cached column `image_embeds` of shape `(embed_dim,)`.
+    """Embed every image once, into a cached column `image_embeds` of shape `(embed_dim,)`.
 
     Args:
         rows (`datasets.Dataset`): With a column `image`.
@@ -457,7 +457,7 @@ def add_image_embeds(rows: datasets.Dataset, scorer: DualEncoderScorer) -> datas
     digest = hashlib.sha256(f"{rows._fingerprint}/{scorer.processor.image_processor.to_json_string()}".encode())
     for tensor in scorer.model.state_dict().values():
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    embeds = undecoded(rows).map(
+    embeds = without_decoding(rows).map(
         lambda batch: {"image_embeds": scorer.embed_images(batch["image"]).cpu().numpy()},
         batched=True,
         batch_size=scorer.batch_size,
@@ -468,12 +468,12 @@ def add_image_embeds(rows: datasets.Dataset, scorer: DualEncoderScorer) -> datas
 
 
 def _image_embeds(scorer: DualEncoderScorer, columns: Mapping[str, Sequence]) -> torch.Tensor:
-    """Of the pictures that the columns hold, `(num_completions, embed_dim)`; one that comes again is embedded once."""
+    """Of the images that the columns hold, `(num_completions, embed_dim)`; one that comes again is embedded once."""
     if "image_embeds" in columns:
         return torch.tensor(columns["image_embeds"], device=scorer.device)
     if "image" not in columns:
-        raise ValueError(f"the reward needs pictures in the column `image` or `image_embeds`, got {sorted(columns)}")
+        raise ValueError(f"the reward needs images in the column `image` or `image_embeds`, got {sorted(columns)}")
     places: dict[int, int] = {}
     which = [places.setdefault(id(image), len(places)) for image in columns["image"]]
-    pictures = list({id(image): image for image in columns["image"]}.values())
-    return scorer.embed_images(pictures)[which]
+    images = list({id(image): image for image in columns["image"]}.values())
+    return scorer.embed_images(images)[which]

@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Dual encoders of transformers behind one interface: judges of how well a picture and a text belong together, and
+"""Dual encoders of transformers behind one interface: judges of how well an image and a text belong together, and
 the losses that train them.
 
 A reward, a filter, a search and a metric all ask the same thing of such a model; none of them needs to know which.
@@ -27,7 +27,7 @@ _INTERPOLATIONS = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}  # PIL's num
 
 
 class DualEncoderScorer:
-    """Scores pictures against texts with a dual encoder of transformers: `CLIPModel`, `SiglipModel`, `AlignModel`,
+    """Scores images against texts with a dual encoder of transformers: `CLIPModel`, `SiglipModel`, `AlignModel`,
     `ChineseCLIPModel` or `VisionTextDualEncoderModel`.
 
     The model is frozen and put into evaluation mode; it is used where it is, on its device and in its precision.
@@ -43,7 +43,7 @@ class DualEncoderScorer:
     Args:
         model (`PreTrainedModel`): The dual encoder.
         processor (`ProcessorMixin`): Its `image_processor` and `tokenizer`.
-        batch_size (`int`, *optional*, defaults to 64): Pictures or texts of one pass.
+        batch_size (`int`, *optional*, defaults to 64): Images or texts of one pass.
 
     Attributes:
         truncated (`int`): Texts so far that were longer than the model reads, and were cut.
@@ -70,7 +70,7 @@ class DualEncoderScorer:
 
         Args:
             pretrained_model_name_or_path (`str` or `os.PathLike`): Folder or Hub id of a dual encoder.
-            batch_size (`int`, *optional*, defaults to 64): Pictures or texts of one pass.
+            batch_size (`int`, *optional*, defaults to 64): Images or texts of one pass.
 
         Returns:
             [`DualEncoderScorer`].
@@ -102,7 +102,7 @@ class DualEncoderScorer:
 
     @torch.no_grad()
     def embed_images(self, images) -> torch.Tensor:
-        """Pictures as directions.
+        """Images as directions.
 
         Args:
             images (`PIL.Image.Image`, path, array or tensor, or a list of them): See [`load_image`].
@@ -115,14 +115,14 @@ class DualEncoderScorer:
         """
 
         def embed(batch: list) -> torch.Tensor:
-            pictures = [load_image(image) for image in batch]
-            pixel_values = self.processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
+            loaded = [load_image(image) for image in batch]
+            pixel_values = self.processor.image_processor(loaded, return_tensors="pt")["pixel_values"]
             return self._image_features(pixel_values)
 
-        return self._in_batches(embed, list_images(images), "pictures")
+        return self._in_batches(embed, list_images(images), "images")
 
     def embed_pixels(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Pictures as directions, with gradients to the pixels: prepared in torch as the image processor does in PIL.
+        """Images as directions, with gradients to the pixels: prepared in torch as the image processor does in PIL.
 
         Args:
             pixel_values (`torch.FloatTensor` of shape `(batch_size, 3, height, width)`): In [0, 1].
@@ -168,25 +168,25 @@ class DualEncoderScorer:
         return self._in_batches(embed, texts, "texts")
 
     def cosine(self, images, texts: str | Sequence[str]) -> torch.Tensor:
-        """Cosine of each picture and its text.
+        """Cosine of each image and its text.
 
         Args:
-            images (`PIL.Image.Image`, path, array or tensor, or a list of them): n pictures.
+            images (`PIL.Image.Image`, path, array or tensor, or a list of them): n images.
             texts (`str` or `Sequence[str]`): n texts.
 
         Returns:
             `torch.FloatTensor` of shape `(n,)`, in [-1, 1].
 
         Raises:
-            ValueError: If there are not as many texts as pictures.
+            ValueError: If there are not as many texts as images.
         """
         images, texts = list_images(images), [texts] if isinstance(texts, str) else list(texts)
         if len(images) != len(texts):
-            raise ValueError(f"`texts` must be as many as the {len(images)} pictures, got {len(texts)}")
+            raise ValueError(f"`texts` must be as many as the {len(images)} images, got {len(texts)}")
         return (self.embed_images(images) * self.embed_texts(texts)).sum(dim=-1)
 
     def score(self, images, texts: str | Sequence[str]) -> torch.Tensor:
-        """The model's logit of each picture and its text; see [`~DualEncoderScorer.cosine`] for arguments.
+        """The model's logit of each image and its text; see [`~DualEncoderScorer.cosine`] for arguments.
 
         Returns:
             `torch.FloatTensor` of shape `(n,)`: `logit_scale * cosine + logit_bias`.
@@ -194,7 +194,7 @@ class DualEncoderScorer:
         return self.scaled(self.cosine(images, texts))
 
     def similarity(self, image_embeds: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:
-        """The model's logits of all pictures and all texts.
+        """The model's logits of all images and all texts.
 
         Args:
             image_embeds (`torch.FloatTensor` of shape `(num_images, embed_dim)`): As of `embed_images`.
@@ -210,7 +210,7 @@ class DualEncoderScorer:
         return self.logit_scale * cosines + self.logit_bias
 
     def classify(self, images, labels: Sequence[str], templates: Sequence[str] = ("{}",)) -> torch.Tensor:
-        """Zero-shot labels: logits of each picture for each label, said in each of the templates.
+        """Zero-shot labels: logits of each image for each label, said in each of the templates.
 
         Args:
             images (`PIL.Image.Image`, path, array or tensor, or a list of them): What is to be named.
@@ -264,9 +264,9 @@ def tokenize_texts(tokenizer, text_config, texts: Sequence[str]) -> tuple[BatchE
 
 
 def prepare_pixels(image_processor, pixel_values: torch.Tensor) -> torch.Tensor:
-    """What an image processor of a dual encoder makes of pictures, in torch: resize, crop, rescale and normalise.
+    """What an image processor of a dual encoder makes of images, in torch: resize, crop, rescale and normalise.
 
-    Resized pictures differ a little from PIL's, which rounds to whole numbers.
+    Resized images differ a little from PIL's, which rounds to whole numbers.
 
     Args:
         image_processor (`BaseImageProcessor`): Of CLIP, SigLIP, ALIGN (EfficientNet), Chinese-CLIP or ViT.
@@ -283,7 +283,7 @@ def prepare_pixels(image_processor, pixel_values: torch.Tensor) -> torch.Tensor:
     if getattr(image_processor, "do_center_crop", False):
         height, width = pixel_values.shape[-2:]
         rows, columns = height - image_processor.crop_size.height, width - image_processor.crop_size.width
-        top, left = rows // 2, columns // 2  # less than 0 where the picture is too small, and black is added
+        top, left = rows // 2, columns // 2  # less than 0 where the image is too small, and black is added
         pixel_values = F.pad(pixel_values, (-left, left - columns, -top, top - rows))
     pixel_values = pixel_values * 255.0
     if image_processor.do_rescale:
@@ -322,8 +322,8 @@ def _resized(image_processor, pixel_values: torch.Tensor) -> torch.Tensor:
     return resized.clamp(0.0, 1.0)  # bicubic overshoots
 
 
-def mixed_query(image_embeds: torch.Tensor, text_embeds: torch.Tensor, text_weight: float = 0.5) -> torch.Tensor:
-    """A query of a picture and a text together: "this, but at night" (ALIGN, section 6.3).
+def combine_query(image_embeds: torch.Tensor, text_embeds: torch.Tensor, text_weight: float = 0.5) -> torch.Tensor:
+    """A query of an image and a text together: "this, but at night" (ALIGN, section 6.3).
 
     Args:
         image_embeds (`torch.FloatTensor` of shape `(num_queries, embed_dim)`): As of `embed_images`.
@@ -375,16 +375,16 @@ _TRANSPORT_ROUNDS = 50
 def contrastive_loss(
     logits: torch.Tensor, targets: torch.Tensor | None = None, label_smoothing: float = 0.1
 ) -> torch.Tensor:
-    r"""ALIGN's loss, equations (1) and (2): the sum of two cross entropies, of the texts for each picture and of the
-    pictures for each text. What else is in the batch is what they are told apart from.
+    r"""ALIGN's loss, equations (1) and (2): the sum of two cross entropies, of the texts for each image and of the
+    images for each text. What else is in the batch is what they are told apart from.
 
     Transformers' `AlignModel` gives the mean of the two; half of this.
 
     Args:
-        logits (`torch.FloatTensor` of shape `(batch_size, batch_size)`): Cosines over sigma; a row for each picture.
+        logits (`torch.FloatTensor` of shape `(batch_size, batch_size)`): Cosines over sigma; a row for each image.
         targets (`torch.FloatTensor` of shape `(batch_size, batch_size)`, *optional*):
-            Probabilities of the texts for each picture, as from [`transport_targets`]; rows and columns sum to 1. By
-            default a picture's text is its own.
+            Probabilities of the texts for each image, as from [`transport_targets`]; rows and columns sum to 1. By
+            default an image's text is its own.
         label_smoothing (`float`, *optional*, defaults to 0.1): Share of the target spread over the batch.
 
     Returns:
@@ -399,8 +399,8 @@ def contrastive_loss(
 
 @torch.no_grad()
 def transport_targets(image_embeds: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:
-    """OTTER's soft targets (https://huggingface.co/papers/2112.09445), experimental: half of a picture's target is its
-    own text, half goes to the others, by the optimal transport between pictures and texts that look alike.
+    """OTTER's soft targets (https://huggingface.co/papers/2112.09445), experimental: half of an image's target is its
+    own text, half goes to the others, by the optimal transport between images and texts that look alike.
 
     OTTER takes the embeddings from a moving average of the weights; these are the model's own of this step.
 

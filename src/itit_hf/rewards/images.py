@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Rewards for pictures: a module, `reward(pixel_values, texts)`, with a gradient to the pixels."""
+"""Rewards for images: a module, `reward(pixel_values, texts)`, with a gradient to the pixels."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from .dual_encoder import DualEncoderScorer
 
 
 class ClipImageReward(torch.nn.Module):
-    """How well a picture fits its text, by a dual encoder, with a gradient to the pixels (UMT).
+    """How well an image fits its text, by a dual encoder, with a gradient to the pixels (UMT).
 
     Args:
         scorer ([`DualEncoderScorer`]): Frozen; never report a figure by the same one.
@@ -27,7 +27,7 @@ class ClipImageReward(torch.nn.Module):
         self.scorer, self.template = scorer, template
 
     def forward(self, pixel_values: torch.Tensor, texts: Sequence[str]) -> torch.Tensor:
-        """Score pictures.
+        """Score images.
 
         Args:
             pixel_values (`torch.FloatTensor` of shape `(batch_size, 3, height, width)`): In [-1, 1].
@@ -36,6 +36,6 @@ class ClipImageReward(torch.nn.Module):
         Returns:
             `torch.FloatTensor` of shape `(batch_size,)`: `logit_scale * cosine + logit_bias`.
         """
-        pictures = self.scorer.embed_pixels(0.5 * pixel_values.float() + 0.5)  # (B, D)
+        images = self.scorer.embed_pixels(0.5 * pixel_values.float() + 0.5)  # (B, D)
         said = self.scorer.embed_texts([self.template.format(text) for text in texts])  # (B, D)
-        return self.scorer.scaled((pictures * said).sum(dim=-1))
+        return self.scorer.scaled((images * said).sum(dim=-1))

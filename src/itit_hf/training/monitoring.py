@@ -4,20 +4,20 @@
 
 | in the log | what it is |
 |---|---|
-| `synthesis/<objective>/code_usage` | share of the codebook that the drawn pictures use |
+| `synthesis/<objective>/code_usage` | share of the codebook that the drawn images use |
 | `synthesis/<objective>/code_entropy` | entropy of the codes they use, in nats |
-| `synthesis/<objective>/one_colour_pictures` | share of drawn pictures with 95% of their tokens or more of one code |
+| `synthesis/<objective>/one_colour_images` | share of drawn images with 95% of their tokens or more of one code |
 | `synthesis/<objective>/identical_captions` | chance that two captions are the same, word for word |
 | `synthesis/<objective>/distinct_1` | different tokens said, per token said |
 | `synthesis/<objective>/distinct_2` | different pairs of neighbouring tokens, per pair said |
 | `synthesis/<objective>/endless_captions` | share of captions cut at the length limit, before an end of sequence |
-| `cross_entropy/<objective>/0.5-0.6` | of the hidden tokens, in pictures that hide at least 50% and less than 60% |
+| `cross_entropy/<objective>/0.5-0.6` | of the hidden tokens, in images that hide at least 50% and less than 60% |
 | `gradient_norm/<objective>` | norm of this loss's own gradient, before its weight |
 | `gradient_cosine/<objective>` | its cosine to the weighted sum of the paired losses' gradients |
 
-Pictures are counted from one log to the next; a picture that is replayed counts each time. Captions and cross
+Images are counted from one log to the next; an image that is replayed counts each time. Captions and cross
 entropies are those of the logged step alone, as they cost time. Cross entropies are in nats, without label smoothing,
-a mean over a picture's hidden tokens and then over the pictures. Everything is summed over the processes before it is
+a mean over an image's hidden tokens and then over the images. Everything is summed over the processes before it is
 divided; but captions are compared within a process, and gradients are those of each process's own micro-batches. How
 many codes, tokens and pairs are different depends on how many there are: compare `code_usage`, `distinct_1` and
 `distinct_2` within a run only.
@@ -33,12 +33,12 @@ import torch
 from torch.nn import functional as F
 
 NUM_BUCKETS = 10  # of mask ratios, each 0.1 wide
-ONE_COLOUR = 0.95  # not 1.0: where the tokenizer sees beyond a patch, codes at the edges of a plain picture differ
-_RATIOS = ("one_colour_pictures", "identical_captions", "distinct_1", "distinct_2", "endless_captions")
+ONE_COLOUR = 0.95  # not 1.0: where the tokenizer sees beyond a patch, codes at the edges of a plain image differ
+_RATIOS = ("one_colour_images", "identical_captions", "distinct_1", "distinct_2", "endless_captions")
 
 
 @dataclass(frozen=True)
-class Alarm:
+class Threshold:
     """A figure's limit.
 
     Args:
@@ -55,19 +55,19 @@ class Alarm:
 
 
 ALARMS = (
-    Alarm("identical_captions", 0.5, True, "captions have collapsed, most pictures are described by the same words"),
-    Alarm("endless_captions", 0.5, True, "captions never end, as they repeat words up to the length limit"),
-    Alarm("one_colour_pictures", 0.5, True, "pictures have collapsed to plain areas, whatever the text asks for"),
-    Alarm("code_entropy", 1.0, False, "pictures have collapsed to fewer than three codes' worth of variety"),
+    Threshold("identical_captions", 0.5, True, "captions have collapsed, most images are described by the same words"),
+    Threshold("endless_captions", 0.5, True, "captions never end, as they repeat words up to the length limit"),
+    Threshold("one_colour_images", 0.5, True, "images have collapsed to plain areas, whatever the text asks for"),
+    Threshold("code_entropy", 1.0, False, "images have collapsed to fewer than three codes' worth of variety"),
 )
 
 
-def raised_alarms(figures: Mapping[str, float], alarms: Iterable[Alarm] = ALARMS) -> list[str]:
+def check_thresholds(figures: Mapping[str, float], alarms: Iterable[Threshold] = ALARMS) -> list[str]:
     """Which figures are beyond their limits.
 
     Args:
         figures (`Mapping[str, float]`): By the names of the log.
-        alarms (`Iterable[Alarm]`, *optional*): `ALARMS` by default.
+        alarms (`Iterable[Threshold]`, *optional*): `ALARMS` by default.
 
     Returns:
         `list[str]`: For each a sentence with the figure, its limit and what it usually means.
@@ -83,7 +83,7 @@ def raised_alarms(figures: Mapping[str, float], alarms: Iterable[Alarm] = ALARMS
 
 
 def code_counts(image_token_ids: torch.Tensor, codebook_size: int) -> torch.Tensor:
-    """How often each picture uses each code.
+    """How often each image uses each code.
 
     Args:
         image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): Ids.
@@ -124,7 +124,7 @@ def distinct_ngrams(captions: Sequence[tuple[int, ...]], n: int) -> tuple[int, i
 def cross_entropy_by_mask_ratio(
     image_logits: torch.Tensor, labels: torch.Tensor, bool_masked_pos: torch.Tensor
 ) -> torch.Tensor:
-    """Sums over the pictures of a batch, sorted by how much of each is hidden.
+    """Sums over the images of a batch, sorted by how much of each is hidden.
 
     Args:
         image_logits (`torch.FloatTensor` of shape `(batch_size, num_positions, codebook_size)`): Logits.
@@ -132,8 +132,8 @@ def cross_entropy_by_mask_ratio(
         bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_image_tokens)`): `True` where hidden.
 
     Returns:
-        `torch.FloatTensor` of shape `(NUM_BUCKETS, 2)`: Cross entropies in nats, each the mean of a picture, and how
-        many pictures. Bucket b holds the mask ratios from `b / 10` up to `(b + 1) / 10`; the last one holds 1.0 too.
+        `torch.FloatTensor` of shape `(NUM_BUCKETS, 2)`: Cross entropies in nats, each the mean of an image, and how
+        many images. Bucket b holds the mask ratios from `b / 10` up to `(b + 1) / 10`; the last one holds 1.0 too.
     """
     token_loss = F.cross_entropy(image_logits.float().transpose(1, 2), labels, reduction="none")  # (B, M)
     count = (labels != -100).sum(dim=-1)  # (B,)
@@ -216,13 +216,13 @@ class Monitor:
 
     @torch.no_grad()
     def drawn(self, name: str, image_token_ids: torch.Tensor):
-        """Take in drawn pictures, of shape `(batch_size, num_image_tokens)`. Never waits for the device."""
+        """Take in drawn images, of shape `(batch_size, num_image_tokens)`. Never waits for the device."""
         counts = code_counts(image_token_ids, self.codebook_size)  # (B, V)
         plain = counts.amax(dim=-1) >= ONE_COLOUR * image_token_ids.size(1)  # (B,)
         row = self.names.index(name)
         self._codes[row] += counts.sum(dim=0)
-        self._ratios[row, _RATIOS.index("one_colour_pictures"), 0] += plain.sum()
-        self._ratios[row, _RATIOS.index("one_colour_pictures"), 1] += len(plain)
+        self._ratios[row, _RATIOS.index("one_colour_images"), 0] += plain.sum()
+        self._ratios[row, _RATIOS.index("one_colour_images"), 1] += len(plain)
 
     def said(self, name: str, text: dict[str, torch.Tensor]):
         """Take in captions, if active: `input_ids` and `attention_mask` of shape `(batch_size, text_length)`; the mask
@@ -235,7 +235,7 @@ class Monitor:
 
     @torch.no_grad()
     def predicted(self, name: str, output, bool_masked_pos: torch.Tensor):
-        """Take in a drawing pass, if active: a [`~objectives.forward.PassOutput`] with `image_logits` and
+        """Take in a drawing pass, if active: a [`~objectives.forward.ForwardOutput`] with `image_logits` and
         `image_labels`, and the mask of shape `(batch_size, num_image_tokens)`."""
         if self.active:
             sums = cross_entropy_by_mask_ratio(output.image_logits, output.image_labels, bool_masked_pos)

@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""[`SafeTrainer`]: transformers' Trainer with checkpoints that survive a crash, and a stop before broken weights.
+"""[`ResilientTrainer`]: transformers' Trainer with checkpoints that survive a crash, and a stop before broken weights.
 
 What differs from transformers, whose Trainer writes into the final folder, resumes from the highest number whether it
 is whole or not, goes on without a word if the optimizer's or the random numbers' file is missing, and reads pickles:
@@ -137,7 +137,7 @@ class StopSignals:
 class _StopCallback(TrainerCallback):
     """Saves and ends once the processes have agreed to stop."""
 
-    def __init__(self, trainer: "SafeTrainer"):
+    def __init__(self, trainer: "ResilientTrainer"):
         self.trainer = trainer
 
     def on_step_end(self, args, state, control, **kwargs):
@@ -151,12 +151,12 @@ class _StopCallback(TrainerCallback):
         control.should_training_stop = control.should_training_stop or self.trainer.must_stop
 
 
-class SafeTrainer(Trainer):
-    """See the module. A subclass tells of its own state by `shared_parts` and `process_parts`, and of its data by
-    `data_facts` and `describe_update`.
+class ResilientTrainer(Trainer):
+    """See the module. A subclass tells of its own state by `replicated_state` and `per_rank_state`, and of its data by
+    `data_metadata` and `update_debug_info`.
 
-    Its arguments are [`SafeTrainingArguments`]. The first update of a data loader is `first_update`: resuming reads no
-    batch twice.
+    Its arguments are [`ResilientTrainingArguments`]. The first update of a data loader is `first_update`: resuming
+    reads no batch twice.
     """
 
     first_update = 0
@@ -192,7 +192,7 @@ class SafeTrainer(Trainer):
                 "finite, and its checkpoints are pickles; shard by FSDP, as in examples/accelerate_configs/fsdp2.yaml"
             )
         self.signals = StopSignals()
-        self.micro_batches: list[dict] = []  # what went into the current update: see `describe_update`
+        self.micro_batches: list[dict] = []  # what went into the current update: see `update_debug_info`
         self._sums: dict[str, torch.Tensor] = defaultdict(float)  # of figures, since the last log
         self._counts: Counter[str] = Counter()
         self.add_callback(_StopCallback(self))
@@ -221,7 +221,7 @@ class SafeTrainer(Trainer):
 
     # What a subclass adds.
 
-    def shared_parts(self) -> dict[str, Part]:
+    def replicated_state(self) -> dict[str, Part]:
         """State that is the same in all processes, by the name of its file: how to get it and how to set it."""
         parts = {
             "optimizer": (lambda: _gathered(self.optimizer.state_dict()), self._set_optimizer),
@@ -231,7 +231,7 @@ class SafeTrainer(Trainer):
             parts["scaler"] = self.accelerator.scaler.state_dict, self.accelerator.scaler.load_state_dict
         return parts
 
-    def process_parts(self) -> dict[str, Part]:
+    def per_rank_state(self) -> dict[str, Part]:
         """State that each process has of its own."""
         return {"rng_state": (_random_state, _set_random_state)}
 
@@ -241,11 +241,11 @@ class SafeTrainer(Trainer):
         for state in self.optimizer.state.values():
             yield from (value for value in state.values() if isinstance(value, torch.Tensor))
 
-    def data_facts(self) -> dict:
+    def data_metadata(self) -> dict:
         """What decides which samples an update has; a resumed run is told if it differs."""
         return {}
 
-    def describe_update(self) -> dict:
+    def update_debug_info(self) -> dict:
         """Losses and samples of the micro-batches of the current update in this process, for `bad_batch.json`."""
         return {}
 
@@ -324,12 +324,12 @@ class SafeTrainer(Trainer):
         return folder
 
     def _changed_arguments(self, checkpoint: str) -> dict[str, tuple]:
-        """See [`SafeTrainingArguments.changed_since`]."""
+        """See [`ResilientTrainingArguments.changed_since`]."""
         with open(os.path.join(checkpoint, ARGUMENTS_NAME), encoding="utf-8") as file:
             return self.args.changed_since(json.load(file))
 
     def _compare_data(self, checkpoint: str):
-        theirs, ours = read_manifest(checkpoint).facts.get("data", {}), self.data_facts()
+        theirs, ours = read_manifest(checkpoint).facts.get("data", {}), self.data_metadata()
         changed = {name: (theirs.get(name), value) for name, value in ours.items() if theirs.get(name) != value}
         if changed:
             logger.warning(f"{checkpoint} was trained on other data, some rows may come twice or never: {changed}")
@@ -355,7 +355,7 @@ class SafeTrainer(Trainer):
         if checkpoint is None:
             return
         own = optimizer_rates(self.optimizer)
-        for name, (_, take) in self.shared_parts().items():
+        for name, (_, take) in self.replicated_state().items():
             self._load_part(checkpoint, name, f"{name}.safetensors", take)
         changed = self._changed_arguments(checkpoint)
         if changed:
@@ -385,7 +385,7 @@ class SafeTrainer(Trainer):
                 "same, dropout is not"
             )
             return
-        for name, (_, take) in self.process_parts().items():
+        for name, (_, take) in self.per_rank_state().items():
             self._load_part(checkpoint, name, f"{name}-{args.process_index}.safetensors", take)
 
     def _load_part(self, checkpoint: str, name: str, file_name: str, take: Callable):
@@ -471,11 +471,11 @@ class SafeTrainer(Trainer):
         args = self.args
         self._write_model(staging)
         if not args.save_only_model:
-            for name, (get, _) in self.shared_parts().items():
+            for name, (get, _) in self.replicated_state().items():
                 state = get()  # in all processes: what is sharded is gathered
                 if args.should_save:
                     save_state(state, os.path.join(staging, f"{name}.safetensors"))
-            for name, (get, _) in self.process_parts().items():
+            for name, (get, _) in self.per_rank_state().items():
                 save_state(get(), os.path.join(staging, f"{name}-{args.process_index}.safetensors"))
         if args.should_save:
             self.state.best_model_checkpoint = self._best_folder(folder) or self.state.best_model_checkpoint
@@ -521,7 +521,7 @@ class SafeTrainer(Trainer):
 
     def _facts(self) -> dict:
         versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-        return {"versions": versions, "data": self.data_facts()}
+        return {"versions": versions, "data": self.data_metadata()}
 
     # Stopping.
 
@@ -543,7 +543,7 @@ class SafeTrainer(Trainer):
     def _skip_update(self, model, norm: float):
         """Without gradients an optimizer does nothing; after too many in a row, the training stops."""
         step = self.state.global_step + 1
-        found = gather_object([self.describe_update()])
+        found = gather_object([self.update_debug_info()])
         self.num_skipped += 1
         self._skipped_in_a_row += 1
         path = os.path.join(self.args.output_dir, BAD_BATCH_NAME)

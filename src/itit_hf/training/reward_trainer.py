@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """[`ITITRewardTrainer`]: sample, score, take the advantage, one loss.
 
-Captions are trained by policy gradient, from any reward with trl's signature; pictures by the gradient of the reward
+Captions are trained by policy gradient, from any reward with trl's signature; images by the gradient of the reward
 itself, through the step that text -> image -> text has too. The names of the metrics are trl's.
 """
 
@@ -18,8 +18,8 @@ from ..data.streams import IMAGE_TENSORS, TOKENIZER_COLUMN
 from ..decoding.scheduling_itit import ITITScheduler
 from ..models.image_tokenization_itit import decode_soft_image_tokens
 from ..objectives.cycle import resample_image_tokens
-from ..objectives.forward import GradientScales, describe_pass
-from ..objectives.objectives import TRAINED_PARTS, ITITObjectives, evaluating, picture_of, synthetic_text
+from ..objectives.forward import GradientScales, caption_forward
+from ..objectives.objectives import TRAINED_PARTS, ITITObjectives, eval_mode, image_of, synthetic_text
 from ..rewards.captions import greedy_advantages, reward_name, rloo_advantages, score_completions
 from ..rng import rand, sample_categorical
 from .trainer import ITITTrainer
@@ -36,12 +36,12 @@ class ITITRewardConfig(ITITTrainingArguments):
     Each update has the loss of the rewards; one in `ce_interval` also those of `objectives`.
 
     Args:
-        direction (`str`): `"i2t"` rewards captions, `"t2i"` pictures.
-        reward_stream (`str`): Stream of the pictures that are described, `"paired"` or `"image"`, or of the texts that
+        direction (`str`): `"i2t"` rewards captions, `"t2i"` images.
+        reward_stream (`str`): Stream of the images that are described, `"paired"` or `"image"`, or of the texts that
             are drawn, `"paired"` or `"text"`.
-        num_generations (`int`): Captions sampled of each picture.
+        num_generations (`int`): Captions sampled of each image.
         baseline (`str`): What a caption's reward is compared with: `"rloo"`, the mean of the other captions of the
-            picture, or `"greedy"`, the greedy caption.
+            image, or `"greedy"`, the greedy caption.
         reward_weights (`list[float]`, *optional*): One for each reward; 1.0 each by default.
         reward_warmup_steps (`list[int]`, *optional*): Updates in which each weight rises from 0, linearly; 0 by
             default.
@@ -49,9 +49,9 @@ class ITITRewardConfig(ITITTrainingArguments):
         length_normalize (`bool`): Take the mean of the log-probabilities of a caption's tokens, not their sum.
     """
 
-    direction: str = field(default="i2t", metadata={"help": "i2t rewards captions, t2i pictures."})
+    direction: str = field(default="i2t", metadata={"help": "i2t rewards captions, t2i images."})
     reward_stream: str = field(default="paired", metadata={"help": "Stream that is described or drawn."})
-    num_generations: int = field(default=5, metadata={"help": "Captions sampled of each picture."})
+    num_generations: int = field(default=5, metadata={"help": "Captions sampled of each image."})
     baseline: str = field(default="rloo", metadata={"help": "rloo or greedy."})
     reward_weights: list[float] | None = field(default=None, metadata={"help": "One for each reward; 1.0 by default."})
     reward_warmup_steps: list[int] | None = field(default=None, metadata={"help": "Updates in which weights rise."})
@@ -73,8 +73,10 @@ class ITITRewardConfig(ITITTrainingArguments):
             raise ValueError(f"`num_generations` must be at least {least}, got {self.num_generations}")
         if self.ce_interval < 0:
             raise ValueError(f"`ce_interval` must be 0 or more, got {self.ce_interval}")
-        if self.bad_images != "raise":
-            raise ValueError("`bad_images` must be raise: a reward is told of the row; leave bad rows out beforehand")
+        if self.on_bad_image != "raise":
+            raise ValueError(
+                "`on_bad_image` must be raise: a reward is told of the row; leave bad rows out beforehand"
+            )
 
 
 class KeyedWords(LogitsProcessor):
@@ -85,12 +87,12 @@ class KeyedWords(LogitsProcessor):
     """
 
     def __init__(self, uniform: torch.Tensor):
-        self.uniform, self.num_drawn = uniform, 0
+        self.uniform, self.num_generated = uniform, 0
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """Scores of shape `(batch_size, vocab_size)`: 0 at the word that is drawn, and infinitely low elsewhere."""
-        words = sample_categorical(scores.float().softmax(dim=-1), self.uniform[:, self.num_drawn])  # (B,)
-        self.num_drawn += 1
+        words = sample_categorical(scores.float().softmax(dim=-1), self.uniform[:, self.num_generated])  # (B,)
+        self.num_generated += 1
         return torch.full_like(scores, -torch.inf).scatter(1, words[:, None], 0.0)
 
 
@@ -103,31 +105,31 @@ class RewardObjectives(ITITObjectives):
     direction = "i2t"
 
     @property
-    def idle_parts(self) -> tuple[str, ...]:
+    def untrained_modules(self) -> tuple[str, ...]:
         """Names of the model's parts that neither the objectives nor the rewards train."""
-        return tuple(name for name in super().idle_parts if name not in TRAINED_PARTS[self.direction])
+        return tuple(name for name in super().untrained_modules if name not in TRAINED_PARTS[self.direction])
 
     def captions(self, model, part: dict, num_generations: int) -> dict[str, torch.Tensor]:
-        """Captions of whole pictures, sampled by the shipped loop, each by noise of its own.
+        """Captions of whole images, sampled by the shipped loop, each by noise of its own.
 
         Args:
             model: Called like [`ITITForPreTraining`].
             part (`dict`): `image_token_ids` of shape `(batch_size, num_image_tokens)`; see [`ITITObjectives`].
-            num_generations (`int`): Captions of each picture; 0 is the greedy one.
+            num_generations (`int`): Captions of each image; 0 is the greedy one.
 
         Returns:
             `dict`: See [`~objectives.objectives.synthetic_text`]; of shape `(batch_size * num_generations,
             text_length)`.
         """
         if not num_generations:
-            return self._say(model, picture_of(part))
+            return self._say(model, image_of(part))
         length, device = self.settings.synthesis_max_new_tokens, part["position"].device
         noise = [self._generators(part, f"reward/{i}") for i in range(num_generations)]
         generators = [generator for sample in zip(*noise, strict=True) for generator in sample]
         words = KeyedWords(rand(len(generators), (length,), generators, device))
-        with evaluating(model) as unwrapped:
+        with eval_mode(model) as unwrapped:
             ids = unwrapped.generate(
-                **picture_of(part),
+                **image_of(part),
                 max_new_tokens=length,
                 num_beams=1,
                 do_sample=True,
@@ -154,11 +156,11 @@ class RewardObjectives(ITITObjectives):
         Returns:
             `(loss, entropy)`: scalars of shape `()`; the entropy of a word, in nats.
         """
-        image = picture_of(part)
+        image = image_of(part)
         whole = {"bool_masked_pos": torch.zeros_like(image["image_token_ids"], dtype=torch.bool)}
         masked = whole | {"kept_positions": None, "kept_attention_mask": None}
         scales = GradientScales(text=self.settings.text_gradient_scale)
-        described = describe_pass(model, self.config, image, masked, said, scales)
+        described = caption_forward(model, self.config, image, masked, said, scales)
         logits = described.text_logits.float()  # (B * G, L, words)
         labels = described.text_labels  # (B * G, L)
         surprise = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").sum(dim=-1)  # -log p(caption)
@@ -166,8 +168,8 @@ class RewardObjectives(ITITObjectives):
             surprise = surprise / said["attention_mask"].sum(dim=-1)
         return (advantages * surprise).mean(), token_entropy(logits, labels != -100)
 
-    def picture(self, model, part: dict) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pictures of the texts with a gradient: drawn by the shipped loop, hidden again in part, and drawn once more
+    def image(self, model, part: dict) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images of the texts with a gradient: drawn by the shipped loop, hidden again in part, and drawn once more
         in one straight-through step.
 
         Args:
@@ -219,8 +221,8 @@ class _IdlePartsCallback(TrainerCallback):
 class ITITRewardTrainer(ITITTrainer):
     """Trains [`ITITForPreTraining`] on rewards, and on named objectives beside them.
 
-    A reward with `update(real, fake)`, such as [`~rewards.captions.Naturalness`], is shown each batch's sentences and
-    sampled captions before it scores them; one with `state_dict` is part of the checkpoints.
+    A reward with `update(real, fake)`, such as [`~rewards.captions.DiscriminatorReward`], is shown each batch's
+    sentences and sampled captions before it scores them; one with `state_dict` is part of the checkpoints.
 
     Args:
         model ([`ITITForPreTraining`]): What is trained.
@@ -310,7 +312,7 @@ class ITITRewardTrainer(ITITTrainer):
         """The losses of a micro-batch by name, scalars of shape `()`: `reward`, and those of the objectives when it is
         their turn."""
         part = self.objectives.with_ids(inputs[self.args.reward_stream])
-        reward_loss = self._caption_loss if self.args.direction == "i2t" else self._picture_loss
+        reward_loss = self._caption_loss if self.args.direction == "i2t" else self._image_loss
         losses = {"reward": reward_loss(model, part, inputs)}
         if self.has_objectives:
             return losses | self.objectives(model, inputs)
@@ -341,8 +343,8 @@ class ITITRewardTrainer(ITITTrainer):
         self._add_rewards(scores, rewards, entropy)
         return loss
 
-    def _picture_loss(self, model, part: dict, inputs: dict) -> torch.Tensor:
-        pixel_values, entropy = self.objectives.picture(model, part)
+    def _image_loss(self, model, part: dict, inputs: dict) -> torch.Tensor:
+        pixel_values, entropy = self.objectives.image(model, part)
         texts = self._texts(part)
         scores = torch.stack([reward(pixel_values, texts) for reward in self.reward_funcs], dim=1)  # (B, R)
         for name, values in zip(self.reward_names, scores.detach().unbind(dim=1), strict=True):
@@ -403,9 +405,9 @@ class ITITRewardTrainer(ITITTrainer):
             if name in states:
                 reward.load_state_dict(states[name])
 
-    def shared_parts(self) -> dict:
+    def replicated_state(self) -> dict:
         """Also the state of the rewards that have one."""
-        parts = super().shared_parts()
+        parts = super().replicated_state()
         if any(hasattr(reward, "state_dict") for reward in self.reward_funcs):
             parts["rewards"] = self._states_of_rewards, self._set_rewards
         return parts

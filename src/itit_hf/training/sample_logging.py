@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Grids of pictures and texts, and the places that `report_to` names: TensorBoard, Weights & Biases, Trackio."""
+"""Grids of images and texts, and the places that `report_to` names: TensorBoard, Weights & Biases, Trackio."""
 
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
@@ -23,9 +23,9 @@ def _show_in_tensorboard(callback, name: str, image: PIL.Image.Image, texts: Seq
 
 
 def _show_in_wandb(callback, name: str, image: PIL.Image.Image, texts: Sequence[str], step: int):
-    # Its own step counts calls of `log`; like the figures, pictures stand at `train/global_step`.
-    picture = callback._wandb.Image(image, caption="\n".join(texts) or None)
-    callback._wandb.log({name: picture, "train/global_step": step})
+    # Its own step counts calls of `log`; like the figures, images stand at `train/global_step`.
+    logged = callback._wandb.Image(image, caption="\n".join(texts) or None)
+    callback._wandb.log({name: logged, "train/global_step": step})
 
 
 def _show_in_trackio(callback, name: str, image: PIL.Image.Image, texts: Sequence[str], step: int):
@@ -47,7 +47,7 @@ def show(
     step: int,
     texts: Sequence[str] = (),
 ) -> list[str]:
-    """Show a picture wherever a training reports to. A place that fails is named in a warning, and training goes on.
+    """Show an image wherever a training reports to. A place that fails is named in a warning, and training goes on.
 
     Args:
         callbacks (`Iterable[TrainerCallback]`): Those of the trainer; others than the three are passed over.
@@ -72,24 +72,24 @@ def show(
     return shown
 
 
-def labelled_grid(
+def image_grid(
     images: Sequence[PIL.Image.Image | str], labels: Sequence[str], columns: int = 6, cell_size: int = 160
 ) -> PIL.Image.Image:
-    """Lay pictures out in rows, each over its label; a text may stand in a picture's place.
+    """Lay images out in rows, each over its label; a text may stand in an image's place.
 
     Args:
-        images (`Sequence[PIL.Image.Image | str]`): Pictures; each is scaled to `cell_size`, without smoothing if it
-            grows by a whole factor, so that a 64 px picture is seen as it is. A text is wrapped, and cut if it is too
+        images (`Sequence[PIL.Image.Image | str]`): Images; each is scaled to `cell_size`, without smoothing if it
+            grows by a whole factor, so that a 64 px image is seen as it is. A text is wrapped, and cut if it is too
             long for its cell.
-        labels (`Sequence[str]`): One per picture; wrapped to two lines at most.
-        columns (`int`, *optional*, defaults to 6): Pictures per row.
-        cell_size (`int`, *optional*, defaults to 160): Side of a picture in pixels.
+        labels (`Sequence[str]`): One per image; wrapped to two lines at most.
+        columns (`int`, *optional*, defaults to 6): Images per row.
+        cell_size (`int`, *optional*, defaults to 160): Side of an image in pixels.
 
     Returns:
         `PIL.Image.Image` in RGB.
 
     Raises:
-        ValueError: If there are no pictures, or another number of labels.
+        ValueError: If there are no images, or another number of labels.
     """
     if not images or len(images) != len(labels):
         raise ValueError(f"wanted as many `labels` as `images`, at least one, got {len(labels)} and {len(images)}")

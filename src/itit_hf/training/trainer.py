@@ -36,10 +36,10 @@ from ..models.modeling_itit import ITITForPreTraining, ITITPreTrainedModel
 from ..objectives.caching import SynthesisReplay
 from ..objectives.objectives import OBJECTIVES, ITITObjectives
 from ..pipelines.pipeline_itit import ITITPipeline
-from .monitoring import Monitor, gradient_figures, raised_alarms
+from .monitoring import Monitor, check_thresholds, gradient_figures
 from .optimization import CappedAdafactor, create_muon
-from .resilient_trainer import Part, SafeTrainer, rounded
-from .sample_logging import labelled_grid, show
+from .resilient_trainer import Part, ResilientTrainer, rounded
+from .sample_logging import image_grid, show
 from .training_args import ITITTrainingArguments
 
 logger = logging.get_logger(__name__)
@@ -49,7 +49,7 @@ NUM_SHOWN = 6  # samples in a grid of captions, or of a cycle
 NUM_SEARCHED = 100  # rows that are looked through for as many different captions
 CYCLE_LABELS = {  # by the stream that goes in
     "text": ["prompt", "drawn", "said again (teacher-forced)"],
-    "image": ["picture", "said", "hidden part drawn again"],
+    "image": ["image", "said", "hidden part drawn again"],
 }
 
 
@@ -86,8 +86,8 @@ class EMACallback(TrainerCallback):
         self.trainer.ema.step(self.trainer.model.parameters())
 
 
-class ITITTrainer(TrainerHubMixin, SafeTrainer):
-    """Trains [`ITITForPreTraining`] on named objectives over streams of pairs, pictures and sentences.
+class ITITTrainer(TrainerHubMixin, ResilientTrainer):
+    """Trains [`ITITForPreTraining`] on named objectives over streams of pairs, images and sentences.
 
     Of a model of another kind, `ITITTrainer(model, ...)` is transformers' `Trainer`, and takes its arguments.
 
@@ -100,7 +100,7 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
             Datasets with random access by stream name; `"paired"` has the columns `image` (or `image_token_ids`) and
             `text` (a caption or a list of them).
         eval_dataset (`Dataset`, *optional*): Held-out pairs, with the same columns.
-        scheduler ([`ITITScheduler`], *optional*): Of the exported pipeline and of the sample pictures.
+        scheduler ([`ITITScheduler`], *optional*): Of the exported pipeline and of the sample images.
         callbacks (`list[TrainerCallback]`, *optional*): As in transformers.
         optimizers (`tuple`, *optional*): As in transformers.
     """
@@ -129,7 +129,7 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple = (None, None),
     ):
-        seed, bad = args.seed_of_data, args.bad_images
+        seed, bad = args.data_seed_or_seed, args.on_bad_image
         read = processing_class.image_processor.read_image
         self.streams = [Stream(name, rows, seed, bad, read) for name, rows in train_streams.items()]
         if eval_dataset is not None:
@@ -158,7 +158,7 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
             raise ValueError(f"`gradient_norm_steps` must be 0 when FSDP shards, got {args.gradient_norm_steps}")
         if self.is_fsdp_enabled:
             self._check_sharding()
-        for name in self.objectives.idle_parts:
+        for name in self.objectives.untrained_modules:
             self.model.get_submodule(name).requires_grad_(False)
         self.skipped_images = torch.zeros(len(BAD_IMAGE_REASONS), dtype=torch.long)
         self._num_images = 0
@@ -247,18 +247,18 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
             generator=torch.Generator().manual_seed(args.seed),
         )
 
-    def data_facts(self) -> dict:
+    def data_metadata(self) -> dict:
         """Seed, rows, samples of each stream per update, and how often they serve."""
         args = self.args
         times = args.gradient_accumulation_steps * args.world_size
         return {
-            "seed": args.seed_of_data,
+            "seed": args.data_seed_or_seed,
             "rows": {stream.name: len(stream) for stream in self.streams},
             "samples": {name: count * times for name, count in self._counts_per_stream.items()},
             "synthesis_replay": args.synthesis_replay,
         }
 
-    def describe_update(self) -> dict:
+    def update_debug_info(self) -> dict:
         """Losses of the micro-batches of this update, and the rows of their samples by stream."""
         streams = {stream.name: stream for stream in self.streams}
         rows: dict[str, list[int]] = {}
@@ -290,7 +290,7 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
         return self.objectives(model, inputs)
 
     def _note_micro_batch(self, inputs, loss: torch.Tensor, losses: Mapping[str, torch.Tensor]):
-        """What a bad update will be described by; and pictures that could not be read."""
+        """What a bad update will be described by; and images that could not be read."""
         positions = {name: part["position"] for name, part in inputs.items()}
         losses = {name: value.detach() for name, value in losses.items()}
         self.micro_batches.append({"loss": loss.detach(), "losses": losses, "positions": positions})
@@ -322,7 +322,7 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
         super().log(logs, start_time)
 
     def _skipped_figures(self) -> dict[str, float]:
-        """Updates and pictures left out since the start, if there are any; too many pictures end the training."""
+        """Updates and images left out since the start, if there are any; too many images end the training."""
         figures: dict[str, float] = {"skipped/updates": self.num_skipped} if self.num_skipped else {}
         counts = torch.cat([self.skipped_images, torch.tensor([self._num_images])]).to(self.args.device)
         *skipped, images = self.accelerator.reduce(counts, reduction="sum").tolist()
@@ -333,7 +333,7 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
         }
         if images >= MIN_IMAGES_TO_JUDGE and sum(skipped) > MAX_BAD_IMAGES * images:
             raise ValueError(
-                f"{sum(skipped)} pictures could not be used of {images + sum(skipped)}, more than "
+                f"{sum(skipped)} images could not be used of {images + sum(skipped)}, more than "
                 f"{MAX_BAD_IMAGES:.0%}: something is wrong with the data; {figures}"
             )
         return figures
@@ -344,7 +344,7 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
             return {}
         figures = monitor.pop(partial(self.accelerator.reduce, reduction="sum"))
         if state.is_world_process_zero and state.global_step > self.args.get_warmup_steps(state.max_steps):
-            for message in raised_alarms(figures):
+            for message in check_thresholds(figures):
                 logger.warning(f"step {state.global_step}: {message}")
         return {name: rounded(value) for name, value in figures.items()}
 
@@ -363,8 +363,10 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
         """
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
         read = self.processing_class.image_processor.read_image
-        stream = Stream("paired", rows, bad_images=self.args.bad_images, read=read)
-        every_pair = replace(self.objectives.settings, t2i_share=1.0, i2t_share=1.0, i2i_share=1.0)
+        stream = Stream("paired", rows, on_bad_image=self.args.on_bad_image, read=read)
+        every_pair = replace(
+            self.objectives.settings, t2i_batch_fraction=1.0, i2t_batch_fraction=1.0, i2i_batch_fraction=1.0
+        )
         objectives = copy(self.objectives)
         objectives.settings = every_pair
         objectives.replay = SynthesisReplay()  # what training keeps is not touched
@@ -462,7 +464,7 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
 
     @torch.no_grad()
     def log_samples(self):
-        """Draw the sample prompts and caption the first held-out pictures, into `output_dir/samples`."""
+        """Draw the sample prompts and caption the first held-out images, into `output_dir/samples`."""
         args, training = self.args, self.model.training
         pipe = self.create_pipeline()
         if not args.should_save:
@@ -480,12 +482,12 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
                     generator=[torch.Generator().manual_seed(args.seed + i) for i in range(len(labels))],
                 ).images
             if self.eval_dataset is not None and "image" in self.eval_dataset.column_names:
-                pictures = self._first_eval_images()
-                images += pictures
-                labels += [f"caption: {caption}" for caption in pipe.caption(pictures)]
+                held_out = self._first_eval_images()
+                images += held_out
+                labels += [f"caption: {caption}" for caption in pipe.caption(held_out)]
         self.model.train(training)
         if images:
-            self._save_sample(labelled_grid(images, labels), labels)
+            self._save_sample(image_grid(images, labels), labels)
 
     def sample_prompts(self) -> list[str]:
         """What the samples are drawn of: the prompts of the arguments, or the first different captions of the held-out
@@ -501,13 +503,13 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
         return list(found)[:NUM_SHOWN]
 
     def _first_eval_images(self) -> list[PIL.Image.Image]:
-        """As many as are shown; those that cannot be read are left out if `bad_images` says so."""
+        """As many as are shown; those that cannot be read are left out if `on_bad_image` says so."""
         read, images = self.processing_class.image_processor.read_image, []
         for index in range(len(self.eval_dataset)):
             try:
                 images.append(read(self.eval_dataset[index]["image"], f"row {index} of the evaluation"))
             except ValueError:
-                if self.args.bad_images == "raise":
+                if self.args.on_bad_image == "raise":
                     raise
             if len(images) == NUM_SHOWN:
                 break
@@ -523,10 +525,10 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
             cells = [cell for row in zip(*columns, strict=True) for cell in row]
             labels = CYCLE_LABELS[OBJECTIVES[name]] * len(columns[0])
             texts = [cell for cell in cells if isinstance(cell, str)]
-            self._save_sample(labelled_grid(cells, labels, columns=len(columns)), texts, name)
+            self._save_sample(image_grid(cells, labels, columns=len(columns)), texts, name)
 
     def _cells(self, part) -> list:
-        """Texts or pictures of a part of a cycle."""
+        """Texts or images of a part of a cycle."""
         if isinstance(part, torch.Tensor):
             return self.processing_class.decode_images(part)
         ids = part["input_ids"].masked_fill(part["attention_mask"] == 0, -100)
@@ -553,17 +555,17 @@ class ITITTrainer(TrainerHubMixin, SafeTrainer):
         rates = {"muon_learning_rate": args.muon_learning_rate, "weight_decay": args.weight_decay}
         return (lambda: create_muon), rates | {"others": others}  # a factory, in transformers' words
 
-    def shared_parts(self) -> dict[str, Part]:
+    def replicated_state(self) -> dict[str, Part]:
         """Also the averaged weights, by the names of the parameters, of the shapes that they have."""
-        parts = super().shared_parts()
+        parts = super().replicated_state()
         if self.ema is not None:
             parts["ema"] = self._averages, self._set_averages
         return parts
 
-    def process_parts(self) -> dict[str, Part]:
+    def per_rank_state(self) -> dict[str, Part]:
         """Also the samples that are kept for replay, of shape `(batch_size, ...)` each."""
         replay = self.objectives.replay
-        parts = super().process_parts()
+        parts = super().per_rank_state()
         if replay.num_updates > 1:
             parts["replay"] = replay.state_dict, self._set_replay
         return parts

@@ -60,8 +60,8 @@ def warn_of_bfloat16(args: TrainingArguments):
 
 
 @dataclass
-class SafeTrainingArguments(TrainingArguments):
-    """[`~transformers.TrainingArguments`] of a [`SafeTrainer`].
+class ResilientTrainingArguments(TrainingArguments):
+    """[`~transformers.TrainingArguments`] of a [`ResilientTrainer`].
 
     Args:
         max_skipped_steps (`int`): An update whose loss or gradient is not finite is left out; more than so many in a
@@ -145,8 +145,8 @@ class SafeTrainingArguments(TrainingArguments):
 
 
 @dataclass
-class ITITTrainingArguments(SafeTrainingArguments):
-    r"""[`SafeTrainingArguments`] and what ITIT needs besides. Defaults of optimizer, schedule and losses are
+class ITITTrainingArguments(ResilientTrainingArguments):
+    r"""[`ResilientTrainingArguments`] and what ITIT needs besides. Defaults of optimizer, schedule and losses are
     the paper's (Table 3), made for 10^8 samples, and without cycles (row 3 of Table 2): its own run has a recipe,
     `examples/recipes/paper/base.yaml`, and so have small runs.
 
@@ -157,24 +157,26 @@ class ITITTrainingArguments(SafeTrainingArguments):
         objectives (`list[str]`): Names of the losses, see [`ITITObjectives`].
         t2i_mask_ratio (`list[float]`): Mean, standard deviation, lowest and highest share of hidden tokens in text to
             image, see [`MaskRatio`].
-        i2t_mask_ratio (`list[float]`): The same in image to text; `0 0 0 0` describes whole pictures.
+        i2t_mask_ratio (`list[float]`): The same in image to text; `0 0 0 0` describes whole images.
         i2i_mask_ratio (`list[float]`, *optional*): The same in image to image. By default that loss shares the encoder
             pass and the mask of image to text.
-        t2i_share (`float`): Share of a batch's pairs that text to image takes, from the front.
-        i2t_share (`float`): Share that image to text takes, from the back; the paper splits its pairs 0.5 and 0.5.
-        i2i_share (`float`): Share that image to image takes, from the back, when it has a pass of its own.
+        t2i_batch_fraction (`float`): Share of a batch's pairs that text to image takes, from the front.
+        i2t_batch_fraction (`float`): Share that image to text takes, from the back; the paper splits its pairs
+            0.5 and 0.5.
+        i2i_batch_fraction (`float`): Share that image to image takes, from the back, when it has a pass of its own.
         text_gradient_scale (`float`): Scale of the text decoder's gradient into the encoder.
         label_smoothing (`float`): Of every cross entropy.
         smoothing_neighbours (`int`): Of image tokens, spread it over so many codes that are nearest to the true one;
             0 spreads it over all.
         gumbel_strength (`float`): Scale of the Gumbel noise in T2I2T's straight-through softmax.
-        synthesis_steps (`int`): Decoding steps of the pictures drawn for T2I2T, apart from the pipeline's.
+        synthesis_steps (`int`): Decoding steps of the images drawn for T2I2T, apart from the pipeline's.
         synthesis_guidance_scale (`float`): Their guidance.
         synthesis_temperature (`float`, *optional*): Their temperature; the scheduler's by default.
         synthesis_max_new_tokens (`int`): Tokens of the captions said for I2T2I, at most.
         synthesis_replay (`int`): Updates that each synthesis serves, each with new masks and noise; the unpaired
             streams advance once in so many updates.
-        cached_texts (`int`): Texts whose features are kept for their next epoch; worth it with a large text encoder.
+        text_cache_size (`int`): Texts whose features are kept for their next epoch; worth it with a large text
+            encoder.
         t2i2t_second_mask_ratio (`list[float]`, *optional*): The mask of T2I2T's second leg; that of image to text by
             default.
         i2t2i_second_mask_ratio (`list[float]`, *optional*): The mask of I2T2I's second leg; that of text to image by
@@ -184,13 +186,13 @@ class ITITTrainingArguments(SafeTrainingArguments):
             `"trained"` or `"frozen"`.
         loss_weights (`dict` or `str`, *optional*): Weights of the losses by name, as a mapping or JSON such as
             `'{"t2i2t": 0.5}'`; 1.0 where there is none. One of an objective that is not trained weighs nothing.
-        per_device_image_batch_size (`int`, *optional*): Unpaired pictures per step and device; as many as pairs by
+        per_device_image_batch_size (`int`, *optional*): Unpaired images per step and device; as many as pairs by
             default.
         per_device_text_batch_size (`int`, *optional*): Unpaired sentences per step and device; as many as pairs by
             default.
         muon_learning_rate (`float`, *optional*): Train the matrices of the Transformer blocks by Muon, at this peak
             rate, and all else by `optim` at `learning_rate`; the same schedule scales both. The paper does not.
-        bad_images (`str`): What to do about a picture that cannot be read or exceeds the limits: `"raise"`, or
+        on_bad_image (`str`): What to do about an image that cannot be read or exceeds the limits: `"raise"`, or
             `"skip"`, which trains on the next row instead and counts why; above 5% the training ends.
         ema_decay (`float`): Decay of a moving average of the weights, which is what is drawn with, evaluated and
             exported; 0.0 keeps none. The paper has none.
@@ -201,9 +203,9 @@ class ITITTrainingArguments(SafeTrainingArguments):
             `monitoring`, show the cycles of the last batch; 0 never.
         sample_prompts (`list[str]`, *optional*): Prompts to draw; by default the first captions of the held-out pairs,
             or of the training's if none are held out. An empty list draws none.
-        sample_guidance_scale (`float`): Guidance of these pictures; pictures without guidance look worse than the
+        sample_guidance_scale (`float`): Guidance of these images; images without guidance look worse than the
             model is.
-        sample_inference_steps (`int`): Decoding steps of these pictures.
+        sample_inference_steps (`int`): Decoding steps of these images.
         sample_temperature (`float`, *optional*): Their temperature; the scheduler's by default.
     """
 
@@ -220,19 +222,21 @@ class ITITTrainingArguments(SafeTrainingArguments):
     i2i_mask_ratio: list[float] | None = field(
         default=None, metadata={"help": "Mean, std, low, high; shares the pass of i2t by default."}
     )
-    t2i_share: float = field(default=1.0, metadata={"help": "Share of the pairs that t2i takes, from the front."})
-    i2t_share: float = field(default=1.0, metadata={"help": "Share that i2t takes, from the back."})
-    i2i_share: float = field(default=1.0, metadata={"help": "Share that i2i takes, if it has its own pass."})
+    t2i_batch_fraction: float = field(
+        default=1.0, metadata={"help": "Share of the pairs that t2i takes, from the front."}
+    )
+    i2t_batch_fraction: float = field(default=1.0, metadata={"help": "Share that i2t takes, from the back."})
+    i2i_batch_fraction: float = field(default=1.0, metadata={"help": "Share that i2i takes, if it has its own pass."})
     text_gradient_scale: float = field(default=0.1, metadata={"help": "Text decoder's gradient into the encoder."})
     label_smoothing: float = field(default=0.1, metadata={"help": "Of every cross entropy."})
     smoothing_neighbours: int = field(default=0, metadata={"help": "Codes that image tokens' smoothing goes to."})
     gumbel_strength: float = field(default=1.0, metadata={"help": "Gumbel noise in T2I2T."})
-    synthesis_steps: int = field(default=24, metadata={"help": "Decoding steps of T2I2T's pictures."})
-    synthesis_guidance_scale: float = field(default=3.0, metadata={"help": "Guidance of T2I2T's pictures."})
+    synthesis_steps: int = field(default=24, metadata={"help": "Decoding steps of T2I2T's images."})
+    synthesis_guidance_scale: float = field(default=3.0, metadata={"help": "Guidance of T2I2T's images."})
     synthesis_temperature: float | None = field(default=None, metadata={"help": "The scheduler's by default."})
     synthesis_max_new_tokens: int = field(default=64, metadata={"help": "Tokens of I2T2I's captions, at most."})
     synthesis_replay: int = field(default=1, metadata={"help": "Updates that each synthesis serves."})
-    cached_texts: int = field(default=0, metadata={"help": "Texts whose features are kept."})
+    text_cache_size: int = field(default=0, metadata={"help": "Texts whose features are kept."})
     t2i2t_second_mask_ratio: list[float] | None = field(
         default=None, metadata={"help": "Mean, std, low, high; that of i2t by default."}
     )
@@ -245,7 +249,7 @@ class ITITTrainingArguments(SafeTrainingArguments):
     per_device_image_batch_size: int | None = field(default=None, metadata={"help": "As many as pairs by default."})
     per_device_text_batch_size: int | None = field(default=None, metadata={"help": "As many as pairs by default."})
     muon_learning_rate: float | None = field(default=None, metadata={"help": "Muon for the blocks' matrices."})
-    bad_images: str = field(default="raise", metadata={"help": "Pictures that cannot be read: raise or skip."})
+    on_bad_image: str = field(default="raise", metadata={"help": "Images that cannot be read: raise or skip."})
     ema_decay: float = field(default=0.0, metadata={"help": "Moving average of the weights; 0 keeps none."})
     monitoring: bool = field(default=True, metadata={"help": "Log what is synthesised and predicted, and warn."})
     gradient_norm_steps: int = field(default=0, metadata={"help": "Log each loss's gradient every so many steps."})
@@ -269,8 +273,8 @@ class ITITTrainingArguments(SafeTrainingArguments):
     def __post_init__(self):
         super().__post_init__()
         self._check_objectives()
-        if self.bad_images not in BAD_IMAGE_POLICIES:
-            raise ValueError(f"`bad_images` must be one of {BAD_IMAGE_POLICIES}, got {self.bad_images!r}")
+        if self.on_bad_image not in BAD_IMAGE_POLICIES:
+            raise ValueError(f"`on_bad_image` must be one of {BAD_IMAGE_POLICIES}, got {self.on_bad_image!r}")
         least = {
             "per_device_image_batch_size": 1,
             "per_device_text_batch_size": 1,
@@ -285,7 +289,7 @@ class ITITTrainingArguments(SafeTrainingArguments):
         }
         check_numbers(self, least)
         check_numbers(self, {"ema_decay": 0.0, "label_smoothing": 0.0}, below=1.0)
-        for name in ("t2i_share", "i2t_share", "i2i_share"):
+        for name in ("t2i_batch_fraction", "i2t_batch_fraction", "i2i_batch_fraction"):
             if not 0.0 < getattr(self, name) <= 1.0:
                 raise ValueError(f"`{name}` must be above 0 and at most 1, got {getattr(self, name)}")
         self.objective_settings()
@@ -308,7 +312,7 @@ class ITITTrainingArguments(SafeTrainingArguments):
                 raise ValueError(f"`loss_weights` must be numbers, got {weight!r} for {name}")
 
     @property
-    def seed_of_data(self) -> int:
+    def data_seed_or_seed(self) -> int:
         """Of the order of the samples and the choice of their captions: `data_seed`, or `seed` if none was given."""
         return self.seed if self.data_seed is None else self.data_seed
 

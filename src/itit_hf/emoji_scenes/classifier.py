@@ -1,9 +1,9 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What is in a picture of the emoji scenes, as a small network reads it: the instrument that judges drawn pictures.
+"""What is in an image of the emoji scenes, as a small network reads it: the instrument that judges drawn images.
 
 It answers in the terms of a scene (kinds, colours, boxes, background, relation), so that the rule that judges captions
-judges pictures too.
+judges images too.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ class SeenObject(Boxed):
 
 @dataclass(frozen=True)
 class SeenScene:
-    """A picture as read, with the fields of a `Scene` that a caption can speak of.
+    """An image as read, with the fields of a `Scene` that a caption can speak of.
 
     Two objects stand in the order of their relation (left before right, upper before lower), more from left to right.
     """
@@ -70,7 +70,7 @@ def _in_order(objects: list[SeenObject]) -> tuple[SeenObject, ...]:
 
 @dataclass
 class SceneReading(BaseOutput):
-    """Output of [`SceneRecogniser`], on a grid of cells of 8 pixels and one of points of 4 pixels.
+    """Output of [`SceneClassifier`], on a grid of cells of 8 pixels and one of points of 4 pixels.
 
     Args:
         centre_logits (`torch.FloatTensor` of shape `(batch_size, 16, 16)`): Whether a centre lies in a point.
@@ -106,16 +106,16 @@ class _Residual(nn.Module):
         return hidden_states + self.second(self.first(hidden_states))
 
 
-class SceneRecogniser(ModelMixin, ConfigMixin):
-    r"""Finds the objects of a picture by their centres, and reads the kind, colour and box of each.
+class SceneClassifier(ModelMixin, ConfigMixin):
+    r"""Finds the objects of an image by their centres, and reads the kind, colour and box of each.
 
-    Trained on renders alone (`utils/train_recogniser.py`), whose answers are known.
+    Trained on renders alone (`utils/train_scene_classifier.py`), whose answers are known.
 
     ```python
-    >>> from itit_hf.emoji_scenes.recogniser import SceneRecogniser
+    >>> from itit_hf.emoji_scenes.classifier import SceneClassifier
 
-    >>> recogniser = SceneRecogniser.from_pretrained("checkpoints/emoji-scenes-recogniser")
-    >>> scene = recogniser.read([image])[0]
+    >>> classifier = SceneClassifier.from_pretrained("checkpoints/emoji-scenes-classifier")
+    >>> scene = classifier.read([image])[0]
     >>> [(item.colour, item.kind) for item in scene.objects]
     [('red', 'bus')]
     ```
@@ -155,7 +155,7 @@ class SceneRecogniser(ModelMixin, ConfigMixin):
         nn.init.constant_(self.head.bias[: _POINTS**2], -4.0)  # centres are rare
 
     def forward(self, pixel_values: torch.Tensor) -> SceneReading:
-        """Read pictures.
+        """Read images.
 
         Args:
             pixel_values (`torch.FloatTensor` of shape `(batch_size, 3, 64, 64)`): Pixels in [-1, 1].
@@ -174,27 +174,27 @@ class SceneRecogniser(ModelMixin, ConfigMixin):
         )
 
     @torch.no_grad()
-    def read(self, pictures: Sequence[Image.Image | np.ndarray], batch_size: int = 100) -> list[SeenScene]:
-        """Say what is in pictures. Puts the network into evaluation mode.
+    def read(self, images: Sequence[Image.Image | np.ndarray], batch_size: int = 100) -> list[SeenScene]:
+        """Say what is in images. Puts the network into evaluation mode.
 
         Args:
-            pictures (`Sequence` of `PIL.Image.Image`, or of `np.ndarray` of shape `(height, width, 3)` in uint8):
-                Square pictures of any size; they are read at 64 x 64 pixels.
-            batch_size (`int`, *optional*, defaults to 100): Pictures per pass.
+            images (`Sequence` of `PIL.Image.Image`, or of `np.ndarray` of shape `(height, width, 3)` in uint8):
+                Square images of any size; they are read at 64 x 64 pixels.
+            batch_size (`int`, *optional*, defaults to 100): Images per pass.
 
         Returns:
-            `list[SeenScene]`: One per picture, its boxes in pixels of that picture.
+            `list[SeenScene]`: One per image, its boxes in pixels of that image.
 
         Raises:
-            ValueError: If a picture is not square, or an array is not of that shape and type.
+            ValueError: If an image is not square, or an array is not of that shape and type.
         """
         self.eval()
         scenes = []
-        for start in range(0, len(pictures), batch_size):
-            images = [_rgb(picture) for picture in pictures[start : start + batch_size]]
-            pixel_values = np.stack([np.asarray(_resized(image)) for image in images])
+        for start in range(0, len(images), batch_size):
+            batch = [_rgb(image) for image in images[start : start + batch_size]]
+            pixel_values = np.stack([np.asarray(_resized(image)) for image in batch])
             reading = self(to_pixel_values(pixel_values).to(self.device))
-            scenes += self._scenes(reading, [image.width for image in images])
+            scenes += self._scenes(reading, [image.width for image in batch])
         return scenes
 
     def _scenes(self, reading: SceneReading, resolutions: list[int]) -> list[SeenScene]:
@@ -231,27 +231,27 @@ def cell_boxes(boxes: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
     return torch.cat([centre - size / 2, size], dim=1)
 
 
-def to_pixel_values(pictures: np.ndarray) -> torch.Tensor:
+def to_pixel_values(images: np.ndarray) -> torch.Tensor:
     """What the network takes.
 
     Args:
-        pictures (`np.ndarray` of shape `(batch_size, height, width, 3)`): uint8 RGB.
+        images (`np.ndarray` of shape `(batch_size, height, width, 3)`): uint8 RGB.
 
     Returns:
         `torch.FloatTensor` of shape `(batch_size, 3, height, width)` in [-1, 1].
     """
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1.0
 
 
-def _rgb(picture: Image.Image | np.ndarray) -> Image.Image:
-    if not isinstance(picture, Image.Image):
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-            shape = f"{picture.dtype} of shape {picture.shape}"
-            raise ValueError(f"arrays in `pictures` must be uint8 of shape (height, width, 3), got {shape}")
-        picture = Image.fromarray(picture)
-    if picture.width != picture.height:
-        raise ValueError(f"`pictures` must be square, got {picture.width} x {picture.height} pixels")
-    return picture.convert("RGB")
+def _rgb(image: Image.Image | np.ndarray) -> Image.Image:
+    if not isinstance(image, Image.Image):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            shape = f"{image.dtype} of shape {image.shape}"
+            raise ValueError(f"arrays in `images` must be uint8 of shape (height, width, 3), got {shape}")
+        image = Image.fromarray(image)
+    if image.width != image.height:
+        raise ValueError(f"`images` must be square, got {image.width} x {image.height} pixels")
+    return image.convert("RGB")
 
 
 def _resized(image: Image.Image) -> Image.Image:

@@ -1,12 +1,12 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Train the recogniser of the emoji scenes, the instrument that drawn pictures are judged by:
+r"""Train the classifier of the emoji scenes, the instrument that drawn images are judged by:
 
-    python utils/train_recogniser.py --output_dir out/emoji-scenes-recogniser
+    python utils/train_scene_classifier.py --output_dir out/emoji-scenes-classifier
 
 About twelve minutes on one core. It sees renders alone, drawn as it goes: all kinds, colours and styles, one or two
 objects or none, blurred, coarse, noisy or as they are. It is an instrument and not a model under test, so that it is
-taught every kind in every colour, pairs that `splits.is_held_out_pair` keeps from other trainings included. Pictures
+taught every kind in every colour, pairs that `splits.is_held_out_pair` keeps from other trainings included. Images
 that `splits.is_validation` gives to validation are kept from it, and its accuracy is measured on those.
 """
 
@@ -25,23 +25,23 @@ from tqdm.auto import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
 from itit_hf.emoji_scenes.art import STYLES, available_kinds
-from itit_hf.emoji_scenes.evaluation import prompt_accuracy
-from itit_hf.emoji_scenes.grammar import captions
-from itit_hf.emoji_scenes.recogniser import (
+from itit_hf.emoji_scenes.classifier import (
     CELL,
     INPUT_SIZE,
     POINT,
+    SceneClassifier,
     SceneReading,
-    SceneRecogniser,
     cell_boxes,
     to_pixel_values,
 )
+from itit_hf.emoji_scenes.evaluation import prompt_accuracy
+from itit_hf.emoji_scenes.grammar import captions
 from itit_hf.emoji_scenes.scenes import Scene, SceneConfig, world_of
 from itit_hf.emoji_scenes.splits import check_held_out_pairs, held_out_split, is_validation, scene_hash
 
 logger = logging.getLogger(__name__)
 
-_EMPTY_ONE_IN = 32  # scenes without an object, so that an empty picture is read as one
+_EMPTY_ONE_IN = 32  # scenes without an object, so that an empty image is read as one
 _CENTRE_SPREAD = 1 / 32  # of the target around a centre, by the object's longer side in pixels, in points
 _LEAST_CENTRE_SPREAD = 0.8
 _CENTRE_JITTER = 3.0  # pixels: a cell beside the centre must be able to answer too
@@ -57,7 +57,7 @@ def scenes_of(
     Args:
         config (`SceneConfig`): The world.
         seed (`int`): Which sequence of scenes.
-        validation (`bool`): Pictures that belong to validation; or all others, with an empty one now and then.
+        validation (`bool`): Images that belong to validation; or all others, with an empty one now and then.
         wanted (`Callable[[Scene], bool]`): Which scenes to render.
 
     Yields:
@@ -76,7 +76,7 @@ def scenes_of(
 
 
 def augment(pixel_values: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Pictures as a weak image tokenizer might give them back: a quarter each blurred little or much, coarse, or left.
+    """Images as a weak image tokenizer might give them back: a quarter each blurred little or much, coarse, or left.
 
     All get noise and a change of contrast and brightness, of a strength of their own.
 
@@ -91,29 +91,29 @@ def augment(pixel_values: torch.Tensor, generator: torch.Generator) -> torch.Ten
     for number, (low, high) in enumerate(((0.4, 1.0), (1.0, 3.0))):
         quarters[number] = _blur(quarters[number], low + (high - low) * float(torch.rand((), generator=generator)))
     quarters[2] = F.interpolate(F.avg_pool2d(quarters[2], 2), scale_factor=2, mode="bilinear")
-    pictures = torch.cat(quarters)
-    strength = torch.rand(3, len(pictures), 1, 1, 1, generator=generator)
-    noise = torch.randn(pictures.shape, generator=generator)
-    pictures = pictures * (0.9 + 0.2 * strength[0]) + 0.1 * (strength[1] - 0.5)
-    return pictures + 0.2 * (strength[2] - 0.5).clamp(min=0) * noise
+    images = torch.cat(quarters)
+    strength = torch.rand(3, len(images), 1, 1, 1, generator=generator)
+    noise = torch.randn(images.shape, generator=generator)
+    images = images * (0.9 + 0.2 * strength[0]) + 0.1 * (strength[1] - 0.5)
+    return images + 0.2 * (strength[2] - 0.5).clamp(min=0) * noise
 
 
-def _blur(pictures: torch.Tensor, sigma: float) -> torch.Tensor:
+def _blur(images: torch.Tensor, sigma: float) -> torch.Tensor:
     offsets = torch.arange(-6.0, 7.0)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
     kernel = (kernel / kernel.sum()).expand(3, 1, 1, -1)
-    padded = F.pad(pictures, (6, 6, 6, 6), mode="replicate")
+    padded = F.pad(images, (6, 6, 6, 6), mode="replicate")
     return F.conv2d(F.conv2d(padded, kernel, groups=3), kernel.transpose(2, 3), groups=3)
 
 
 @dataclass
 class Targets:
-    """What the network should say of a batch; the objects of all its pictures stand in one row.
+    """What the network should say of a batch; the objects of all its images stand in one row.
 
     Args:
         heat (`torch.FloatTensor` of shape `(batch_size, 16, 16)`): 1 at a centre, falling off around it the slower the
             larger the object is.
-        number (`torch.LongTensor` of shape `(num_objects,)`): Picture of each object.
+        number (`torch.LongTensor` of shape `(num_objects,)`): Image of each object.
         cells (`torch.LongTensor` of shape `(num_objects, 2)`): Column and row of the cell that is asked about it.
         kinds (`torch.LongTensor` of shape `(num_objects,)`): Which kind.
         colours (`torch.LongTensor` of shape `(num_objects,)`): Which colour.
@@ -130,18 +130,18 @@ class Targets:
     backgrounds: torch.Tensor
 
 
-def targets_of(scenes: list[Scene], recogniser: SceneRecogniser, generator: torch.Generator) -> Targets:
+def targets_of(scenes: list[Scene], classifier: SceneClassifier, generator: torch.Generator) -> Targets:
     """Say what the network should say.
 
     Args:
         scenes (`list[Scene]`): Of 64 pixels.
-        recogniser ([`SceneRecogniser`]): Whose names of kinds, colours and backgrounds count.
+        classifier ([`SceneClassifier`]): Whose names of kinds, colours and backgrounds count.
         generator (`torch.Generator`): Which cell near its centre is asked about an object.
 
     Returns:
         [`Targets`]: Its tensors have the shapes it names.
     """
-    names = recogniser.config
+    names = classifier.config
     items = [(n, item) for n, scene in enumerate(scenes) for item in scene.objects]
     number = torch.tensor([n for n, _ in items])
     boxes = torch.tensor([item.box for _, item in items], dtype=torch.float32)
@@ -189,35 +189,35 @@ def losses_of(reading: SceneReading, targets: Targets) -> dict[str, torch.Tensor
     }
 
 
-def train(recogniser: SceneRecogniser, config: SceneConfig, options) -> None:
+def train(classifier: SceneClassifier, config: SceneConfig, options) -> None:
     """Train on renders that do not belong to validation."""
-    optimizer = torch.optim.AdamW(recogniser.parameters(), lr=options.learning_rate, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(classifier.parameters(), lr=options.learning_rate, weight_decay=0.01)
     schedule = get_cosine_schedule_with_warmup(optimizer, options.max_steps // 20, options.max_steps)
     generator = torch.Generator().manual_seed(options.seed)
     stream = scenes_of(config, options.seed, validation=False)
-    recogniser.train()
+    classifier.train()
     bar = tqdm(range(options.max_steps), desc="steps")
     for step in bar:
         pixels, scenes = zip(*itertools.islice(stream, options.batch_size), strict=True)
-        targets = targets_of(list(scenes), recogniser, generator)
+        targets = targets_of(list(scenes), classifier, generator)
         pixel_values = augment(to_pixel_values(np.stack(pixels)), generator)
         with torch.autocast("cpu", torch.bfloat16):
-            reading = recogniser(pixel_values)
+            reading = classifier(pixel_values)
         losses = losses_of(SceneReading(**{name: value.float() for name, value in reading.items()}), targets)
         optimizer.zero_grad()
         sum(losses.values()).backward()
-        torch.nn.utils.clip_grad_norm_(recogniser.parameters(), 10.0)
+        torch.nn.utils.clip_grad_norm_(classifier.parameters(), 10.0)
         optimizer.step()
         schedule.step()
         if step % 20 == 0:
             bar.set_postfix({name: f"{float(value.detach()):.3f}" for name, value in losses.items()})
 
 
-def accuracy(recogniser: SceneRecogniser, config: SceneConfig, num_scenes: int, wanted) -> dict:
+def accuracy(classifier: SceneClassifier, config: SceneConfig, num_scenes: int, wanted) -> dict:
     """Figures on validation scenes of a kind.
 
     Args:
-        recogniser ([`SceneRecogniser`]): The instrument.
+        classifier ([`SceneClassifier`]): The instrument.
         config (`SceneConfig`): The world.
         num_scenes (`int`): How many.
         wanted (`Callable[[Scene], bool]`): Which scenes count.
@@ -228,9 +228,9 @@ def accuracy(recogniser: SceneRecogniser, config: SceneConfig, num_scenes: int, 
     """
     stream = scenes_of(config, _EVALUATION_SEED, validation=True, wanted=wanted)
     pixels, scenes = zip(*itertools.islice(stream, num_scenes), strict=True)
-    pairs = list(zip(recogniser.read(pixels), scenes, strict=True))
+    pairs = list(zip(classifier.read(pixels), scenes, strict=True))
     plain, detailed = (
-        prompt_accuracy(pixels, [captions(scene)[number] for scene in scenes], recogniser) for number in (0, 3)
+        prompt_accuracy(pixels, [captions(scene)[number] for scene in scenes], classifier) for number in (0, 3)
     )
     near = [
         len(read.objects) == len(scene.objects)
@@ -247,32 +247,32 @@ def accuracy(recogniser: SceneRecogniser, config: SceneConfig, num_scenes: int, 
     }
 
 
-def evaluate(recogniser: SceneRecogniser, styles: list[str], num_scenes: int) -> dict:
+def evaluate(classifier: SceneClassifier, styles: list[str], num_scenes: int) -> dict:
     """Figures for each style: scenes of one object, of two, and of kind-colour pairs held out of other trainings."""
     groups = {
         "one_object": lambda scene: len(scene.objects) == 1 and held_out_split(scene) is None,
         "one_object_heldout_pair": lambda scene: len(scene.objects) == 1 and held_out_split(scene) == "heldout",
         "two_objects": lambda scene: len(scene.objects) == 2,
     }
-    kinds = tuple(recogniser.config.kinds)
-    if not check_held_out_pairs(kinds, tuple(recogniser.config.colours)):
+    kinds = tuple(classifier.config.kinds)
+    if not check_held_out_pairs(kinds, tuple(classifier.config.colours)):
         del groups["one_object_heldout_pair"]
     figures = {}
     for style in tqdm(styles, desc="styles"):
         for group, wanted in groups.items():
             max_objects = 2 if group == "two_objects" else 1
             config = SceneConfig(styles=(style,), kinds=kinds, max_objects=max_objects)
-            figures[f"{style}/{group}"] = accuracy(recogniser, config, num_scenes, wanted)
+            figures[f"{style}/{group}"] = accuracy(classifier, config, num_scenes, wanted)
     return figures
 
 
 def main(arguments: list[str] | None = None) -> dict:
     """Train, measure, and write the weights and the figures."""
-    parser = ArgumentParser(description="Train the recogniser of the emoji scenes.")
-    parser.add_argument("--output_dir", default="out/emoji-scenes-recogniser", help="Folder to write.")
+    parser = ArgumentParser(description="Train the classifier of the emoji scenes.")
+    parser.add_argument("--output_dir", default="out/emoji-scenes-classifier", help="Folder to write.")
     parser.add_argument("--styles", nargs="+", default=list(STYLES), help="Packaged styles, or folders of cut-outs.")
     parser.add_argument("--max_steps", type=int, default=3000, help="Steps.")
-    parser.add_argument("--batch_size", type=int, default=128, help="Pictures of a step.")
+    parser.add_argument("--batch_size", type=int, default=128, help="Images of a step.")
     parser.add_argument("--learning_rate", type=float, default=4e-3, help="At its peak.")
     parser.add_argument("--num_scenes", type=int, default=500, help="Validation scenes of each figure.")
     parser.add_argument("--seed", type=int, default=0, help="Of the weights, the scenes and their changes.")
@@ -282,10 +282,10 @@ def main(arguments: list[str] | None = None) -> dict:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.manual_seed(options.seed)
     kinds = tuple(available_kinds(options.styles))
-    recogniser = SceneRecogniser(kinds=kinds)
-    train(recogniser, SceneConfig(styles=tuple(options.styles), kinds=kinds, max_objects=2), options)
-    recogniser.save_pretrained(options.output_dir)
-    figures = evaluate(recogniser, options.styles, options.num_scenes)
+    classifier = SceneClassifier(kinds=kinds)
+    train(classifier, SceneConfig(styles=tuple(options.styles), kinds=kinds, max_objects=2), options)
+    classifier.save_pretrained(options.output_dir)
+    figures = evaluate(classifier, options.styles, options.num_scenes)
     for group, values in figures.items():
         logger.info(f"{group}: " + ", ".join(f"{name} {value:.3f}" for name, value in values.items()))
     settings = {name: value for name, value in vars(options).items() if name != "output_dir"}

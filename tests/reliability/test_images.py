@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""R14, R15: broken pictures and pictures that are bombs."""
+"""R14, R15: broken images and images that are bombs."""
 
 import io
 import random
@@ -23,7 +23,7 @@ CUTS = 10
 SECONDS_OF_A_HANG = 2.0
 
 
-def picture(mode="RGB", size=(48, 32)) -> Image.Image:
+def make_image(mode="RGB", size=(48, 32)) -> Image.Image:
     """Smooth colours, the same each time."""
     grid = np.mgrid[0 : size[1], 0 : size[0]]
     red, green = grid[0] * 255 // size[1], grid[1] * 255 // size[0]
@@ -40,7 +40,7 @@ def picture(mode="RGB", size=(48, 32)) -> Image.Image:
 
 def encode(format, mode="RGB", **options) -> bytes:
     file = io.BytesIO()
-    picture(mode).save(file, format, **options)
+    make_image(mode).save(file, format, **options)
     return file.getvalue()
 
 
@@ -63,7 +63,7 @@ def interlaced() -> bytes:
 def zipped() -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("picture.png", encode("PNG"))
+        archive.writestr("image.png", encode("PNG"))
     return file.getvalue()
 
 
@@ -78,8 +78,8 @@ def kinds() -> dict[str, bytes]:
     text = PngImagePlugin.PngInfo()
     text.add_text("comment", "x" * 1000, zip=True)
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    frames = {"save_all": True, "append_images": [picture("P"), picture("P")]}
-    more = {"save_all": True, "append_images": [picture()]}
+    frames = {"save_all": True, "append_images": [make_image("P"), make_image("P")]}
+    more = {"save_all": True, "append_images": [make_image()]}
     found = {f"png {mode}": encode("PNG", mode) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")}
     found |= {f"jpeg {mode}": encode("JPEG", mode) for mode in ("L", "RGB", "CMYK")}
     found |= {f"jpeg turned {orientation}": oriented(orientation) for orientation in (2, 3, 6, 8, 99)}
@@ -121,7 +121,7 @@ def damaged(content: bytes, generator: random.Random) -> bytes:
 
 
 def open_all(generator_seed: int):
-    """In a child: 400 files, none of which may take long, crash or be anything but a picture or a `ValueError`."""
+    """In a child: 400 files, none of which may take long, crash or be anything but an image or a `ValueError`."""
     generator, refused = random.Random(generator_seed), 0
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for name, content in kinds().items():
@@ -142,7 +142,7 @@ def open_all(generator_seed: int):
 
 @pytest.mark.figure(name="R14")
 @pytest.mark.slow
-def test_broken_pictures_are_refused_and_good_ones_are_read(figure):
+def test_broken_images_are_refused_and_good_ones_are_read(figure):
     assert len(kinds()) == 40
     figure(40 * CUTS if wait(fork(open_all, 0)) == 0 else 0, 40 * CUTS)
 
@@ -153,8 +153,8 @@ def test_a_training_skips_them_and_counts_exactly(tmp_path, figure):
     good, bad, large = encode("PNG"), encode("PNG")[:60], png(20_000, 1)
     content = [bad if i % 30 == 7 else large if i % 30 == 11 else good for i in range(60)]
     rows = [{"image": {"bytes": each, "path": None}, "text": "a red bus"} for each in content]
-    trainer = make_trainer(tmp_path, max_steps=30, gradient_accumulation_steps=1, bad_images="skip")
-    trainer.streams[:] = [Stream("paired", rows, bad_images="skip")]
+    trainer = make_trainer(tmp_path, max_steps=30, gradient_accumulation_steps=1, on_bad_image="skip")
+    trainer.streams[:] = [Stream("paired", rows, on_bad_image="skip")]
     trainer.train_dataset.streams["paired"] = trainer.streams[0]
     trainer.args.logging_steps = 40
     trainer.train()
@@ -220,7 +220,7 @@ TEXTS = {
 
 
 def open_within_bounds(content: bytes):
-    """In a child: read a picture; status 0 if it is one, 5 if it is refused as a bomb, 3 if that took too much."""
+    """In a child: read an image; status 0 if it is one, 5 if it is refused as a bomb, 3 if that took too much."""
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     status = 0
     try:

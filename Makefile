@@ -29,10 +29,10 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
 	@touch $@
 
-demo: $(INSTALLED) ## Draw six prompts with the committed checkpoint and caption one of the pictures.
+demo: $(INSTALLED) ## Generate images of six prompts with the committed checkpoint, and caption one of them.
 	$(RUN) examples/generate_image.py $(DEMO_PROMPTS) --output_dir $(DEMO)
 	$(RUN) examples/caption_image.py $(DEMO)/00-a-red-bus.png
-	@echo "The pictures are in $(CURDIR)/$(DEMO)/grid.png"
+	@echo "The images are in $(CURDIR)/$(DEMO)/grid.png"
 
 # One thread per process: PyTorch's threads, when they compete for the cores, are several times slower than one.
 # Offline: no test may depend on a download.
@@ -52,19 +52,21 @@ test-reliability: $(INSTALLED) ## Measure what changed of the figures of docs/re
 test-machines: $(INSTALLED) ## Run the default tests with the kernels and threads of other machines, and write docs/reliability.md's table.
 	$(RUN) utils/test_machines.py
 
-style: $(INSTALLED) ## Sort imports, fix what can be fixed, and format.
+style: $(INSTALLED) ## Sort imports, fix what can be fixed, format, and mend the docs' links to lines of code.
 	$(RUN) -m ruff check --fix $(CODE)
 	$(RUN) -m ruff format $(CODE)
+	$(RUN) utils/check_code_links.py --fix
 
-quality: $(INSTALLED) repo-consistency ## Check lint, format, types, layers and the rules of the repository.
+quality: $(INSTALLED) repo-consistency ## Check lint, format, types, rooms, rules and links to lines of code.
 	$(RUN) -m ruff check $(CODE)
 	$(RUN) -m ruff format --check $(CODE)
 	$(RUN) -m mypy
 
-repo-consistency: ## Check layers and the rules of the repository; needs no installation.
+repo-consistency: ## Check rooms, rules and links to lines of code; needs no installation.
 	$(PYTHON) utils/check_imports.py
 	$(PYTHON) utils/check_repo.py
+	$(PYTHON) utils/check_code_links.py
 
-clean: ## Remove the environment, caches and the demo's pictures.
+clean: ## Remove the environment, caches and the demo's images.
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache build dist src/*.egg-info $(DEMO)
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -130,7 +130,7 @@ class ContrastiveTrainer(ITITTrainer):
         one."""
         self.model.eval()
         first = [texts_of(row)[0] for row in pairs.select_columns("text")]
-        samples = [("paired", row | {"text": text, "position": 0}) for row, text in zip(pairs, first, strict=True)]
+        samples = [("paired", row | {"text": text, "sample_index": 0}) for row, text in zip(pairs, first, strict=True)]
         parts = [samples[start : start + PAIRS_AT_A_TIME] for start in range(0, len(samples), PAIRS_AT_A_TIME)]
         batches = [self._prepare_inputs(self.data_collator(part))["paired"] for part in parts]
         images, texts = (torch.cat(side) for side in zip(*(self.embed(self.model, b) for b in batches), strict=True))

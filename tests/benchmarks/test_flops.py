@@ -58,7 +58,7 @@ def batch_of(work):
     ids = torch.randint(2, 300, (work.batch_size, work.config.num_image_tokens))
     text = torch.randint(2, 300, (work.batch_size, work.text_length))
     part = {"image_token_ids": ids, "input_ids": text, "attention_mask": torch.ones_like(text)}
-    return part | {"position": torch.arange(work.batch_size)}
+    return part | {"sample_index": torch.arange(work.batch_size)}
 
 
 def loss_of(operation, model, work):

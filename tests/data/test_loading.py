@@ -124,16 +124,16 @@ def test_three_streams_of_three_kinds_make_one_batch(tmp_path):
     mixed = MixedDataset(streams)
     batch = ITITCollator(tiny_pipeline().processor)([mixed[name, i, 0] for name in mixed.streams for i in range(2)])
     assert {name: sorted(part) for name, part in batch.items()} == {
-        "paired": ["attention_mask", "input_ids", "pixel_values", "position", "use"],
-        "image": ["pixel_values", "position", "use"],
-        "text": ["attention_mask", "input_ids", "position", "use"],
+        "paired": ["attention_mask", "input_ids", "pixel_values", "replay_index", "sample_index"],
+        "image": ["pixel_values", "replay_index", "sample_index"],
+        "text": ["attention_mask", "input_ids", "replay_index", "sample_index"],
     }
 
 
 def test_a_caption_of_a_list_is_drawn_anew_each_time_and_the_same_for_one_seed(tmp_path):
     rows = load_rows(folder_of_images(tmp_path / "images", "jsonl"))
     stream = [Stream("paired", rows, seed=seed) for seed in (0, 0, 1)]
-    texts = [[each.sample(position)["text"] for position in range(30)] for each in stream]
+    texts = [[each.sample(sample_index)["text"] for sample_index in range(30)] for each in stream]
     assert texts[0] == texts[1] != texts[2] and len(set(texts[0])) == 6
 
 
@@ -327,7 +327,7 @@ def test_a_row_that_cannot_be_used_is_named(tmp_path):
     (tmp_path / "images" / "red.png").write_bytes(b"cut")
     with pytest.raises(ValueError, match="row 2 of the stream `paired`"):
         stream = Stream("paired", rows.select([1, 2, 0]))
-        [stream.sample(position) for position in range(3)]
+        [stream.sample(sample_index) for sample_index in range(3)]
 
 
 def test_a_dataset_of_the_hub_is_opened_whole_and_in_part(tmp_path, monkeypatch):

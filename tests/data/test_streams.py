@@ -77,15 +77,15 @@ def test_no_process_waits_for_another_whatever_the_streams_sizes(sizes, counts, 
     for batches in zip(*samplers, strict=True):  # as many batches in each process
         for batch in batches:
             assert Counter(name for name, _, _ in batch) == counts  # with as many samples of each stream
-            for name, position, use in batch:
-                taken[name][position] += 1
-                assert use < (1 if name == "paired" else replay)
+            for name, sample_index, replay_index in batch:
+                taken[name][sample_index] += 1
+                assert replay_index < (1 if name == "paired" else replay)
     for name, times in taken.items():
         uses = 1 if name == "paired" else replay
         total = 6 * accumulation * world_size * counts[name] // uses
-        assert times == dict.fromkeys(range(total), uses)  # together they take each position in turn
+        assert times == dict.fromkeys(range(total), uses)  # together they take each sample in turn
         stream = Stream(name, [{"text": str(i), "image_token_ids": [i]} for i in range(sizes[name])])
-        rows = Counter(stream.row_index(position) for position in range(total))
+        rows = Counter(stream.row_index(sample_index) for sample_index in range(total))
         seen = [rows[row] for row in range(sizes[name])]
         assert max(seen) - min(seen) <= 1
 
@@ -138,8 +138,8 @@ def test_streams_that_cannot_be_read_are_named(name, rows, message):
 def test_the_weight_of_a_pair_comes_with_it(processor):
     rows = [row | {"sample_weight": i / 8} for i, row in enumerate(tiny_pairs(4))]
     stream = Stream("paired", rows)
-    batch = ITITCollator(processor)([("paired", stream.sample(position)) for position in range(4)])
-    assert batch["paired"]["sample_weight"].tolist() == [stream.row_index(position) / 8 for position in range(4)]
+    batch = ITITCollator(processor)([("paired", stream.sample(i)) for i in range(4)])
+    assert batch["paired"]["sample_weight"].tolist() == [stream.row_index(i) / 8 for i in range(4)]
 
 
 @pytest.mark.parametrize("weight", [None, -0.1, float("nan"), float("inf")])
@@ -159,12 +159,12 @@ def test_batches_are_nested_by_stream(processor):
     addresses = [("paired", 0, 0), ("paired", 1, 0), ("image", 0, 0), ("text", 5, 0)]
     batch = ITITCollator(processor)([dataset[address] for address in addresses])
     assert {name: sorted(part) for name, part in batch.items()} == {
-        "paired": ["attention_mask", "input_ids", "pixel_values", "position", "use"],
-        "image": ["pixel_values", "position", "use"],
-        "text": ["attention_mask", "input_ids", "position", "use"],
+        "paired": ["attention_mask", "input_ids", "pixel_values", "replay_index", "sample_index"],
+        "image": ["pixel_values", "replay_index", "sample_index"],
+        "text": ["attention_mask", "input_ids", "replay_index", "sample_index"],
     }
     assert batch["paired"]["pixel_values"].shape == (2, 3, 16, 16)
-    assert batch["text"]["position"].tolist() == [5]
+    assert batch["text"]["sample_index"].tolist() == [5]
 
 
 def test_tokens_made_beforehand_equal_tokens_made_on_the_way(processor):
@@ -213,8 +213,8 @@ def make_images(*bad_rows):
 def test_a_row_with_a_bad_image_is_replaced_by_the_next_one_and_counted():
     rows = make_images(3, 4)
     stream = Stream("paired", rows, on_bad_image="skip")
-    samples = [stream.sample(position) for position in range(10)]
-    order = [stream.row_index(position) for position in range(10)]
+    samples = [stream.sample(sample_index) for sample_index in range(10)]
+    order = [stream.row_index(sample_index) for sample_index in range(10)]
     assert [sample["text"] for sample in samples] == [str({3: 5, 4: 5}.get(row, row)) for row in order]
     assert [sum(sample["skipped"]) for sample in samples] == [{3: 2, 4: 1}.get(row, 0) for row in order]
 

@@ -26,7 +26,7 @@ def train_and_watch(folder, batch_size, accumulation):
 
     def draw_and_keep(part, name, ratio):
         masked = draw(part, name, ratio)
-        for position, mask in zip(part["position"].tolist(), masked["bool_masked_pos"], strict=True):
+        for position, mask in zip(part["sample_index"].tolist(), masked["bool_masked_pos"], strict=True):
             masks[name, position] = mask.tolist()
         return masked
 

@@ -243,7 +243,7 @@ def losses(model, *names):
     scheduler = ITITScheduler(mask_token_id=23)
     loss_of = ITITObjectives(names, model.config, tiny_text_encoder(), settings=settings, scheduler=scheduler)
     ids = torch.randint(23, (2, 16), generator=torch.Generator().manual_seed(1))
-    part = text_batch() | {"image_token_ids": ids, "position": torch.arange(2)}
+    part = text_batch() | {"image_token_ids": ids, "sample_index": torch.arange(2)}
     part["image_latents"] = codebook()[ids] + 0.1
     return loss_of, loss_of(model, {"paired": part, "image": part, "text": part})
 

@@ -9,7 +9,7 @@ from ..testing_utils import tiny_text_encoder
 
 
 def part(position, use):
-    return {"position": torch.tensor([position, position + 1]), "use": torch.tensor(use)}
+    return {"sample_index": torch.tensor([position, position + 1]), "replay_index": torch.tensor(use)}
 
 
 def count_calls():
@@ -62,7 +62,7 @@ def test_the_state_goes_through_a_file(tmp_path):
 
 
 def test_resuming_without_the_kept_samples_is_refused():
-    with pytest.raises(ValueError, match="`t2i2t` at position 8 are not kept, but this is update 2 of the 4"):
+    with pytest.raises(ValueError, match="`t2i2t` at sample 8 are not kept, but this is update 2 of the 4"):
         SynthesisReplay(4)("t2i2t", part(8, 1), dict)
 
 

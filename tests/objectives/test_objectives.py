@@ -31,7 +31,7 @@ def batch():
         "image_token_ids": torch.randint(23, (4, 16), generator=generator),
         "input_ids": ids,
         "attention_mask": mask,
-        "position": torch.arange(10, 14),
+        "sample_index": torch.arange(10, 14),
     }
     return {"paired": paired}
 
@@ -231,8 +231,8 @@ def all_objectives(model, *names, **settings):
 @pytest.fixture
 def mixed(batch):
     pairs = batch["paired"]
-    image = {"image_token_ids": pairs["image_token_ids"].flip(0), "position": torch.arange(4)}
-    text = {name: pairs[name].flip(0) for name in ("input_ids", "attention_mask")} | {"position": torch.arange(4)}
+    image = {"image_token_ids": pairs["image_token_ids"].flip(0), "sample_index": torch.arange(4)}
+    text = {name: pairs[name].flip(0) for name in ("input_ids", "attention_mask")} | {"sample_index": torch.arange(4)}
     return batch | {"image": image, "text": text}
 
 
@@ -317,7 +317,9 @@ def test_a_replayed_synthesis_is_not_made_again(model, mixed, monkeypatch, name)
     original = getattr(loss_of, synthesise)
     monkeypatch.setattr(loss_of, synthesise, lambda *args: made.append(1) or original(*args))
     (stream,) = loss_of.streams
-    losses = [loss_of(model, {stream: mixed[stream] | {"use": torch.tensor(use)}})[name].item() for use in range(3)]
+    losses = [
+        loss_of(model, {stream: mixed[stream] | {"replay_index": torch.tensor(use)}})[name].item() for use in range(3)
+    ]
     assert len(made) == 1
     assert len(set(losses)) == 3  # new masks and noise each time
 

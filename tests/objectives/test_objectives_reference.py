@@ -119,10 +119,14 @@ def sentences(generator, lengths):
 def batch():
     generator = torch.Generator().manual_seed(1)
     images = [torch.randint(NUM_CODES, (4, NUM_TOKENS), generator=generator) for _ in range(2)]
-    paired = sentences(generator, [6, 4, 3, 5]) | {"image_token_ids": images[0], "position": torch.arange(10, 14)}
+    paired = sentences(generator, [6, 4, 3, 5]) | {"image_token_ids": images[0], "sample_index": torch.arange(10, 14)}
     paired["sample_weight"] = torch.tensor([1.0, 0.5, 2.0, 0.25])
-    text = sentences(generator, [3, 7, 4, 5]) | {"position": torch.arange(4)}
-    return {"paired": paired, "image": {"image_token_ids": images[1], "position": torch.arange(7, 11)}, "text": text}
+    text = sentences(generator, [3, 7, 4, 5]) | {"sample_index": torch.arange(4)}
+    return {
+        "paired": paired,
+        "image": {"image_token_ids": images[1], "sample_index": torch.arange(7, 11)},
+        "text": text,
+    }
 
 
 class Reference:
@@ -230,29 +234,29 @@ class Reference:
     # Objectives of pairs, of images and of sentences.
 
     def t2i(self, sample, use):
-        mask = self.mask(self.settings.t2i_mask_ratio, "t2i", sample["position"], use)
+        mask = self.mask(self.settings.t2i_mask_ratio, "t2i", sample["sample_index"], use)
         return sample["weight"] * self.drawing_cost(sample["ids"], mask, self.read(sample["words"]))
 
     def i2t(self, sample, use):
-        mask = self.mask(self.settings.i2t_mask_ratio, "i2t", sample["position"], use)
+        mask = self.mask(self.settings.i2t_mask_ratio, "i2t", sample["sample_index"], use)
         return sample["weight"] * self.describing_cost(self.table[sample["ids"]], mask, sample["words"])
 
     def i2i(self, sample, use):
         ratio, name = self.settings.i2i_mask_ratio, "i2i"
         if ratio is None:
             ratio, name = self.settings.i2t_mask_ratio, "i2t"  # in its pass
-        return self.drawing_cost(sample["ids"], self.mask(ratio, name, sample["position"], use))
+        return self.drawing_cost(sample["ids"], self.mask(ratio, name, sample["sample_index"], use))
 
     def i2i_unpaired(self, sample, use):
         ratio = self.settings.i2i_mask_ratio or self.settings.i2t_mask_ratio
-        return self.drawing_cost(sample["ids"], self.mask(ratio, "i2i_unpaired", sample["position"], use))
+        return self.drawing_cost(sample["ids"], self.mask(ratio, "i2i_unpaired", sample["sample_index"], use))
 
     def t2t(self, sample, use):
-        mask = self.mask(None, "t2t", sample["position"], use)
+        mask = self.mask(None, "t2t", sample["sample_index"], use)
         return self.describing_cost(self.table[:NUM_TOKENS], mask, sample["words"])
 
     def t2t_copy(self, sample, use):
-        mask, words = self.mask(None, "t2t", sample["position"], use), sample["words"]
+        mask, words = self.mask(None, "t2t", sample["sample_index"], use), sample["words"]
         return self.describing_cost(self.table[:NUM_TOKENS], mask, words, self.read(words))
 
     def synthesis(self, name, position, make):
@@ -295,7 +299,7 @@ class Reference:
         return ids
 
     def t2i2t(self, sample, use, half=False):
-        settings, words, position = self.settings, sample["words"], sample["position"]
+        settings, words, position = self.settings, sample["words"], sample["sample_index"]
         name = "t2i2t_half" if half else "t2i2t"
         ids = self.synthesis(name, position, lambda: self.drawn(words, name, position))
         first = self.mask(settings.t2i_mask_ratio, f"{name}/first", position, use)
@@ -328,7 +332,7 @@ class Reference:
         return words
 
     def i2t2i(self, sample, use, half=False):
-        settings, ids, position = self.settings, sample["ids"], sample["position"]
+        settings, ids, position = self.settings, sample["ids"], sample["sample_index"]
         name = "i2t2i_half" if half else "i2t2i"
         words = self.synthesis(name, position, lambda: self.described(ids))
         first = self.mask(settings.i2t_mask_ratio, f"{name}/first", position, use)
@@ -358,7 +362,7 @@ class Reference:
     def loss(self, name, batch, use):
         part, losses = batch[OBJECTIVES[name]], []
         for row in self.rows(name):
-            sample = {"position": int(part["position"][row]), "weight": 1.0}
+            sample = {"sample_index": int(part["sample_index"][row]), "weight": 1.0}
             if "sample_weight" in part:
                 sample["weight"] = part["sample_weight"][row]
             if "image_token_ids" in part:
@@ -384,7 +388,7 @@ def test_each_loss_and_its_gradient_equal_the_reference(model, text_encoder, ima
     reference = Reference(model, text_encoder, codebook, settings, temperature=0.4)
     loss_of = ITITObjectives(names, model.config, text_encoder, image_tokenizer, settings, scheduler)
     for use in range(settings.synthesis_replay):  # after the first time with the synthesis of the first
-        losses = loss_of(model, {stream: part | {"use": torch.tensor(use)} for stream, part in batch.items()})
+        losses = loss_of(model, {stream: part | {"replay_index": torch.tensor(use)} for stream, part in batch.items()})
         assert model.training
         by_hand = {name: reference.loss(name, batch, use) for name in names}
         for name, loss in losses.items():

@@ -43,7 +43,7 @@ def watch(trainer):
     def compute_and_note(model, inputs, return_outputs=False, num_items_in_batch=None):
         for name, part in inputs.items():
             stream = next(stream for stream in trainer.streams if stream.name == name)
-            read.update((name, stream.row_index(position)) for position in part["position"].tolist())
+            read.update((name, stream.row_index(position)) for position in part["sample_index"].tolist())
         return compute(model, inputs, return_outputs, num_items_in_batch)
 
     trainer.before_micro_batch, trainer.compute_loss = note, compute_and_note
@@ -114,7 +114,7 @@ def train_and_hash(folder, batch_size, checkpoint=None):
     rows, compute = [], trainer.compute_loss
 
     def compute_and_note(model, inputs, return_outputs=False, num_items_in_batch=None):
-        rows.append({name: sorted(part["position"].tolist()) for name, part in inputs.items()})
+        rows.append({name: sorted(part["sample_index"].tolist()) for name, part in inputs.items()})
         return compute(model, inputs, return_outputs, num_items_in_batch)
 
     trainer.compute_loss = compute_and_note

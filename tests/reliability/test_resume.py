@@ -182,7 +182,7 @@ def test_accumulation_is_a_large_batch(tmp_path, figure):
 
         def keep(part, name, ratio, seen=seen, draw=draw):
             masked = draw(part, name, ratio)
-            for position, mask in zip(part["position"].tolist(), masked["bool_masked_pos"], strict=True):
+            for position, mask in zip(part["sample_index"].tolist(), masked["bool_masked_pos"], strict=True):
                 seen[position] = mask.tolist()
             return masked
 

@@ -190,7 +190,7 @@ def test_a_process_that_saw_nothing_sums_the_same_tensors():
 
 def test_the_first_samples_of_the_last_cycle_are_kept():
     monitor = make_monitor(num_shown=1)
-    text = captions([5, 6, EOS], [7, EOS, 0]) | {"position": torch.arange(2), "use": torch.tensor(0)}
+    text = captions([5, 6, EOS], [7, EOS, 0]) | {"sample_index": torch.arange(2), "replay_index": torch.tensor(0)}
     for image in (2, 3):
         monitor.cycled("t2i2t", text, torch.full((2, 4), image), {"input_ids": torch.tensor([[5, 5, 5], [6, 6, 6]])})
     original, drawn, again = monitor.cycles["t2i2t"]

@@ -210,7 +210,7 @@ def test_rewards_are_given_the_rows_columns_as_often_as_there_are_captions(tmp_p
         return [0.0] * len(completions)
 
     trainer = make_trainer(tmp_path, look, max_steps=1)
-    positions = first_part(trainer)["position"].tolist()
+    positions = first_part(trainer)["sample_index"].tolist()
     trainer.train()
     rows = [trainer.streams[0].rows[trainer.streams[0].row_index(position)] for position in positions]
     assert seen["text"] == [row["text"] for row in rows for _ in range(3)]

@@ -334,7 +334,7 @@ def batch_of(work: Workload, device: str = "cpu") -> dict[str, torch.Tensor]:
     ids = torch.randint(config.codebook_size, (work.batch_size, config.num_image_tokens), device=device)
     text = torch.randint(2, config.num_text_tokens, (work.batch_size, work.text_length), device=device)
     part = {"image_token_ids": ids, "input_ids": text, "attention_mask": torch.ones_like(text)}
-    return part | {"position": torch.arange(work.batch_size, device=device)}
+    return part | {"sample_index": torch.arange(work.batch_size, device=device)}
 
 
 def build_objectives(

@@ -1,8 +1,8 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Three streams (paired, image-only, text-only), each a pure function from position to sample.
+"""Three streams (paired, image-only, text-only), each a pure function from sample index to sample.
 
-Row p of stream s depends on (seed, s, p) alone. A global batch takes the next positions of each stream, and rank r of
+Sample i of stream s depends on (seed, s, i) alone. A global batch takes the next indices of each stream, and rank r of
 W takes fixed slots of it, so any number of processes, workers or accumulation steps gives the same global batches,
 streams of uneven sizes wrap on their own and nothing but the number of steps done has to be saved.
 """
@@ -76,8 +76,13 @@ class Stream:
         rows = without_decoding(rows)
         if "text" in STREAM_COLUMNS[name] and isinstance(rows, datasets.Dataset):
             rows = clean_captions(rows, name=f"stream {name}")
-        self.name, self.rows, self.seed, self.on_bad_image, self.read = name, rows, seed, on_bad_image, read
-        self._epoch, self._order = -1, torch.arange(0)
+        self.name = name
+        self.rows = rows
+        self.seed = seed
+        self.on_bad_image = on_bad_image
+        self.read = read
+        self._epoch = -1  # that of `_order`
+        self._order = torch.arange(0)
 
     def _check_columns(self, name: str, columns: Sequence[str]):
         for column in STREAM_COLUMNS[name]:
@@ -87,33 +92,36 @@ class Stream:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def row_index(self, position: int) -> int:
-        """Which row stands at `position`, counted on over all epochs."""
-        epoch, offset = divmod(position, len(self.rows))
+    def row_index(self, sample_index: int) -> int:
+        """Which row sample `sample_index` is of, counted on over all epochs."""
+        epoch, offset = divmod(sample_index, len(self.rows))
         if epoch != self._epoch:
             generator = torch.Generator().manual_seed(keyed_integer(self.seed, f"shuffle/{self.name}", epoch))
-            self._epoch, self._order = epoch, torch.randperm(len(self.rows), generator=generator)
+            self._epoch = epoch
+            self._order = torch.randperm(len(self.rows), generator=generator)
         return int(self._order[offset])
 
-    def sample(self, position: int) -> dict:
-        """The sample at `position`: its columns, one of its captions, and the position itself; of a pair also its
+    def sample(self, sample_index: int) -> dict:
+        """Sample `sample_index`: its columns, one of its captions, and the index itself; of a pair also its
         `sample_weight`, if it has one.
 
         Raises:
             ValueError: If the row has no caption, its weight is no number of at least 0, or an image is refused and
                 `on_bad_image` does not skip it.
         """
-        index, image = self.row_index(position), {}
+        index = self.row_index(sample_index)
+        sample: dict = {"sample_index": sample_index}
         if "image" in STREAM_COLUMNS[self.name]:
             index, row, image = self._image(index)
+            sample |= image
         else:
             row = self.rows[index]
-        sample = {"position": position} | image
         if "text" in STREAM_COLUMNS[self.name]:
             captions = captions_of(row["text"])
             if not captions:
                 raise ValueError(f"row {index} of the stream `{self.name}` has no caption")
-            sample["text"] = captions[keyed_integer(self.seed, f"caption/{self.name}", position) % len(captions)]
+            choice = keyed_integer(self.seed, f"caption/{self.name}", sample_index) % len(captions)
+            sample["text"] = captions[choice]
         if self.name == "paired" and "sample_weight" in row:
             weight = row["sample_weight"]
             if weight is None or not 0.0 <= weight < float("inf"):
@@ -125,11 +133,11 @@ class Stream:
         """The first row from `index` on whose image can be used, that image, and why others could not."""
         skipped = [0] * len(BAD_IMAGE_REASONS)
         while True:
-            row, name = self.rows[index], f"row {index} of the stream `{self.name}`"
+            row = self.rows[index]
             if row.get("image_token_ids") is not None:
                 return index, row, {key: row[key] for key in IMAGE_TENSORS if row.get(key) is not None}
             try:
-                image = {"image": self.read(row["image"], name=name)}
+                image = {"image": self.read(row["image"], name=f"row {index} of the stream `{self.name}`")}
             except ValueError as error:
                 if self.on_bad_image == "raise":
                     raise
@@ -138,7 +146,9 @@ class Stream:
                     raise ValueError(f"{sum(skipped)} images in a row cannot be used, up to {error}") from error
                 index = (index + 1) % len(self.rows)
             else:
-                return index, row, image | ({"skipped": skipped} if self.on_bad_image == "skip" else {})
+                if self.on_bad_image == "skip":
+                    image["skipped"] = skipped
+                return index, row, image
 
 
 def captions_of_rows(rows: Sequence[Mapping]) -> Iterator[list[str]]:
@@ -152,7 +162,9 @@ def captions_of_rows(rows: Sequence[Mapping]) -> Iterator[list[str]]:
 
 
 class MixedDataset(Dataset):
-    """Samples of several streams, addressed as `(stream name, position, use)`: `use` counts how often it came before.
+    """Samples of several streams, addressed as `(stream name, sample index, replay index)`.
+
+    The replay index counts how often the sample came before.
 
     Args:
         streams (`Sequence[Stream]`): At most one of each name.
@@ -165,12 +177,13 @@ class MixedDataset(Dataset):
         return sum(len(stream) for stream in self.streams.values())
 
     def __getitem__(self, address: tuple[str, int, int]) -> tuple[str, dict]:
-        name, position, use = address
-        return name, self.streams[name].sample(position) | {"use": use}
+        name, sample_index, replay_index = address
+        return name, self.streams[name].sample(sample_index) | {"replay_index": replay_index}
 
 
 class MixedBatchSampler(Sampler):
-    """Addresses `(stream name, position, use)` of each micro-batch of one rank: fixed counts of each stream.
+    """Addresses `(stream name, sample index, replay index)` of each micro-batch of one rank: fixed counts of each
+    stream.
 
     With `replay`, the unpaired streams go on after so many updates only: each of their micro-batches comes back, on
     the same rank, so that what was synthesised for it can serve again. Pairs are new each time.
@@ -196,8 +209,12 @@ class MixedBatchSampler(Sampler):
         first_update: int = 0,
     ):
         self.counts = {name: count for name, count in counts.items() if count}
-        self.num_updates, self.rank, self.world_size = num_updates, rank, world_size
-        self.accumulation, self.replay, self.first_update = accumulation, replay, first_update
+        self.num_updates = num_updates
+        self.rank = rank
+        self.world_size = world_size
+        self.accumulation = accumulation
+        self.replay = replay
+        self.first_update = first_update
 
     def __len__(self) -> int:
         """Micro-batches in all, those before the first update included."""
@@ -209,9 +226,11 @@ class MixedBatchSampler(Sampler):
 
     def _addresses(self, batch: int, name: str, count: int) -> list[tuple[str, int, int]]:
         update, micro_batch = divmod(batch, self.accumulation)
-        update, use = (update, 0) if name == "paired" else divmod(update, self.replay)
+        replay_index = 0
+        if name != "paired":
+            update, replay_index = divmod(update, self.replay)
         slot = (update * self.accumulation + micro_batch) * self.world_size + self.rank
-        return [(name, position, use) for position in range(slot * count, (slot + 1) * count)]
+        return [(name, sample_index, replay_index) for sample_index in range(slot * count, (slot + 1) * count)]
 
 
 class ITITCollator:
@@ -229,31 +248,35 @@ class ITITCollator:
     def __call__(self, samples: Sequence[tuple[str, dict]]) -> dict[str, dict[str, torch.Tensor]]:
         """Collate `(stream name, sample)` pairs into tensors whose first dimension is the stream's count; see the
         class for names and shapes."""
-        parts: dict[str, list[dict]] = {}
+        by_stream: dict[str, list[dict]] = {}
         for name, sample in samples:
-            parts.setdefault(name, []).append(sample)
-        return {name: self._part(rows) for name, rows in parts.items()}
+            by_stream.setdefault(name, []).append(sample)
+        return {name: self._stream_batch(rows) for name, rows in by_stream.items()}
 
-    def _part(self, rows: list[dict]) -> dict[str, torch.Tensor]:
-        part = {
-            "position": torch.tensor([row["position"] for row in rows]),
-            "use": torch.tensor(rows[0].get("use", 0)),
+    def _stream_batch(self, rows: list[dict]) -> dict[str, torch.Tensor]:
+        first = rows[0]  # all samples of a stream have the same fields
+        stream_batch = {
+            "sample_index": torch.tensor([row["sample_index"] for row in rows]),  # (B,)
+            "replay_index": torch.tensor(first.get("replay_index", 0)),  # ()
         }
-        if "skipped" in rows[0]:
-            part["skipped"] = torch.tensor([row["skipped"] for row in rows])  # (B, len(BAD_IMAGE_REASONS))
-        if "image_token_ids" in rows[0]:
-            for name in [name for name in IMAGE_TENSORS if name in rows[0]]:
-                part[name] = torch.stack([torch.as_tensor(row[name], dtype=IMAGE_TENSORS[name]) for row in rows])
-        elif "image" in rows[0]:
+        if "skipped" in first:
+            stream_batch["skipped"] = torch.tensor([row["skipped"] for row in rows])  # (B, len(BAD_IMAGE_REASONS))
+        if "image_token_ids" in first:
+            for name, dtype in IMAGE_TENSORS.items():
+                if name in first:
+                    stream_batch[name] = torch.stack([torch.as_tensor(row[name], dtype=dtype) for row in rows])
+        elif "image" in first:
             images = [row["image"] for row in rows]
-            part["pixel_values"] = self.processor.image_processor(images, return_tensors="pt")["pixel_values"]
-        if "sample_weight" in rows[0]:
-            part["sample_weight"] = torch.tensor([float(row["sample_weight"]) for row in rows])  # (B,)
-        if "text" in rows[0]:
+            processed = self.processor.image_processor(images, return_tensors="pt")
+            stream_batch["pixel_values"] = processed["pixel_values"]  # (B, 3, height, width)
+        if "sample_weight" in first:
+            stream_batch["sample_weight"] = torch.tensor([float(row["sample_weight"]) for row in rows])  # (B,)
+        if "text" in first:
             texts = [row["text"] for row in rows]
             encoded = self.processor(text=texts, max_length=self.max_text_length, return_tensors="pt")
-            part["input_ids"], part["attention_mask"] = encoded["input_ids"], encoded["attention_mask"]
-        return part
+            stream_batch["input_ids"] = encoded["input_ids"]  # (B, text_length)
+            stream_batch["attention_mask"] = encoded["attention_mask"]  # (B, text_length)
+        return stream_batch
 
 
 def image_tokenizer_fingerprint(processor) -> str:
@@ -317,7 +340,7 @@ def readable_images(rows: datasets.Dataset, name: str = "dataset") -> datasets.D
         ValueError: If more than 5% cannot be used (of few rows up to 5 may be bad, and half of them); the first ones
             are named.
     """
-    files, bad = without_decoding(rows), []
+    files = without_decoding(rows)
 
     def why_not(row: dict, index: int) -> dict:
         try:

@@ -33,7 +33,8 @@ class SynthesisReplay:
 
         Args:
             name (`str`): Of the objective.
-            part (`dict`): `position` of shape `(batch_size,)` and `use` of shape `()`, see [`ITITObjectives`].
+            part (`dict`): `sample_index` of shape `(batch_size,)` and `replay_index` of shape `()`, see
+                [`ITITObjectives`].
             synthesise (`Callable`): Called without arguments, returns tensors by name.
 
         Returns:
@@ -44,15 +45,17 @@ class SynthesisReplay:
         """
         if self.num_updates == 1:
             return synthesise()
-        use, key = int(part.get("use", 0)), (name, int(part["position"][0]))
-        if use == 0:
+        replay_index = int(part.get("replay_index", 0))
+        key = (name, int(part["sample_index"][0]))
+        if replay_index == 0:
             self._kept[key] = synthesise()
         if key not in self._kept:
             raise ValueError(
-                f"the synthetic samples of `{name}` at position {key[1]} are not kept, but this is update {use + 1} "
-                f"of the {self.num_updates} that they serve: resume with the `synthesis_replay` of the checkpoint"
+                f"the synthetic samples of `{name}` at sample {key[1]} are not kept, but this is update "
+                f"{replay_index + 1} of the {self.num_updates} that they serve: resume with the `synthesis_replay` of "
+                "the checkpoint"
             )
-        return self._kept[key] if use + 1 < self.num_updates else self._kept.pop(key)
+        return self._kept[key] if replay_index + 1 < self.num_updates else self._kept.pop(key)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The kept samples by name, for safetensors; of shape `(batch_size, ...)` each."""

@@ -137,9 +137,9 @@ class ITITObjectives:
     A batch holds a part for each stream, `{"paired": ..., "image": ..., "text": ...}`. A part has `image_token_ids`
     `(batch_size, num_image_tokens)`, with `image_latents` `(batch_size, num_image_tokens, image_latent_size)` if the
     model describes these, or `pixel_values` `(batch_size, 3, height, width)`, if it has images;
-    `input_ids` and `attention_mask` `(batch_size, text_length)`, if it has texts; and `position` `(batch_size,)`, each
-    sample's place in its stream, which keys its noise. With replay a part also has `use` `()`: how many updates it
-    has served before. Pairs may have `sample_weight` `(batch_size,)`: what each counts in `t2i` and `i2t`.
+    `input_ids` and `attention_mask` `(batch_size, text_length)`, if it has texts; and `sample_index` `(batch_size,)`,
+    each sample's place in its stream, which keys its noise. With replay a part also has `replay_index` `()`: how many
+    updates it has served before. Pairs may have `sample_weight` `(batch_size,)`: what each counts in `t2i` and `i2t`.
 
     `monitor`, if set, is shown what the objectives synthesise and predict, see [`~training.monitoring.Monitor`].
 
@@ -327,7 +327,7 @@ class ITITObjectives:
             return None
         generators = self._generators(part, f"gumbel/{name}")
         num_tokens, num_codes = self.config.num_image_tokens, self.config.codebook_size
-        return gumbel_noise(num_tokens, num_codes, generators, part["position"].device) * strength
+        return gumbel_noise(num_tokens, num_codes, generators, part["sample_index"].device) * strength
 
     def _draw(self, model, part: dict, embeds: torch.Tensor, name: str) -> torch.Tensor:
         """I' by the shipped loop, `(batch_size, num_image_tokens)`."""
@@ -399,14 +399,16 @@ class ITITObjectives:
         return losses
 
     def _generators(self, part: dict, purpose: str) -> list[torch.Generator]:
-        """Noise of each sample, a function of the run's seed, the purpose, the sample's position and its use alone."""
-        use = int(part.get("use", 0))
-        return keyed_generators(self.settings.seed, f"{purpose}/{use}" if use else purpose, part["position"].tolist())
+        """Noise of each sample, a function of the run's seed, the purpose, the sample's index and its replay alone."""
+        replay_index = int(part.get("replay_index", 0))
+        if replay_index:
+            purpose = f"{purpose}/{replay_index}"
+        return keyed_generators(self.settings.seed, purpose, part["sample_index"].tolist())
 
     def _mask(self, part: dict, name: str, ratio: MaskRatio) -> dict:
         """A new mask for each sample."""
         generators = self._generators(part, f"mask/{name}")
-        config, device = self.config, part["position"].device
+        config, device = self.config, part["sample_index"].device
         return draw_mask(config.num_image_tokens, ratio, config.encoder_drop, generators, device)
 
     def _encode(self, part: dict) -> torch.Tensor:
@@ -467,7 +469,7 @@ def eval_mode(model):
 
 def _share(part: dict, share: float, name: str, from_back: bool = False) -> dict:
     """The first or last rows of each tensor; as many in each batch, so that accumulating changes nothing."""
-    batch_size = len(part["position"])
+    batch_size = len(part["sample_index"])
     count = round(share * batch_size)
     if not 0 < count <= batch_size or abs(count - share * batch_size) > 1e-6:
         raise ValueError(f"`{name}` must give a whole number of 1 to {batch_size} rows of a batch, got {share}")

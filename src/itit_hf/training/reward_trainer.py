@@ -123,7 +123,7 @@ class RewardObjectives(ITITObjectives):
         """
         if not num_generations:
             return self._say(model, image_of(part))
-        length, device = self.settings.synthesis_max_new_tokens, part["position"].device
+        length, device = self.settings.synthesis_max_new_tokens, part["sample_index"].device
         noise = [self._generators(part, f"reward/{i}") for i in range(num_generations)]
         generators = [generator for sample in zip(*noise, strict=True) for generator in sample]
         words = KeyedWords(rand(len(generators), (length,), generators, device))
@@ -362,7 +362,7 @@ class ITITRewardTrainer(ITITTrainer):
         """What each reward says of each caption, `(num_captions, num_rewards)`."""
         lengths = said["attention_mask"].sum(dim=-1).tolist()
         ids = [row[:length] for row, length in zip(said["input_ids"].tolist(), lengths, strict=True)]
-        columns = self._columns(part["position"].tolist(), len(texts) // len(part["position"]))
+        columns = self._columns(part["sample_index"].tolist(), len(texts) // len(part["sample_index"]))
         columns["trainer_state"] = self.state
         return score_completions(self.reward_funcs, [""] * len(texts), texts, ids, columns).to(self.args.device)
 

@@ -291,7 +291,7 @@ class ITITTrainer(TrainerHubMixin, ResilientTrainer):
 
     def _note_micro_batch(self, inputs, loss: torch.Tensor, losses: Mapping[str, torch.Tensor]):
         """What a bad update will be described by; and images that could not be read."""
-        positions = {name: part["position"] for name, part in inputs.items()}
+        positions = {name: part["sample_index"] for name, part in inputs.items()}
         losses = {name: value.detach() for name, value in losses.items()}
         self.micro_batches.append({"loss": loss.detach(), "losses": losses, "positions": positions})
         for part in inputs.values():

@@ -11,7 +11,8 @@ A room is a folder of the package, or a module that stands beside the folders. T
 - `models` imports nothing of ours outside itself: with `trust_remote_code` its files travel to the Hub alone. It
   uploads nothing.
 - Modules do not import each other in a circle.
-- Nobody imports the package's own `__init__`, or that of a room; those of rooms are empty but for a docstring.
+- Nobody imports the package's own `__init__`, or that of a room; those of rooms are empty but for a docstring. That of
+  `models` imports its own modules and registers them with transformers.
 - Imports within the package are relative: `from .module import name` in a room, `from ..room.module import name`
   beyond.
 - A room has no folders.
@@ -60,6 +61,7 @@ NOT_IN_MODELS: dict[str, tuple[str, ...]] = {
 }
 
 TOP = "__init__"
+REGISTERS = "models"  # the room whose `__init__` makes transformers know its classes
 
 
 @dataclass(frozen=True)
@@ -260,8 +262,11 @@ def find_modules(root: Path) -> tuple[dict[str, Module], list[str]]:
         if len(parts) > 2:
             problems.append(f"{place}:1: stands in a folder of a room; rooms are flat, move it up")
         elif path.stem == TOP:
-            if len(parts) == 2 and any(imports_of(ast.parse(path.read_text(encoding="utf-8")))):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            if len(parts) == 2 and room != REGISTERS and any(imports_of(tree)):
                 problems.append(f"{place}:1: the `__init__` of a room imports; leave nothing but its docstring there")
+            if room == REGISTERS and any(statement.level > 1 for statement in imports_of(tree)):
+                problems.append(f"{place}:1: the `__init__` of `{room}` imports beyond its room; register its own modules")
         else:
             if room not in ROOMS:
                 problems.append(

@@ -7,8 +7,6 @@ Public names are imported when they are first used: a captioner does not pay for
 
 import importlib
 
-from .models.auto_classes import register_auto_classes
-
 __version__ = "0.1.0.dev0"
 
 _import_structure = {
@@ -57,5 +55,3 @@ def __getattr__(name: str):
 def __dir__() -> list[str]:
     return sorted(__all__)
 
-
-register_auto_classes()

@@ -107,8 +107,14 @@ def test_a_name_of_a_rooms_init_is_no_module(problems_with):
 
 
 def test_the_init_of_a_room_holds_nothing(problems_with):
-    (problem,) = problems_with({"models/__init__.py": "from .layers_itit import a\n"})
-    assert problem.startswith("src/itit_hf/models/__init__.py:1: the `__init__` of a room imports; leave nothing")
+    (problem,) = problems_with({"metrics/__init__.py": "from .captions import a\n"})
+    assert problem.startswith("src/itit_hf/metrics/__init__.py:1: the `__init__` of a room imports; leave nothing")
+
+
+def test_the_init_of_models_registers_its_own_modules_alone(problems_with):
+    assert problems_with({"models/__init__.py": "import transformers\nfrom .layers_itit import a\n"}) == []
+    (problem,) = problems_with({"models/__init__.py": "from ..rng import a\n"})
+    assert problem.startswith("src/itit_hf/models/__init__.py:1: the `__init__` of `models` imports beyond its room")
 
 
 def test_the_init_of_the_package_may_import_any_module(problems_with):

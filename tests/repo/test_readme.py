@@ -30,7 +30,7 @@ BLOCKS = FENCE.findall((ROOT / "README.md").read_text(encoding="utf-8"))
 RUN_BY = {
     "make demo": "CI",
     "pipe.caption(image)": "test_draw_and_describe",
-    "import itit_hf  #": "test_the_pipeline_of_transformers",
+    "import itit_hf.models  #": "test_the_pipeline_of_transformers",
     "examples/train_vq.py": "test_own_images_become_a_published_checkpoint",
     '"me/mine"': "test_own_images_become_a_published_checkpoint",
     "--resume_from_checkpoint": "test_shell_blocks",
@@ -124,7 +124,7 @@ def test_the_pipeline_of_transformers(clone):
     pipe.processor.save_pretrained("folder")
     flag(0)[0].save("bus.png")
     names = {"folder": "folder"}
-    exec(block("import itit_hf  #"), names)
+    exec(block("import itit_hf.models  #"), names)
     assert names["describe"](images="bus.png", text="a red")[0]["generated_text"].startswith("a red")
 
 

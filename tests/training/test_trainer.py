@@ -9,7 +9,7 @@ import pytest
 import torch
 from datasets import Dataset, Image
 from peft import LoraConfig, get_peft_model
-from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
+from transformers import GPT2Config, GPT2LMHeadModel, TrainingArguments
 
 from itit_hf import ITITPipeline, ITITTrainingArguments
 from itit_hf.data.image_tokens import add_image_token_ids
@@ -233,13 +233,35 @@ def test_a_decoder_that_no_objective_trains_is_frozen(tmp_path):
     assert all(p.requires_grad for p in trainer.model.image_decoder.parameters())
 
 
-def test_a_model_of_another_kind_is_trained_by_transformers_trainer(tmp_path):
+class TrainerOfAnotherKind(ITITTrainer):
+    """A subclass, as a user writes one."""
+
+
+@pytest.mark.parametrize("kind", [ITITTrainer, TrainerOfAnotherKind])
+def test_a_model_of_another_kind_is_refused_with_the_trainer_to_use(tmp_path, kind):
+    trainer = make_trainer(tmp_path)
     config = GPT2Config(vocab_size=8, n_positions=4, n_embd=8, n_layer=1, n_head=1)
-    rows = [{"input_ids": [1, 2, 3], "labels": [1, 2, 3]}] * 4
-    args = TrainingArguments(str(tmp_path), max_steps=2, use_cpu=True, report_to=[], disable_tqdm=True)
-    trainer = ITITTrainer(GPT2LMHeadModel(config), args, train_dataset=rows, eval_dataset=rows)
-    assert type(trainer) is Trainer
-    assert trainer.train().global_step == 2 and "eval_loss" in trainer.evaluate()
+    parts = {"processing_class": trainer.processing_class, "text_encoder": trainer.text_encoder, "train_streams": {}}
+    for model in (GPT2LMHeadModel(config), None):
+        with pytest.raises(TypeError, match=f"`model` must be .* got {type(model).__name__}, .*`Trainer` trains other"):
+            kind(model, trainer.args, **parts)
+
+
+def test_plain_training_arguments_are_refused(tmp_path):
+    trainer = make_trainer(tmp_path)
+    with pytest.raises(TypeError, match="`args` must be ITITTrainingArguments, .*, got TrainingArguments"):
+        ITITTrainer(
+            trainer.model, TrainingArguments(str(tmp_path)), trainer.processing_class, trainer.text_encoder, {}
+        )
+
+
+def test_held_out_pairs_by_name_and_predictions_are_refused_with_what_to_call(tmp_path):
+    trainer = make_trainer(tmp_path)
+    parts = {"processing_class": trainer.processing_class, "text_encoder": trainer.text_encoder, "train_streams": {}}
+    with pytest.raises(TypeError, match=r"got datasets by name \['a', 'b'\]; call `evaluate\(dataset, metric_key"):
+        ITITTrainer(trainer.model, trainer.args, eval_dataset={"b": None, "a": None}, **parts)
+    with pytest.raises(TypeError, match=r"call `evaluate\(dataset\)` for losses, and `create_pipeline\(\)`"):
+        trainer.predict(trainer.eval_dataset)
 
 
 def test_streams_that_no_objective_reads_are_named(tmp_path):

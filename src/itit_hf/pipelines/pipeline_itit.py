@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from copy import copy
 
+import diffusers
 import torch
 from diffusers import DiffusionPipeline, VQModel
 from transformers import BatchFeature
@@ -575,3 +576,7 @@ class ITITPipeline(
         self._onload(self.image_tokenizer)
         pixel_values = decode_image_token_ids(self.image_tokenizer, image_token_ids)  # (B, 3, H, W)
         return self.image_processor.postprocess(pixel_values, output_type=output_type)
+
+
+# `DiffusionPipeline.from_pretrained` looks the class that a folder names up in diffusers itself.
+setattr(diffusers, ITITPipeline.__name__, ITITPipeline)

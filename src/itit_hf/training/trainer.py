@@ -32,7 +32,7 @@ from ..data.streams import (
 from ..decoding.scheduling_itit import ITITScheduler
 from ..hub.model_card import ModelFacts, model_card, training_facts
 from ..hub.push import TrainerHubMixin
-from ..models.modeling_itit import ITITForPreTraining, ITITPreTrainedModel
+from ..models.modeling_itit import ITITForPreTraining
 from ..objectives.caching import SynthesisReplay
 from ..objectives.objectives import OBJECTIVES, ITITObjectives
 from ..pipelines.pipeline_itit import ITITPipeline
@@ -40,6 +40,7 @@ from .monitoring import Monitor, check_thresholds, gradient_figures
 from .optimization import CappedAdafactor, create_muon
 from .resilient_trainer import Part, ResilientTrainer, rounded
 from .sample_logging import image_grid, show
+from .setup import check_kinds
 from .training_args import ITITTrainingArguments
 
 logger = logging.get_logger(__name__)
@@ -89,8 +90,6 @@ class EMACallback(TrainerCallback):
 class ITITTrainer(TrainerHubMixin, ResilientTrainer):
     """Trains [`ITITForPreTraining`] on named objectives over streams of pairs, images and sentences.
 
-    Of a model of another kind, `ITITTrainer(model, ...)` is transformers' `Trainer`, and takes its arguments.
-
     Args:
         model ([`ITITForPreTraining`]): What is trained.
         args ([`ITITTrainingArguments`]): Settings.
@@ -103,19 +102,14 @@ class ITITTrainer(TrainerHubMixin, ResilientTrainer):
         scheduler ([`ITITScheduler`], *optional*): Of the exported pipeline and of the sample images.
         callbacks (`list[TrainerCallback]`, *optional*): As in transformers.
         optimizers (`tuple`, *optional*): As in transformers.
+
+    Raises:
+        TypeError: If the model, the arguments or the held-out pairs are of another kind; it says what to use.
+        ValueError: If arguments, streams and frozen parts do not go together.
     """
 
     loss_is_scaled_for_ga = False  # every objective is a mean over its micro-batch
     _tag_names = ["itit", "text-to-image", "image-to-text"]
-
-    def __new__(cls, model=None, *args, **kwargs):
-        """As the class says; `__init__` follows only where this is a trainer of ours."""
-        unwrapped = model.get_base_model() if hasattr(model, "get_base_model") else model  # of peft
-        if unwrapped is None or isinstance(unwrapped, ITITPreTrainedModel):
-            return super().__new__(cls)
-        name = type(unwrapped).__name__
-        logger.warning(f"{name} has no objectives of ITIT: transformers' Trainer trains it, on the loss it returns.")
-        return Trainer(model, *args, **kwargs)
 
     def __init__(
         self,
@@ -129,6 +123,7 @@ class ITITTrainer(TrainerHubMixin, ResilientTrainer):
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple = (None, None),
     ):
+        check_kinds(model, args, eval_dataset)
         seed, bad = args.data_seed_or_seed, args.on_bad_image
         read = processing_class.image_processor.read_image
         self.streams = [Stream(name, rows, seed, bad, read) for name, rows in train_streams.items()]
@@ -392,6 +387,22 @@ class ITITTrainer(TrainerHubMixin, ResilientTrainer):
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def predict(self, test_dataset, ignore_keys=None, metric_key_prefix: str = "test"):
+        """Refused, whatever is given.
+
+        Args:
+            test_dataset: Part of the Trainer's signature, as are the others.
+            ignore_keys (`list[str]`, *optional*): Likewise.
+            metric_key_prefix (`str`, *optional*, defaults to `"test"`): Likewise.
+
+        Raises:
+            TypeError: Always; it says what to call instead.
+        """
+        raise TypeError(
+            "`predict` has no one output for images and captions: call `evaluate(dataset)` for losses, and "
+            "`create_pipeline()` to generate images and captions"
+        )
 
     @contextmanager
     def averaged_weights(self):

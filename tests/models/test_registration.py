@@ -20,10 +20,8 @@ from transformers import (
     AutoProcessor,
     pipeline,
 )
-from transformers.models.auto import modeling_auto
 
 import itit_hf
-from itit_hf.models.auto_classes import register_auto_classes
 from itit_hf.models.configuration_itit import ITITConfig
 from itit_hf.models.image_processing_itit import ITITImageProcessorPil
 from itit_hf.models.modeling_itit import ITITForCaptioning, ITITForPreTraining
@@ -96,27 +94,22 @@ def test_auto_model_has_the_weights(folder, pipe):
     assert loaded and all(torch.equal(value, saved[key]) for key, value in loaded.items())
 
 
-def test_tables_made_before_the_import_are_filled_in(folder, monkeypatch):
-    mapping = modeling_auto.MODEL_MAPPING
-    monkeypatch.delitem(modeling_auto.MODEL_MAPPING_NAMES, "itit")
-    monkeypatch.delitem(mapping._reverse_config_mapping, "ITITConfig")
-    assert ITITConfig not in mapping
-    register_auto_classes()
-    assert type(AutoModel.from_pretrained(folder)).__name__ == "ITITModel"
-
-
-BARE = """
+LAZY = """
 import sys
 import itit_hf
 assert not {"torch", "transformers"} & set(sys.modules), "the import is not lazy"
+"""
+AFTER_A_NAME = LAZY + """
+getattr(itit_hf, sys.argv[2])
 from transformers import AutoModelForImageTextToText, AutoProcessor
 loaded = [auto_class.from_pretrained(sys.argv[1]) for auto_class in (AutoModelForImageTextToText, AutoProcessor)]
 print(*(type(one).__name__ for one in loaded), loaded[1].image_tokenizer is not None)
 """
 
 
-def test_the_bare_import_is_lazy_and_enough(folder):
-    assert run(BARE, folder) == "ITITForCaptioning ITITProcessor True"
+@pytest.mark.parametrize("name", ["ITITConfig", "load_image"])
+def test_the_package_imports_lazily_and_a_name_of_its_models_registers_all_of_them(folder, name):
+    assert run(AFTER_A_NAME, folder, name) == "ITITForCaptioning ITITProcessor True"
 
 
 # The pipeline of transformers
@@ -241,19 +234,16 @@ DIFFUSERS = """
 import sys
 if sys.argv[1] == "first":
     import diffusers
-import itit_hf
-if sys.argv[1] == "package":
-    import itit_hf.pipelines.pipeline_itit
+from itit_hf import ITITPipeline
 import diffusers
-had = "itit_hf.pipelines.pipeline_itit" in sys.modules
-print(diffusers.ITITPipeline is itit_hf.ITITPipeline, hasattr(diffusers, "ITITPipelines"), had)
+print(diffusers.ITITPipeline is ITITPipeline, hasattr(diffusers, "ITITPipelines"))
 """
 
 
 @pytest.mark.parametrize("slow", ["", "1"])
-@pytest.mark.parametrize(("order", "had"), [("first", False), ("last", False), ("package", True)])
-def test_diffusers_knows_the_pipeline_whatever_is_imported_first(order, had, slow):
-    assert run(DIFFUSERS, order, DIFFUSERS_SLOW_IMPORT=slow) == f"True False {had}"
+@pytest.mark.parametrize("order", ["first", "last"])
+def test_diffusers_knows_the_pipeline_once_it_is_imported(order, slow):
+    assert run(DIFFUSERS, order, DIFFUSERS_SLOW_IMPORT=slow) == "True False"
 
 
 # What travels: with what a captioner and its processor reach, and nothing that uploads, writes cards or distributes.

@@ -266,7 +266,7 @@ def find_modules(root: Path) -> tuple[dict[str, Module], list[str]]:
             if len(parts) == 2 and room != REGISTERS and any(imports_of(tree)):
                 problems.append(f"{place}:1: the `__init__` of a room imports; leave nothing but its docstring there")
             if room == REGISTERS and any(statement.level > 1 for statement in imports_of(tree)):
-                problems.append(f"{place}:1: the `__init__` of `{room}` imports beyond its room; register its own modules")
+                problems.append(f"{place}:1: the `__init__` of `{room}` imports beyond its room; register its own")
         else:
             if room not in ROOMS:
                 problems.append(

@@ -94,12 +94,10 @@ def test_auto_model_has_the_weights(folder, pipe):
     assert loaded and all(torch.equal(value, saved[key]) for key, value in loaded.items())
 
 
-LAZY = """
+AFTER_A_NAME = """
 import sys
 import itit_hf
 assert not {"torch", "transformers"} & set(sys.modules), "the import is not lazy"
-"""
-AFTER_A_NAME = LAZY + """
 getattr(itit_hf, sys.argv[2])
 from transformers import AutoModelForImageTextToText, AutoProcessor
 loaded = [auto_class.from_pretrained(sys.argv[1]) for auto_class in (AutoModelForImageTextToText, AutoProcessor)]

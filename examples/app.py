@@ -67,8 +67,9 @@ class Studio:
         if mask is not None:
             yield self.pipe.image_processor.apply_overlay(mask, original, image), line
 
-    def describe(self, image: PIL.Image.Image | None, num_beams: int, beginning: str) -> tuple[str, str]:
-        """A caption, and how sure the model is of it."""
+    def describe(self, image: str | None, num_beams: int, beginning: str) -> tuple[str, str]:
+        """A caption, and how sure the model is of it. The image is a file, which comes in as all files do: the page
+        would have decoded it otherwise, without white behind it, and 16 bits cut off."""
         if image is None:
             raise ValueError("Choose an image to describe.")
         (caption,) = self.pipe.caption(image, prompt=beginning or None, num_beams=int(num_beams))
@@ -291,7 +292,8 @@ class Interface:
                 sources = ["upload", "webcam", "clipboard"]
                 image = gr.Image(
                     label="Image",
-                    type="pil",
+                    type="filepath",
+                    image_mode=None,  # or the file would be converted after all
                     sources=sources,
                     height=360,
                     elem_id="describe-image",

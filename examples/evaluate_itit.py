@@ -25,7 +25,6 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -34,14 +33,18 @@ import torch
 from tqdm.auto import tqdm
 
 from itit_hf import ITITPipeline, decode_image_token_ids
+from itit_hf.data.captions import BAD_CAPTION_POLICIES
+from itit_hf.data.loading import parse_columns
+from itit_hf.data.streams import BAD_IMAGE_POLICIES
 from itit_hf.emoji_scenes.classifier import INPUT_SIZE, SceneClassifier, to_pixel_values
 from itit_hf.emoji_scenes.kinds import KINDS
 from itit_hf.metrics.captions import caption_scores
 from itit_hf.metrics.coco_captions import coco_caption_scores, missing_for_coco, missing_for_spice
-from itit_hf.metrics.datasets import PRESETS, open_evaluation
+from itit_hf.metrics.datasets import PRESETS, EvaluationSource, open_evaluation
 from itit_hf.metrics.images import image_scores
+from itit_hf.metrics.inception import InceptionV3
 from itit_hf.metrics.retrieval import clip_score, hard_texts, r_precision, random_others
-from itit_hf.models.image_loading_itit import load_image
+from itit_hf.models.image_loading_itit import ASPECT_RATIOS
 from itit_hf.pretraining.vq_evaluation import CodeCounter, code_entropy, code_usage
 from itit_hf.rewards.dual_encoder import DualEncoderScorer
 
@@ -49,7 +52,8 @@ logger = logging.getLogger(__name__)
 
 INCEPTION_URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
-LIBRARIES = ("itit_hf", "torch", "transformers", "diffusers", "numpy", "Pillow", "torchmetrics", "pycocoevalcap")
+LIBRARIES = ("itit_hf", "torch", "transformers", "diffusers", "numpy", "Pillow", "pycocoevalcap")
+RULES = {"squeeze": "whole, squeezed", "pad": "whole, padded with white", "crop": "middle square"}
 NUM_OTHERS = 99  # wrong prompts of R-precision
 CLIP_SCORE_FORMULA = "clip_score is the mean of 100 * max(cos, 0), clip_score_w of 2.5 * max(cos, 0)"
 # Words of which one may stand for another in the hard R-precision, where they occur in the prompts.
@@ -99,25 +103,21 @@ def classifier_features(folder: str, device: str) -> FeatureNetwork:
 
 
 def inception_features(weights: str | None, device: str) -> FeatureNetwork:
-    """Pool-3 features of Inception v3 as in the first paper on FID, by torchmetrics."""
+    """Pool-3 features of Inception v3 as in the first paper on FID."""
     file = Path(weights or Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE)
     if not file.is_file():
         raise FileNotFoundError(
             f"FID needs the weights of Inception v3: download {INCEPTION_URL}{INCEPTION_FILE} to {file}, or name the "
             "file with --inception_weights. Without them: `--directions captions`, or `--preset emoji-scenes`"
         )
-    if not all(map(find_spec, ("torchmetrics", "torch_fidelity"))):
-        raise ImportError("FID needs torchmetrics and torch-fidelity; pip install 'itit-hf[eval]'")
-    from torchmetrics.image.fid import FrechetInceptionDistance
-
-    network = FrechetInceptionDistance(feature=2048, feature_extractor_weights_path=str(file)).inception.to(device)
+    network = InceptionV3.from_file(file).to(device)
 
     @torch.no_grad()
     def features(images: list[PIL.Image.Image]) -> torch.Tensor:
         pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
-        return network(pixels.permute(0, 3, 1, 2).to(device)).float().cpu()  # (B, 2048)
+        return network(pixels.permute(0, 3, 1, 2).to(device)).cpu()  # (B, 2048)
 
-    return FeatureNetwork(features, f"2048 features of Inception v3 (torchmetrics), weights {_sha256(file)}")
+    return FeatureNetwork(features, f"2048 features of Inception v3, weights {_sha256(file)}")
 
 
 def _sha256(file: Path) -> str:
@@ -135,14 +135,6 @@ def weights_hash(folder: str) -> str:
         return "of the Hub"
     hashes = [_sha256(file) for file in files]
     return hashes[0] if len(hashes) == 1 else text_hash(hashes)
-
-
-def square(image: PIL.Image.Image, size: int) -> PIL.Image.Image:
-    """The square in the middle, scaled (bicubic, with antialiasing) unless it has that size."""
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    image = image.crop((left, top, left + side, top + side))
-    return image if side == size else image.resize((size, size), PIL.Image.Resampling.BICUBIC)
 
 
 def batches(rows: Iterable, size: int) -> Iterator[list]:
@@ -216,15 +208,21 @@ class Report:
         return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
+def read_images(pipe: ITITPipeline, batch: list[dict], start: int) -> list[PIL.Image.Image]:
+    """The images of some rows, of which the first has the number `start`, as the model is shown them."""
+    read = pipe.image_processor.read_image
+    return [read(row["image"], f"row {i} of the evaluation") for i, row in enumerate(batch, start)]
+
+
 def evaluate_captions(pipe: ITITPipeline, rows: Iterable[dict], scorer, options, report: Report):
     """Describe every image, and score what was said."""
     said, references, embeds = [], [], []
     for batch in tqdm(batches(rows, options.batch_size), desc="captions"):
-        images = [load_image(row["image"]) for row in batch]
+        images = read_images(pipe, batch, len(said))
         said += pipe.caption(images, num_beams=options.num_beams, max_new_tokens=options.max_new_tokens)
         references += [row["text"] for row in batch]
-        if scorer is not None:
-            embeds.append(scorer.embed_images(images))
+        if scorer is not None:  # which prepares images by a rule of its own
+            embeds.append(scorer.embed_images([row["image"] for row in batch]))
     sample = (len(said), text_hash(references))
     decoding = f"beam search of {options.num_beams}; all captions of an image as references; scores times 100"
     scope = f"{decoding}; document frequency over all references; words by tokenize_caption, not PTB"
@@ -282,10 +280,11 @@ def draw(pipe: ITITPipeline, prompts: list[str], network: FeatureNetwork, scorer
 
 def look(pipe: ITITPipeline, rows: Iterable[dict], network: FeatureNetwork, size: int, options):
     """Features of true images, use of the codes by them, and a digest of their pixels."""
-    features, counter = [], CodeCounter(pipe.model.config.codebook_size)
+    features, counter, start = [], CodeCounter(pipe.model.config.codebook_size), 0
     digest = hashlib.sha256()
     for batch in tqdm(batches(rows, options.batch_size), desc="true images"):
-        images = [square(load_image(row["image"]), size) for row in batch]
+        images = [image.resize((size, size)) for image in read_images(pipe, batch, start)]
+        start += len(batch)
         for image in images:
             digest.update(image.tobytes())
         counter.add(pipe.processor(images=images, return_tensors="pt")["image_token_ids"])
@@ -329,7 +328,8 @@ def evaluate_images(pipe: ITITPipeline, data, network: FeatureNetwork, scorer, o
     sample = (len(drawn), text_hash([data.prompts, pixels_hash]))
     preset = PRESETS[options.preset]
     protocol = (
-        f"{preset.protocol}; {len(true)} true images, middle square, bicubic to {size} pixels; "
+        f"{preset.protocol}; {len(true)} true images, {RULES[pipe.image_processor.aspect_ratio]}, bicubic to {size} "
+        f"pixels; "
         f"{network.description}; {options.num_inference_steps} steps, guidance scale {options.guidance_scale}"
     )
     if preset.num_samples and len(drawn) != preset.num_samples:
@@ -376,7 +376,7 @@ def parse_args(arguments: list[str] | None = None):
     parser.add_argument(
         "--dataset",
         default="data/emoji-scenes-64",
-        help="Folder or Hub id with `image` and `text`; COCO's dataset_coco.json; or a pattern of .tar archives.",
+        help="Folder, pattern of files or Hub id with `image` and `text`; or COCO's dataset_coco.json.",
     )
     parser.add_argument("--split", help="Split of the dataset; of COCO, the one described (test).")
     parser.add_argument("--images", help="Folder of train2014 and val2014; that of dataset_coco.json by default.")
@@ -396,6 +396,24 @@ def parse_args(arguments: list[str] | None = None):
     parser.add_argument("--scorer", help="Dual encoder of CLIPScore and R-precision: folder or Hub id.")
     parser.add_argument("--inception_weights", help=f"File of {INCEPTION_FILE}; torch's cache by default.")
     parser.add_argument("--output", default="out/evaluation.json", help="JSON; the row for the card stands beside.")
+    parser.add_argument(
+        "--columns", nargs="+", default=[], help="What its columns are called, such as image=photo text=alt."
+    )
+    parser.add_argument(
+        "--bad_captions", choices=BAD_CAPTION_POLICIES, default="raise", help="Captions that are none: raise or skip."
+    )
+    parser.add_argument(
+        "--bad_images",
+        choices=BAD_IMAGE_POLICIES,
+        default="raise",
+        help="Images that cannot be read: raise or skip.",
+    )
+    parser.add_argument(
+        "--aspect_ratio",
+        choices=ASPECT_RATIOS,
+        help="What becomes of true images that are not square; what the checkpoint was trained with by default. "
+        "Published figures of COCO are mostly of the middle (crop).",
+    )
     return parser.parse_args(arguments)
 
 
@@ -411,8 +429,15 @@ def main(arguments: list[str] | None = None) -> dict:
         else:
             network = inception_features(options.inception_weights, device)
     preset = PRESETS[options.preset]
-    data = open_evaluation(preset, options.dataset, options.split, options.images, options.num_samples, options.seed)
+    columns = parse_columns(options.columns, "--columns")
+    policies = {"bad_captions": options.bad_captions, "bad_images": options.bad_images}
+    source = EvaluationSource(options.dataset, options.split, options.images, columns, **policies)
+    data = open_evaluation(preset, source, options.num_samples, options.seed)
     pipe = ITITPipeline.from_pretrained(options.model).to(device)
+    if options.aspect_ratio is not None:
+        size = pipe.image_processor.crop_size
+        image_processor = pipe.image_processor.with_size(size["height"], size["width"], options.aspect_ratio)
+        pipe.register_modules(image_processor=image_processor)
     pipe.set_progress_bar_config(disable=True)
     report = Report(vars(options))
     scorer = DualEncoderScorer.from_pretrained(options.scorer, options.batch_size) if options.scorer else None

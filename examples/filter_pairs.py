@@ -17,13 +17,14 @@ folder is a dataset: `--paired_dataset out/filtered` trains on it.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_curation.filters import FilterReport, FilterRules, filter_pairs
 from data_curation.pair_weights import clean_probabilities, pair_losses
 from itit_hf import ITITPipeline
-from itit_hf.data.loading import load_rows, without_decoding
+from itit_hf.data.loading import load_rows, parse_columns, without_decoding
+from itit_hf.data.streams import STREAM_COLUMNS
 from itit_hf.rewards.dual_encoder import DualEncoderScorer
 from itit_hf.training.training_args import parse_arguments
 
@@ -37,8 +38,11 @@ class ScriptArguments:
     Args:
         dataset (`str`): Folder, pattern of files or Hub id with `image` and `text`.
         split (`str`, *optional*): Its split, or a part of it such as `train[:500]`.
+        columns (`list[str]`): What its columns are called, such as `image=photo text=alt`.
+        bad_captions (`str`): What to do about captions that are none: raise, or skip, which leaves them out.
         test_dataset (`str`, *optional*): Images that no near-duplicate may be kept of.
         test_split (`str`, *optional*): Its split.
+        test_columns (`list[str]`): What its column is called, such as `image=photo`.
         scorer (`str`, *optional*): Dual encoder: folder or Hub id.
         min_cosine (`float`, *optional*): The least cosine that is kept; of CLIP ViT-B/32, 0.25 to 0.3 is usual.
         weigh_with (`str`, *optional*): Pipeline folder or Hub id whose losses tell how far a pair can be trusted.
@@ -49,8 +53,11 @@ class ScriptArguments:
 
     dataset: str
     split: str | None = None
+    columns: list[str] = field(default_factory=list)
+    bad_captions: str = "raise"
     test_dataset: str | None = None
     test_split: str | None = None
+    test_columns: list[str] = field(default_factory=list)
     scorer: str | None = None
     min_cosine: float | None = None
     weigh_with: str | None = None
@@ -71,8 +78,14 @@ def main(arguments: list[str] | None = None) -> FilterReport:
     """Filter, weigh, write."""
     args, rules = parse_arguments([ScriptArguments, FilterRules], arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    rows = load_rows(args.dataset, args.split)
-    tested = load_rows(args.test_dataset, args.test_split) if args.test_dataset else None
+    columns = parse_columns(args.columns, "--columns")
+    rows = load_rows(
+        args.dataset, args.split, columns, needed=STREAM_COLUMNS["paired"], bad_captions=args.bad_captions
+    )
+    test_columns = parse_columns(args.test_columns, "--test_columns")
+    tested = None
+    if args.test_dataset:
+        tested = load_rows(args.test_dataset, args.test_split, test_columns, needed=["image"])
     scorer = DualEncoderScorer.from_pretrained(args.scorer, args.batch_size) if args.scorer else None
     kept, report = filter_pairs(
         rows,

@@ -30,7 +30,8 @@ from itit_hf.data.image_tokens import add_image_token_ids, image_tokens_fingerpr
 from itit_hf.data.loading import load_rows, parse_columns
 from itit_hf.data.streams import BAD_IMAGE_POLICIES
 from itit_hf.models.configuration_itit import IMAGE_FEATURES
-from itit_hf.models.image_processing_itit import ITITImageProcessorPil
+from itit_hf.models.image_loading_itit import ASPECT_RATIOS
+from itit_hf.models.image_processing_itit import load_image_processor
 from itit_hf.models.image_tokenization_itit import PatchVQModel
 from itit_hf.models.processing_itit import ITITProcessor
 
@@ -46,10 +47,7 @@ def load_processor(args: Namespace) -> ITITProcessor:
     is_patch = PatchVQModel.load_config(source, **at)["_class_name"] == "PatchVQModel"
     image_tokenizer = (PatchVQModel if is_patch else VQModel).from_pretrained(source, **at)
     image_tokenizer.to("cuda" if torch.cuda.is_available() else "cpu")
-    if args.resolution is None:
-        image_processor = ITITImageProcessorPil.from_pretrained(args.model, subfolder="image_processor")
-    else:
-        image_processor = ITITImageProcessorPil(size={"height": args.resolution, "width": args.resolution})
+    image_processor = load_image_processor(args.model, args.image_tokenizer, args.resolution, args.aspect_ratio)
     tokenizer = AutoTokenizer.from_pretrained(args.model, subfolder="tokenizer")
     return ITITProcessor(image_processor, tokenizer, image_tokenizer, args.image_features)
 
@@ -93,6 +91,11 @@ def main(arguments: list[str] | None = None):
     parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline folder or Hub id.")
     parser.add_argument("--image_tokenizer", help="Another image tokenizer.")
     parser.add_argument("--resolution", type=int, help="Pixels of a side; the pipeline's by default.")
+    parser.add_argument(
+        "--aspect_ratio",
+        choices=ASPECT_RATIOS,
+        help="What becomes of images that are not square; see train_itit.py.",
+    )
     parser.add_argument(
         "--image_features", choices=IMAGE_FEATURES, default="codes", help="Of the model to be trained."
     )

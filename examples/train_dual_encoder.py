@@ -47,10 +47,16 @@ from transformers import (
 )
 from transformers.models.efficientnet.image_processing_pil_efficientnet import EfficientNetImageProcessorPil
 
-from itit_hf.data.loading import load_rows, without_decoding
-from itit_hf.data.streams import Stream
+from itit_hf.data.loading import load_rows, parse_columns, source_name, without_decoding
+from itit_hf.data.streams import BAD_IMAGE_POLICIES, STREAM_COLUMNS, Stream, captions_of_rows, readable_images
 from itit_hf.metrics.retrieval import recall_at_k
-from itit_hf.rewards.dual_encoder import DualEncoderScorer, contrastive_loss, tokenize_texts, transport_targets
+from itit_hf.rewards.dual_encoder import (
+    DualEncoderScorer,
+    contrastive_loss,
+    reader_of,
+    tokenize_texts,
+    transport_targets,
+)
 from itit_hf.training.training_args import newest_checkpoint, parse_arguments, warn_of_bfloat16
 
 logger = logging.getLogger(__name__)
@@ -68,6 +74,10 @@ class ScriptArguments:
         dataset (`str`): Folder or Hub id with `image` and `text`.
         split (`str`, *optional*): Its split for training, or a part of it such as `train[:500]`.
         eval_split (`str`, *optional*): Its split for the figures of retrieval; none by default.
+        columns (`list[str]`): What its columns are called, such as `image=photo text=alt`; class labels become
+            captions.
+        bad_captions (`str`): What to do about captions that are none: raise, or skip, which leaves them out.
+        bad_images (`str`): What to do about images that cannot be read: raise, or skip, which leaves them out.
         model_name_or_path (`str`, *optional*): Dual encoder to go on from; or give both towers, or `config_name`.
         image_tower (`str`, *optional*): Pre-trained image model, joined with a text model by two new projections.
         text_tower (`str`, *optional*): Pre-trained text model with a pooler.
@@ -82,6 +92,9 @@ class ScriptArguments:
     dataset: str
     split: str | None = None
     eval_split: str | None = None
+    columns: list[str] = field(default_factory=list)
+    bad_captions: str = "raise"
+    bad_images: str = "raise"
     model_name_or_path: str | None = None
     image_tower: str | None = None
     text_tower: str | None = None
@@ -200,6 +213,8 @@ def create_model(args: ScriptArguments, texts: list[str]) -> tuple[PreTrainedMod
 
 def check(args: ScriptArguments):
     """Refuse what contradicts itself before anything is loaded."""
+    if args.bad_images not in BAD_IMAGE_POLICIES:
+        raise ValueError(f"`bad_images` must be one of {BAD_IMAGE_POLICIES}, got {args.bad_images!r}")
     if args.loss not in LOSSES:
         raise ValueError(f"`loss` must be one of {LOSSES}, got {args.loss!r}")
     if (args.image_tower is None) != (args.text_tower is None):
@@ -209,10 +224,17 @@ def check(args: ScriptArguments):
         raise ValueError("give one of `model_name_or_path`, `image_tower` with `text_tower`, and `config_name`")
 
 
+def open_pairs(args: ScriptArguments, split: str | None) -> Dataset:
+    """A split of the dataset, or a part of it, without what is to be left out."""
+    columns = parse_columns(args.columns, "--columns")
+    rows = load_rows(args.dataset, split, columns, needed=STREAM_COLUMNS["paired"], bad_captions=args.bad_captions)
+    return readable_images(rows, split or source_name(args.dataset)) if args.bad_images == "skip" else rows
+
+
 def retrieval_scores(scorer: DualEncoderScorer, rows: Dataset) -> dict[str, float]:
     """Recall in both directions among all images and all different captions; a caption's images are all that it
     was written for."""
-    captions = [[text] if isinstance(text, str) else text for text in rows["text"]]
+    captions = list(captions_of_rows(rows))
     texts = sorted({text for texts in captions for text in texts})
     column = {text: i for i, text in enumerate(texts)}
     relevant = torch.zeros(len(rows), len(texts), dtype=torch.bool)
@@ -232,18 +254,19 @@ def main(arguments: list[str] | None = None):
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     check(args)
     set_seed(training_args.seed)
-    rows = load_rows(args.dataset, args.split)
-    texts = [text for row in rows["text"] for text in ([row] if isinstance(row, str) else row)]
+    rows = open_pairs(args, args.split)
+    texts = [text for own in captions_of_rows(rows) for text in own]
     model, processor = create_model(args, texts)
     if args.lock_image_tower:
         model.vision_model.requires_grad_(False)
     num_samples = training_args.max_steps * training_args.train_batch_size * training_args.world_size
     num_samples *= training_args.gradient_accumulation_steps
+    read = reader_of(processor.image_processor)
     trainer = DualEncoderTrainer(
         args,
         model=model,
         args=training_args,
-        train_dataset=PairsDataset(Stream("paired", rows, training_args.seed), num_samples),
+        train_dataset=PairsDataset(Stream("paired", rows, training_args.seed, read=read), num_samples),
         data_collator=PairCollator(processor, model.config.text_config),
         processing_class=processor,
     )
@@ -253,7 +276,7 @@ def main(arguments: list[str] | None = None):
         processor.save_pretrained(training_args.output_dir)
         if args.eval_split is not None:
             scorer = DualEncoderScorer(model, processor, training_args.eval_batch_size)
-            figures = retrieval_scores(scorer, load_rows(args.dataset, args.eval_split))
+            figures = retrieval_scores(scorer, open_pairs(args, args.eval_split))
             Path(training_args.output_dir, "retrieval.json").write_text(json.dumps(figures, indent=2) + "\n")
             logger.info(json.dumps(figures))
     logger.info(f"dual encoder: {training_args.output_dir}")

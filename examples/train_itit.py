@@ -38,7 +38,6 @@ from transformers.utils import is_protobuf_available, is_sentencepiece_available
 from itit_hf import (
     ITITConfig,
     ITITForPreTraining,
-    ITITImageProcessorPil,
     ITITProcessor,
     ITITScheduler,
     ITITTrainer,
@@ -52,6 +51,7 @@ from itit_hf.emoji_scenes.build import ensure_emoji_scenes
 from itit_hf.models.adaptation import replace_text_decoder
 from itit_hf.models.configuration_itit import text_fields
 from itit_hf.models.image_loading_itit import ASPECT_RATIOS
+from itit_hf.models.image_processing_itit import load_image_processor
 from itit_hf.objectives.objectives import OBJECTIVES
 from itit_hf.training.training_args import parse_arguments
 
@@ -171,22 +171,8 @@ def load_frozen_parts(args: ScriptArguments):
         else VQModel
     )
     image_tokenizer = kind.from_pretrained(image_source, **image_at)
-    image_processor = load_image_processor(args)
+    image_processor = load_image_processor(args.frozen_parts, args.image_tokenizer, args.resolution, args.aspect_ratio)
     return text_encoder, ITITProcessor(image_processor, tokenizer, image_tokenizer, args.image_features)
-
-
-def load_image_processor(args: ScriptArguments) -> ITITImageProcessorPil:
-    """That of the image tokenizer, if one lies beside it, or of the other frozen parts, at the size that is wanted."""
-    if args.image_tokenizer and os.path.isfile(os.path.join(args.image_tokenizer, "preprocessor_config.json")):
-        found = ITITImageProcessorPil.from_pretrained(args.image_tokenizer)
-    elif args.image_tokenizer and args.resolution is not None:
-        found = ITITImageProcessorPil(size=args.resolution)
-    else:
-        found = ITITImageProcessorPil.from_pretrained(args.frozen_parts, subfolder="image_processor")
-    if args.resolution is None and args.aspect_ratio is None:
-        return found
-    height, width = found.crop_size["height"], found.crop_size["width"]
-    return found.with_size(args.resolution or height, args.resolution or width, args.aspect_ratio)
 
 
 def create_model(args: ScriptArguments, text_encoder, processor, num_image_tokens: int) -> ITITForPreTraining:

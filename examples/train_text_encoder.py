@@ -18,7 +18,6 @@ import logging
 import os
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from datasets import Dataset
 from transformers import (
@@ -34,6 +33,7 @@ from transformers import (
 
 from itit_hf.data.captions import captions_of
 from itit_hf.data.loading import load_rows
+from itit_hf.data.text_files import text_lines
 from itit_hf.models.configuration_itit import padded_vocab_size
 from itit_hf.pretraining.text_pretraining import (
     SpanCorruptionDataset,
@@ -104,7 +104,7 @@ def read_documents(script_args: ScriptArguments) -> list[list[str]]:
     if (script_args.dataset is None) == (script_args.text_file is None):
         raise ValueError("give one of `--dataset` and `--text_file`, not both and not neither")
     if script_args.text_file is not None:
-        text = Path(script_args.text_file).read_text(encoding="utf-8-sig")
+        text = "".join(text_lines(script_args.text_file))
         documents = [block.split("\n") for block in re.split(r"\n\s*\n", text)]
     else:
         columns = {} if script_args.text_column is None else {"text": script_args.text_column}

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import torch
 
-from itit_hf.data.loading import load_rows, without_decoding
+from itit_hf.data.captions import BAD_CAPTION_POLICIES
+from itit_hf.data.loading import load_rows, parse_columns, without_decoding
 from itit_hf.rewards.dual_encoder import DualEncoderScorer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where data_curation is
@@ -36,9 +37,14 @@ def main(arguments: list[str] | None = None):
     parser.add_argument("--model", default="OFA-Sys/chinese-clip-vit-base-patch16", help="Folder or Hub id.")
     parser.add_argument("--min_cosine", type=float, required=True, help="The least cosine that is kept.")
     parser.add_argument("--output_dir", default="out/filtered-chinese", help="Where the parquet file is written.")
+    parser.add_argument("--columns", nargs="+", default=[], help="Such as image=photo text=alt.")
+    parser.add_argument(
+        "--bad_captions", choices=BAD_CAPTION_POLICIES, default="raise", help="Captions that are none."
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    rows = load_rows(options.dataset, options.split)
+    columns = parse_columns(options.columns, "--columns")
+    rows = load_rows(options.dataset, options.split, columns, bad_captions=options.bad_captions)
     scorer = DualEncoderScorer.from_pretrained(options.model)
     scorer.model.to("cuda" if torch.cuda.is_available() else "cpu")
     first = [texts_of(row)[0] for row in rows.select_columns("text")]

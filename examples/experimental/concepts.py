@@ -18,7 +18,8 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from itit_hf.data.loading import load_rows, without_decoding
+from itit_hf.data.captions import BAD_CAPTION_POLICIES
+from itit_hf.data.loading import load_rows, parse_columns, without_decoding
 from itit_hf.rewards.dual_encoder import DualEncoderScorer, search
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where data_curation is
@@ -51,9 +52,14 @@ def main(arguments: list[str] | None = None):
     parser.add_argument("--num_words", type=int, default=1000, help="The most frequent so many of the captions.")
     parser.add_argument("--top_k", type=int, default=3, help="Words for each image.")
     parser.add_argument("--output_dir", default="out/with-concepts", help="Where the parquet file is written.")
+    parser.add_argument("--columns", nargs="+", default=[], help="Such as image=photo text=alt.")
+    parser.add_argument(
+        "--bad_captions", choices=BAD_CAPTION_POLICIES, default="raise", help="Captions that are none."
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    rows = load_rows(options.dataset, options.split)
+    columns = parse_columns(options.columns, "--columns")
+    rows = load_rows(options.dataset, options.split, columns, bad_captions=options.bad_captions)
     if options.words:
         words = [line for line in Path(options.words).read_text(encoding="utf-8").splitlines() if line]
     else:

@@ -26,7 +26,8 @@ from transformers import set_seed
 
 from itit_hf import ITITPipeline, ITITTrainer, ITITTrainingArguments
 from itit_hf.data.image_tokens import add_image_token_ids
-from itit_hf.data.loading import load_rows
+from itit_hf.data.loading import load_rows, parse_columns, source_name
+from itit_hf.data.streams import STREAM_COLUMNS
 from itit_hf.metrics.retrieval import recall_at_k
 from itit_hf.objectives.objectives import image_of
 from itit_hf.rewards.dual_encoder import contrastive_loss
@@ -51,6 +52,8 @@ class ScriptArguments:
         split (`str`, *optional*): Its split, or a part of it.
         held_out (`str`, *optional*): Pairs that are never trained on; by default the same dataset.
         held_out_split (`str`, *optional*): Its split, or a part of it.
+        columns (`list[str]`): What the columns of both are called, such as `image=photo text=alt`.
+        bad_captions (`str`): What to do about captions that are none: raise, or skip, which leaves them out.
         model (`str`): Pipeline folder or Hub id to start from.
         embed_dim (`int`): Length of an embedding.
         contrastive_coef (`float`): Weight of the contrastive loss; half that of captioning, as in CoCa.
@@ -60,6 +63,8 @@ class ScriptArguments:
     split: str | None = None
     held_out: str | None = None
     held_out_split: str | None = None
+    columns: list[str] = field(default_factory=list)
+    bad_captions: str = "raise"
     model: str = "checkpoints/emoji-scenes-64"
     embed_dim: int = 64
     contrastive_coef: float = 0.5
@@ -140,6 +145,13 @@ class ContrastiveTrainer(ITITTrainer):
         return {f"{side}_r{k}": recall_at_k(*at, (k,))[f"recall_at_{k}"] for side, at in sides.items() for k in (1, 5)}
 
 
+def open_pairs(dataset: str, split: str | None, args: ScriptArguments, bad_images: str, processor) -> Dataset:
+    """Pairs with their images as token ids."""
+    columns = parse_columns(args.columns, "--columns")
+    rows = load_rows(dataset, split, columns, needed=STREAM_COLUMNS["paired"], bad_captions=args.bad_captions)
+    return add_image_token_ids(rows, processor, bad_images=bad_images, name=split or source_name(dataset))
+
+
 def main(arguments: list[str] | None = None) -> tuple[dict, dict]:
     """Load, train, search, write; what was found before and after."""
     args, training_args = parse_arguments([ScriptArguments, ITITTrainingArguments], arguments)
@@ -149,7 +161,7 @@ def main(arguments: list[str] | None = None) -> tuple[dict, dict]:
     set_seed(training_args.seed)
     pipe = ITITPipeline.from_pretrained(args.model)
     sources = (args.dataset, args.split), (args.held_out or args.dataset, args.held_out_split)
-    pairs, held_out = (add_image_token_ids(load_rows(*source), pipe.processor) for source in sources)
+    pairs, held_out = (open_pairs(*source, args, training_args.bad_images, pipe.processor) for source in sources)
     model = pipe.model
     model.contrastive_head = ContrastiveHead(model.config.hidden_size, args.embed_dim)
     trainer = ContrastiveTrainer(

@@ -16,7 +16,8 @@ import torch
 from tqdm.auto import tqdm
 from transformers import AutoProcessor, Florence2ForConditionalGeneration
 
-from itit_hf.data.loading import load_rows, without_decoding
+from itit_hf.data.loading import load_rows, parse_columns, source_name, without_decoding
+from itit_hf.data.streams import BAD_IMAGE_POLICIES, readable_images
 from itit_hf.models.image_loading_itit import load_image
 
 logger = logging.getLogger(__name__)
@@ -42,15 +43,22 @@ def main(arguments: list[str] | None = None):
     parser.add_argument("--max_new_tokens", type=int, default=64, help="Tokens of a caption at most.")
     parser.add_argument("--batch_size", type=int, default=8, help="Images at a time.")
     parser.add_argument("--output_dir", default="out/pseudo-pairs", help="Where the parquet file is written.")
+    parser.add_argument("--columns", nargs="+", default=[], help="Such as image=photo.")
+    parser.add_argument("--bad_images", choices=BAD_IMAGE_POLICIES, default="raise", help="That cannot be read.")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = Florence2ForConditionalGeneration.from_pretrained(options.model, use_safetensors=True).to(device).eval()
     processor = AutoProcessor.from_pretrained(options.model)
-    rows = load_rows(options.dataset, options.split)
+    columns = parse_columns(options.columns, "--columns")
+    rows = load_rows(options.dataset, options.split, columns, needed=["image"])
+    rows = (
+        readable_images(rows, options.split or source_name(options.dataset)) if options.bad_images == "skip" else rows
+    )
     files, said = without_decoding(rows), []
     for start in tqdm(range(0, len(rows), options.batch_size), desc="captions"):
-        images = [load_image(image) for image in files[start : start + options.batch_size]["image"]]
+        batch = files[start : start + options.batch_size]["image"]
+        images = [load_image(image, name=f"row {i}") for i, image in enumerate(batch, start)]
         said += describe(model, processor, images, options.task, options.max_new_tokens)
     pairs = rows.remove_columns([name for name in rows.column_names if name != "image"]).add_column("text", said)
     folder = Path(options.output_dir)

@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import PIL.Image
@@ -71,6 +72,36 @@ def test_an_edit_without_paint_is_a_variation(studio):
 def test_a_caption_says_how_sure_it_is(studio):
     caption, line = studio.describe(tiny_pairs(1)["image"][0], 2, "a red")
     assert caption.startswith("a red") and "%" in line
+
+
+def files_that_pages_decode_in_other_ways(folder):
+    """A transparent image, a grey one of 16 bits, and one that lies on its side."""
+    transparent = PIL.Image.new("RGBA", (16, 16), (0, 0, 0, 0))
+    transparent.paste((200, 0, 0, 128), (4, 4, 12, 12))
+    transparent.save(folder / "transparent.png")
+    PIL.Image.fromarray((np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)).save(folder / "deep.png")
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    tiny_pairs(1)["image"][0].save(folder / "turned.jpg", exif=exif)
+    return [str(folder / name) for name in ("transparent.png", "deep.png", "turned.jpg")]
+
+
+def test_a_file_is_described_as_the_pipeline_describes_it(studio, tmp_path, monkeypatch):
+    seen, caption = [], studio.pipe.caption
+    monkeypatch.setattr(
+        studio.pipe, "caption", lambda image, **options: seen.append(image) or caption(image, **options)
+    )
+    for file in files_that_pages_decode_in_other_ways(tmp_path):
+        said, _ = studio.describe(file, 1, "")
+        assert seen[-1] == file and said == caption(file, num_beams=1)[0]
+
+
+def test_the_page_hands_on_the_file_that_was_chosen(app, studio, monkeypatch):
+    gradio = MagicMock()
+    monkeypatch.setattr(app, "import_gradio", lambda: gradio)
+    app.Interface(studio)
+    (chosen,) = (call.kwargs for call in gradio.Image.call_args_list if call.kwargs.get("elem_id") == "describe-image")
+    assert (chosen["type"], chosen["image_mode"]) == ("filepath", None)
 
 
 def test_a_cycle_has_a_image_and_a_row_for_each_round(studio):

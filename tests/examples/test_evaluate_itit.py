@@ -5,7 +5,9 @@
 import json
 import logging
 
+import datasets
 import PIL.Image
+import PIL.ImageColor
 import pytest
 import torch
 
@@ -110,11 +112,48 @@ def test_without_the_weights_of_inception_the_error_says_what_to_download_and_wh
         evaluate(folders, tmp_path, "--preset", "dataset", "--inception_weights", str(tmp_path / "missing.pth"))
 
 
-def test_a_true_image_is_cut_to_its_middle_and_scaled():
+def wide_pairs(folder, number=7):
+    """Images that are red beside a blue middle; the column of captions has another name."""
     image = PIL.Image.new("RGB", (40, 20), "red")
     image.paste("blue", (10, 0, 30, 20))
-    square = evaluation.square(image, 10)
-    assert square.getcolors() == [(100, (0, 0, 255))]
+    rows = datasets.Dataset.from_list([{"image": image, "caption": f"a bus {i}"} for i in range(number)])
+    (folder / "wide").mkdir()
+    rows.to_parquet(folder / "wide" / "train.parquet")
+    return folder / "wide"
+
+
+@pytest.mark.parametrize(("rule", "colours"), [("squeeze", {"red", "blue"}), ("crop", {"blue"})])
+def test_true_images_are_prepared_by_the_rule_that_is_said(folders, tmp_path, monkeypatch, rule, colours):
+    seen = set()
+
+    def network(folder, device):
+        def features(images):
+            for image in images:
+                seen.update(name for name in ("red", "blue") if has(image, name))
+            return torch.zeros(len(images), 4)
+
+        return evaluation.FeatureNetwork(features, "none")
+
+    def has(image, name):
+        return PIL.ImageColor.getrgb(name) in {colour for _, colour in image.getcolors(10_000)}
+
+    monkeypatch.setattr(evaluation, "classifier_features", network)
+    options = ["--directions", "images", "--columns", "text=caption"]
+    options += [] if rule == "squeeze" else ["--aspect_ratio", rule]
+    report = evaluate(folders, tmp_path, *options, dataset=wide_pairs(tmp_path))
+    assert seen == colours and evaluation.RULES[rule] in report["figures"]["code_usage_true"]["protocol"]
+
+
+def test_images_that_cannot_be_read_are_named_or_left_out(folders, tmp_path):
+    rows = tiny_pairs(7).cast_column("image", datasets.Image(decode=False)).to_list()
+    rows[2]["image"] = {"bytes": b"<html>", "path": None}
+    (tmp_path / "bad").mkdir()
+    datasets.Dataset.from_list(rows).to_parquet(tmp_path / "bad" / "train.parquet")
+    options = ("--directions", "captions")
+    with pytest.raises(ValueError, match="row 2 of the evaluation: it cannot be read as an image"):
+        evaluate(folders, tmp_path, *options, dataset=tmp_path / "bad")
+    figures = evaluate(folders, tmp_path, *options, "--bad_images", "skip", dataset=tmp_path / "bad")["figures"]
+    assert figures["cider_d"]["samples"] == 6
 
 
 def test_what_is_left_out_is_logged_and_a_model_of_the_hub_has_no_hash(caplog):

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The scripts of examples/, in process, with the tiny pipeline."""
 
+import ast
 import json
 import logging
 import shutil
@@ -10,8 +11,9 @@ import PIL.Image
 import pytest
 
 from itit_hf import ITITForPreTraining, ITITPipeline, ITITTrainingArguments
+from itit_hf.models.image_processing_itit import load_image_processor
 
-from ..testing_utils import script, tiny_pairs, tiny_pipeline, tiny_text_encoder, tiny_tokenizer
+from ..testing_utils import ROOT, script, tiny_pairs, tiny_pipeline, tiny_text_encoder, tiny_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -135,20 +137,17 @@ def test_train_itit_takes_bad_images_out_of_the_evaluation_and_keeps_the_rule_fo
 
 
 def test_the_rule_of_an_image_tokenizer_is_that_of_the_model(pipeline_folder, tmp_path):
-    training = script("train_itit")
     pipe = ITITPipeline.from_pretrained(pipeline_folder)
     pipe.image_tokenizer.save_pretrained(tmp_path)
-    arguments = training.ScriptArguments(frozen_parts=pipeline_folder, image_tokenizer=str(tmp_path))
-    assert training.load_image_processor(arguments).to_dict() == pipe.image_processor.to_dict()
+    source = (pipeline_folder, str(tmp_path))
+    assert load_image_processor(*source).to_dict() == pipe.image_processor.to_dict()
     pipe.image_processor.with_size(16, 16, "crop").save_pretrained(tmp_path)  # as train_vq.py does
-    assert training.load_image_processor(arguments).aspect_ratio == "crop"
-    arguments.resolution = 32
-    found = training.load_image_processor(arguments)
+    assert load_image_processor(*source).aspect_ratio == "crop"
+    found = load_image_processor(*source, resolution=32)
     assert (found.aspect_ratio, dict(found.size)) == ("crop", {"height": 32, "width": 32})
-    arguments.aspect_ratio = "squeeze"
-    assert training.load_image_processor(arguments).aspect_ratio == "squeeze"
+    assert load_image_processor(*source, aspect_ratio="squeeze").aspect_ratio == "squeeze"
     with pytest.raises(ValueError, match="`aspect_ratio` must be one of"):
-        training.ScriptArguments(aspect_ratio="stretch")
+        script("train_itit").ScriptArguments(aspect_ratio="stretch")
 
 
 def test_only_emoji_scenes_have_prompts_of_their_own(tmp_path):
@@ -192,3 +191,25 @@ def test_adapt_checkpoint_refuses_what_it_cannot_do(pipeline_folder, tmp_path, a
             ["--model", pipeline_folder, "--output_dir", str(tmp_path / "start"), *arguments]
         )
     assert not (tmp_path / "start").exists()
+
+
+def calls_of_load_rows():
+    for path in sorted((ROOT / "examples").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "load_rows":
+                names = {keyword.arg for keyword in node.keywords}
+                yield path.name, len(node.args) >= 3 or bool(names & {"columns", None})
+
+
+def test_every_script_that_reads_rows_lets_their_columns_be_named():
+    found = list(calls_of_load_rows())
+    assert len({name for name, _ in found}) >= 10
+    assert [name for name, has_columns in found if not has_columns] == []
+
+
+def test_no_script_opens_data_by_itself():
+    readers = ("load_dataset(", "load_from_disk", "Image.open(")
+    paths = [path for pattern in ("*.py", "experimental/*.py") for path in (ROOT / "examples").glob(pattern)]
+    scripts = {path.name: path.read_text(encoding="utf-8") for path in paths}
+    assert len(scripts) >= 15
+    assert [(name, reader) for name, text in scripts.items() for reader in readers if reader in text] == []

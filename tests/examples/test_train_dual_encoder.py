@@ -3,7 +3,10 @@
 """The training script of dual encoders, in process, with tiny models."""
 
 import json
+import logging
+import sys
 
+import datasets
 import pytest
 import torch
 from transformers import AlignConfig
@@ -13,6 +16,12 @@ from itit_hf import DualEncoderScorer
 from ..testing_utils import script, tiny_dual_encoder, tiny_pairs
 
 training = script("train_dual_encoder")
+
+
+@pytest.fixture(autouse=True)
+def found_by_name(monkeypatch):
+    """Checkpoints pickle the arguments, whose class is looked up in the module of that name."""
+    monkeypatch.setitem(sys.modules, training.__name__, training)
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +93,31 @@ def test_soft_targets_train_what_was_there(folders, tmp_path):
 def test_what_contradicts_itself_is_named(folders, tmp_path, arguments, named):
     with pytest.raises(ValueError, match=named):
         train(folders, tmp_path, *arguments)
+
+
+def test_other_columns_are_read_and_bad_rows_are_named_or_left_out(folders, tmp_path, caplog):
+    logging.getLogger("itit_hf").propagate = True
+    rows = tiny_pairs(12).cast_column("image", datasets.Image(decode=False)).to_list()
+    rows = [{"photo": row["image"], "alt": row["text"][0]} for row in rows]
+    rows[3]["alt"], rows[5]["photo"] = "N/A", {"bytes": b"GIF8", "path": None}
+    (tmp_path / "mine").mkdir()
+    datasets.Dataset.from_list(rows).to_parquet(tmp_path / "mine" / "train.parquet")
+    options = ["--dataset", str(tmp_path / "mine"), "--config_name", str(folders / "align")]
+    options += ["--columns", "image=photo", "text=alt", "--eval_split", "train"]
+    with pytest.raises(ValueError, match="row 3"):
+        train(folders, tmp_path / "out", *options)
+    with pytest.raises(ValueError, match="row 4 of the stream `paired`: it cannot be read"):
+        train(folders, tmp_path / "out", *options, "--bad_captions", "skip")
+    train(folders, tmp_path / "out", *options, "--bad_captions", "skip", "--bad_images", "skip")
+    assert "1 of 11 images cannot be used and are left out: row 4 of `mine`" in caplog.text
+    assert json.loads((tmp_path / "out" / "retrieval.json").read_text())["images"] == 10
+    with pytest.raises(ValueError, match="`bad_images` must be one of"):
+        train(folders, tmp_path / "out", *options, "--bad_images", "keep")
+
+
+def test_it_goes_on_from_its_newest_checkpoint(folders, tmp_path):
+    options = ["--config_name", str(folders / "align"), "--save_strategy", "steps", "--save_steps", "2"]
+    train(folders, tmp_path, *options, max_steps=2)
+    train(folders, tmp_path, *options, "--resume_from_checkpoint", "last", max_steps=3)
+    state = json.loads((tmp_path / "checkpoint-3" / "trainer_state.json").read_text())
+    assert state["global_step"] == 3 and not (tmp_path / "checkpoint-1").exists()

@@ -14,6 +14,7 @@ from itit_hf.metrics.datasets import (
     PRESETS,
     EvaluationData,
     EvaluationRows,
+    EvaluationSource,
     Preset,
     choose_prompts,
     karpathy_rows,
@@ -72,24 +73,24 @@ def test_karpathy_refuses_an_unknown_split_and_another_file(coco, tmp_path):
 
 
 def test_umt_draws_the_first_captions_of_test_val_and_restval_in_order(coco):
-    data = open_evaluation(PRESETS["umt"], coco)
+    data = open_evaluation(PRESETS["umt"], EvaluationSource(coco))
     assert data.prompts == [f"Caption 0 of image {i}." for i in (1, 4, 2, 3)]
     assert [texts[0] for texts in data.references.captions()] == data.prompts
 
 
 def test_itit_draws_pairs_of_the_training_set_and_looks_at_their_images(coco):
-    data = open_evaluation(PRESETS["itit"], coco)
+    data = open_evaluation(PRESETS["itit"], EvaluationSource(coco))
     assert sorted(prompt[-2] for prompt in data.prompts) == ["0", "5"]
     assert all(prompt in row["text"] for prompt, row in zip(data.prompts, data.references, strict=True))
 
 
 def test_coco30k_draws_random_captions_and_looks_at_all_of_val2014(coco):
-    data = open_evaluation(PRESETS["coco30k"], coco, num_samples=7)
+    data = open_evaluation(PRESETS["coco30k"], EvaluationSource(coco), num_samples=7)
     assert len(set(data.prompts)) == 7 and len(data.references) == 4
 
 
 def test_the_test_split_is_described_whatever_is_drawn(coco):
-    assert [len(row["text"]) for row in open_evaluation(PRESETS["itit"], coco).to_describe] == [5, 5]
+    assert [len(row["text"]) for row in open_evaluation(PRESETS["itit"], EvaluationSource(coco)).to_describe] == [5, 5]
 
 
 def test_random_choices_are_those_of_their_seed():
@@ -101,21 +102,22 @@ def test_random_choices_are_those_of_their_seed():
 
 def test_a_preset_of_coco_refuses_other_data(tmp_path):
     with pytest.raises(ValueError, match="must be COCO's dataset_coco.json"):
-        open_evaluation(PRESETS["umt"], str(tmp_path))
+        open_evaluation(PRESETS["umt"], EvaluationSource(str(tmp_path)))
     with pytest.raises(ValueError, match="`num_samples` must be at least 1"):
-        open_evaluation(PRESETS["umt"], str(tmp_path), num_samples=0)
+        open_evaluation(PRESETS["umt"], EvaluationSource(str(tmp_path)), num_samples=0)
 
 
 def test_archives_are_read_as_training_reads_them_and_no_further_than_they_must(tmp_path):
     for shard in range(2):
         record = json.dumps({"caption": [f"bus {shard}", "a\u2028bus"]}).encode()
         write_archive(tmp_path / f"{shard:05}.tar", [("0.JPG", jpeg("red")), ("0.json", record)])
-    data = open_evaluation(PRESETS["dataset"], str(tmp_path / "*.tar"))
+    archives = EvaluationSource(str(tmp_path / "*.tar"))
+    data = open_evaluation(PRESETS["dataset"], archives)
     assert [row["text"] for row in data.to_describe] == [["bus 0", "a bus"], ["bus 1", "a bus"]]
     assert data.prompts == ["bus 0", "bus 1"] and len(data.references) == 2
     assert load_image(next(iter(data.references))["image"]).size == (16, 16)
     (tmp_path / "00001.tar").write_bytes(b"broken")
-    assert open_evaluation(PRESETS["dataset"], str(tmp_path / "*.tar"), num_samples=1).prompts == ["bus 0"]
+    assert open_evaluation(PRESETS["dataset"], archives, num_samples=1).prompts == ["bus 0"]
 
 
 def table_with(tmp_path, captions, **names):
@@ -127,7 +129,8 @@ def table_with(tmp_path, captions, **names):
 
 
 def test_captions_are_read_without_decoding_an_image(tmp_path):
-    data = open_evaluation(PRESETS["dataset"], table_with(tmp_path, ["a bus", "a\x0bfish"]), num_samples=2)
+    source = EvaluationSource(table_with(tmp_path, ["a bus", "a\x0bfish"]))
+    data = open_evaluation(PRESETS["dataset"], source, num_samples=2)
     assert data.prompts == ["a bus", "a fish"] and list(data.to_describe.captions()) == [["a bus"], ["a fish"]]
     assert next(iter(data.to_describe))["image"]["bytes"] == b"nothing that can be decoded"
 
@@ -136,13 +139,34 @@ def test_columns_and_captions_that_are_none_are_as_in_training(tmp_path):
     file = table_with(tmp_path, ["a bus", "NA", "a fish"], image="photo")
     columns = {"image": "photo"}
     with pytest.raises(ValueError, match="has no column 'image'"):
-        open_evaluation(PRESETS["dataset"], file)
+        open_evaluation(PRESETS["dataset"], EvaluationSource(file))
     with pytest.raises(ValueError, match="row 1"):
-        open_evaluation(PRESETS["dataset"], file, columns=columns)
-    assert open_evaluation(PRESETS["dataset"], file, columns=columns, bad_captions="skip").prompts == [
-        "a bus",
-        "a fish",
-    ]
+        open_evaluation(PRESETS["dataset"], EvaluationSource(file, columns=columns))
+    skipping = EvaluationSource(file, columns=columns, bad_captions="skip")
+    assert open_evaluation(PRESETS["dataset"], skipping).prompts == ["a bus", "a fish"]
+
+
+def test_prompts_go_with_the_images_that_cannot_be_read(coco, tmp_path):
+    files = [row["image"] for row in karpathy_rows(coco, str(tmp_path), ("train",))]
+    with open(files[0], "wb") as file:
+        file.write(b"<html>")
+    data = open_evaluation(PRESETS["itit"], EvaluationSource(coco, bad_images="skip"))
+    assert [row["image"] for row in data.references] == files[1:] and data.prompts[0] in next(
+        data.references.captions()
+    )
+    assert len(open_evaluation(PRESETS["itit"], EvaluationSource(coco)).prompts) == len(files)
+    table = datasets.Dataset.from_list(
+        [
+            {"image": {"bytes": data, "path": None}, "text": text}
+            for data, text in ((jpeg("red"), "a bus"), (b"cut", "a fish"), (jpeg("blue"), "a tree"))
+        ]
+    )
+    table.to_parquet(tmp_path / "cut.parquet")
+    cut = EvaluationSource(str(tmp_path / "cut.parquet"), bad_images="skip")
+    assert open_evaluation(PRESETS["dataset"], cut).prompts == ["a bus", "a tree"]
+    assert open_evaluation(PRESETS["dataset"], cut, num_samples=1).prompts == ["a bus"]
+    with pytest.raises(ValueError, match="`bad_images` must be one of"):
+        EvaluationSource(coco, bad_images="ignore")
 
 
 def test_captions_of_coco_that_are_none_are_named_or_left_out(coco, tmp_path):
@@ -150,8 +174,8 @@ def test_captions_of_coco_that_are_none_are_named_or_left_out(coco, tmp_path):
     content["images"][1]["sentences"][0]["raw"] = " \n"
     (tmp_path / "dataset_coco.json").write_text("\ufeff" + json.dumps(content), encoding="utf-8")
     with pytest.raises(ValueError, match="`dataset_coco.json`: 1 of 2 rows .*row 0"):
-        open_evaluation(PRESETS["itit"], coco)
-    data = open_evaluation(PRESETS["dataset"], coco, bad_captions="skip")
+        open_evaluation(PRESETS["itit"], EvaluationSource(coco))
+    data = open_evaluation(PRESETS["dataset"], EvaluationSource(coco, bad_captions="skip"))
     assert data.prompts == ["Caption 1 of image 1.", "Caption 0 of image 4."]
 
 

@@ -1,5 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
+import weakref
 from pathlib import Path
 
 import PIL.Image
@@ -32,6 +33,7 @@ from itit_hf.rewards.dual_encoder import (
     combine_query,
     contrastive_loss,
     prepare_pixels,
+    reader_of,
     search,
     tokenize_texts,
     transport_targets,
@@ -293,6 +295,7 @@ def test_search_equals_a_full_sort_and_keeps_equal_entries_in_order():
 @pytest.mark.parametrize(
     ("call", "named"),
     [
+        (lambda s: s.embed_images([PIL.Image.new("RGB", (9, 9)), b"<html>"]), "image 1: it cannot be read"),
         (lambda scorer: DualEncoderScorer(torch.nn.Linear(2, 2), None), "`model`"),
         (lambda scorer: DualEncoderScorer(scorer.model, scorer.processor, batch_size=0), "`batch_size`"),
         (lambda scorer: scorer.score(make_images(), TEXTS[:2]), "`texts`"),
@@ -309,3 +312,31 @@ def test_search_equals_a_full_sort_and_keeps_equal_entries_in_order():
 def test_what_cannot_be_used_is_named(dual_encoder, call, named):
     with pytest.raises(ValueError, match=named):
         call(dual_encoder)
+
+
+def test_a_photo_is_read_small_but_never_smaller_than_twice_what_is_made_of_it():
+    read = reader_of(CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}))
+    assert read(PIL.Image.new("RGB", (330, 200)), name="row 1").size == (55, 34)  # a sixth, rounded up
+    assert read(PIL.Image.new("RGB", (63, 40))).size == (63, 40)
+    with pytest.raises(ValueError, match="row 1"):
+        read(b"<html>", name="row 1")
+
+
+def test_of_photos_that_are_embedded_one_at_a_time_is_whole(monkeypatch):
+    torch.manual_seed(0)
+    scorer = clip()
+    scorer.batch_size, alive, most = 6, [], []
+
+    def watched(image):
+        alive.append(weakref.ref(image))
+        most.append(sum(each() is not None for each in alive))
+        return image
+
+    sizes = [(40, 20), (20, 40), (30, 30)] * 2
+    images = [PIL.Image.new("RGB", size, (10 * i, 0, 0)) for i, size in enumerate(sizes)]
+    alone = torch.cat([scorer.embed_images(image) for image in images])
+    monkeypatch.setattr(
+        "itit_hf.rewards.dual_encoder.load_image", lambda image, name: watched(image.convert("RGB").copy())
+    )
+    torch.testing.assert_close(scorer.embed_images(images), alone)
+    assert len(most) == 6 and max(most) <= 2

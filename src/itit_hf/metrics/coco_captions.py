@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+_LAST_LINE = "the last line"
 _SPICE_MODELS = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
 
 
@@ -32,6 +33,24 @@ def missing_for_spice() -> str | None:
     )
 
 
+def _tokenized(tokenizer, captions: Sequence[Sequence[str]]) -> dict[int, list[str]]:
+    """The captions of each picture as tokens. The tokenizer reads lines and knows which is whose by counting alone, so
+    no caption may break a line, and a last one must come back in its place."""
+    lines = {i: [{"caption": _one_line(text)} for text in own] for i, own in enumerate(captions)}
+    tokens = tokenizer.tokenize(lines | {len(lines): [{"caption": _LAST_LINE}]})
+    if tokens.pop(len(lines), None) != [_LAST_LINE]:
+        number = sum(len(own) for own in captions)
+        raise ValueError(
+            f"the PTB tokenizer gave back another number of lines than the {number} captions it was given"
+        )
+    return tokens
+
+
+def _one_line(text: str) -> str:
+    """A caption without line breaks of any kind, in characters that can be written as UTF-8."""
+    return " ".join(text.split()).encode("utf-8", "replace").decode("utf-8")
+
+
 def coco_caption_scores(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
     """Score captions by pycocoevalcap: PTB tokens, CIDEr-D (which it calls CIDEr), BLEU, ROUGE-L, METEOR, and SPICE
     where its models are.
@@ -46,6 +65,7 @@ def coco_caption_scores(candidates: Sequence[str], references: Sequence[Sequence
 
     Raises:
         ImportError: If pycocoevalcap or Java is missing; the message says what to do.
+        ValueError: If the tokenizer did not give back a line for each caption.
     """
     if missing_for_coco():
         raise ImportError(missing_for_coco())
@@ -57,8 +77,8 @@ def coco_caption_scores(candidates: Sequence[str], references: Sequence[Sequence
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
     tokenizer = PTBTokenizer()
-    said = tokenizer.tokenize({i: [{"caption": text}] for i, text in enumerate(candidates)})
-    true = tokenizer.tokenize({i: [{"caption": text} for text in texts] for i, texts in enumerate(references)})
+    said = _tokenized(tokenizer, [[text] for text in candidates])
+    true = _tokenized(tokenizer, references)
     scorers = [("cider", Cider()), ("rouge_l", Rouge()), ("meteor", Meteor())]
     if missing_for_spice() is None:
         scorers.append(("spice", Spice()))

@@ -16,8 +16,8 @@ import torch
 
 from ..data.captions import captions_of, clean_captions
 from ..data.folders import kind_of
-from ..data.loading import COLUMNS, load_rows, without_decoding
-from ..data.streams import captions_of_rows
+from ..data.loading import COLUMNS, load_rows, source_name, without_decoding
+from ..data.streams import BAD_IMAGE_POLICIES, captions_of_rows, readable_images
 from ..data.text_files import text_lines
 from ..rng import keyed_integer
 
@@ -172,28 +172,46 @@ def choose_prompts(rows: Sequence[dict], choice: str, number: int, seed: int) ->
     return [row["text"][n] for row, n in chosen], [row for row, _ in chosen]
 
 
+@dataclass(frozen=True)
+class EvaluationSource:
+    """Where an evaluation's rows come from, and what becomes of those that are not as they should be.
+
+    Args:
+        dataset (`str`): What [`~data.loading.load_rows`] takes, or `dataset_coco.json`.
+        split (`str`, *optional*): Split of the dataset; of Karpathy's file, those captioned (`"test"`).
+        images (`str`, *optional*): Folder of COCO's images; the folder of the file by default.
+        columns (`Mapping[str, str]`, *optional*): Which columns `image` and `text` are.
+        bad_captions (`str`, *optional*, defaults to `"raise"`): What to do about captions that are none: `"raise"` or
+            `"skip"`.
+        bad_images (`str`, *optional*, defaults to `"raise"`): What to do about images that cannot be read: `"raise"`,
+            when they are, or `"skip"`, which leaves out their rows, and prompts that are of them.
+
+    Raises:
+        ValueError: If `bad_images` is unknown.
+    """
+
+    dataset: str
+    split: str | None = None
+    images: str | None = None
+    columns: Mapping[str, str] | None = None
+    bad_captions: str = "raise"
+    bad_images: str = "raise"
+
+    def __post_init__(self):
+        if self.bad_images not in BAD_IMAGE_POLICIES:
+            raise ValueError(f"`bad_images` must be one of {BAD_IMAGE_POLICIES}, got {self.bad_images!r}")
+
+
 def open_evaluation(
-    preset: Preset,
-    dataset: str,
-    split: str | None = None,
-    images: str | None = None,
-    num_samples: int | None = None,
-    seed: int = 0,
-    columns: Mapping[str, str] | None = None,
-    bad_captions: str = "raise",
+    preset: Preset, source: EvaluationSource, num_samples: int | None = None, seed: int = 0
 ) -> EvaluationData:
     """Open what a preset asks for.
 
     Args:
         preset ([`Preset`]): One of `PRESETS`.
-        dataset (`str`): What [`~data.loading.load_rows`] takes, or `dataset_coco.json`.
-        split (`str`, *optional*): Split of the dataset; of Karpathy's file, those captioned (`"test"`).
-        images (`str`, *optional*): Folder of COCO's images; the folder of the file by default.
+        source ([`EvaluationSource`]): Where the rows come from.
         num_samples (`int`, *optional*): Fewer than the preset says: figures are then no longer of its protocol.
         seed (`int`, *optional*, defaults to 0): Of random choices.
-        columns (`Mapping[str, str]`, *optional*): Which columns `image` and `text` are.
-        bad_captions (`str`, *optional*, defaults to `"raise"`): What to do about captions that are none: `"raise"` or
-            `"skip"`.
 
     Raises:
         ValueError: If the preset needs COCO and the dataset is not, a number is not positive, or the rows cannot be
@@ -201,19 +219,38 @@ def open_evaluation(
     """
     if num_samples is not None and num_samples < 1:
         raise ValueError(f"`num_samples` must be at least 1, got {num_samples}")
+    dataset, skip = source.dataset, source.bad_images == "skip"
     if preset.splits and not dataset.endswith(".json"):
         raise ValueError(f"`dataset` must be COCO's dataset_coco.json for this preset, got {dataset}")
     if not dataset.endswith(".json"):
         # Of archives no more is read than is asked for.
         stream_rows = num_samples if kind_of(dataset) == "tar" else None
-        rows = load_rows(dataset, split, columns, stream_rows, COLUMNS, bad_captions)
-        to_describe = EvaluationRows(rows, num_samples)
-        return EvaluationData(to_describe, [texts[0] for texts in to_describe.captions()], to_describe)
-    folder = str(Path(dataset).parent) if images is None else images
-    to_describe = EvaluationRows(karpathy_rows(dataset, folder, (split or "test",), bad_captions), num_samples)
+        rows = load_rows(dataset, source.split, source.columns, stream_rows, COLUMNS, source.bad_captions)
+        rows = rows.select(range(min(num_samples or len(rows), len(rows))))
+        return _of_the_same_rows(readable_images(rows, source.split or source_name(dataset)) if skip else rows)
+    folder = str(Path(dataset).parent) if source.images is None else source.images
+    described = karpathy_rows(dataset, folder, (source.split or "test",), source.bad_captions)[:num_samples]
+    described = [described[i] for i in _readable(described)] if skip else described
     if not preset.splits:
-        return EvaluationData(to_describe, [texts[0] for texts in to_describe.captions()], to_describe)
-    rows = karpathy_rows(dataset, folder, preset.splits, bad_captions)
+        return _of_the_same_rows(described)
+    rows = karpathy_rows(dataset, folder, preset.splits, source.bad_captions)
     number = min(num_samples or preset.num_samples, preset.num_samples)
-    prompts, chosen = choose_prompts(rows, preset.choice, number, seed)
-    return EvaluationData(to_describe, prompts, EvaluationRows(rows if preset.all_references else chosen))
+    prompts, references = choose_prompts(rows, preset.choice, number, seed)
+    if skip and not preset.all_references:
+        kept = _readable(references)
+        prompts, references = [prompts[i] for i in kept], [references[i] for i in kept]
+    if preset.all_references:
+        references = [rows[i] for i in _readable(rows)] if skip else rows
+    return EvaluationData(EvaluationRows(described), prompts, EvaluationRows(references))
+
+
+def _of_the_same_rows(rows: Sequence[Mapping] | datasets.Dataset) -> EvaluationData:
+    """The images that are captioned are those that generated ones are held against, by their first captions."""
+    rows = EvaluationRows(rows)
+    return EvaluationData(rows, [texts[0] for texts in rows.captions()], rows)
+
+
+def _readable(rows: Sequence[Mapping]) -> list[int]:
+    """Which of these rows have images that can be read."""
+    files = datasets.Dataset.from_dict({"image": [row["image"] for row in rows], "index": range(len(rows))})
+    return readable_images(files, "images")["index"][:]

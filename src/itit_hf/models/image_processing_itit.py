@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The image processor: images to `pixel_values` and back."""
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -263,6 +264,36 @@ class ITITImageProcessorPil(PilBackend):
         if output_type == "np":
             return arrays
         return [Image.fromarray(array) for array in (arrays * 255).round().astype(np.uint8)]
+
+
+def load_image_processor(
+    frozen_parts: str,
+    image_tokenizer: str | None = None,
+    resolution: int | None = None,
+    aspect_ratio: str | None = None,
+) -> ITITImageProcessorPil:
+    """The image processor that goes with an image tokenizer: the one that lies beside it, or that of a pipeline.
+
+    Args:
+        frozen_parts (`str`): Pipeline folder or Hub id, which has one.
+        image_tokenizer (`str`, *optional*): Folder or Hub id of another image tokenizer than the one there. If no
+            image processor lies beside it, and a `resolution` is given, it gets a new one.
+        resolution (`int`, *optional*): Side of an image in pixels; as it was by default.
+        aspect_ratio (`str`, *optional*): Of `ASPECT_RATIOS`; as it was by default.
+
+    Returns:
+        [`ITITImageProcessorPil`].
+    """
+    if image_tokenizer and os.path.isfile(os.path.join(image_tokenizer, "preprocessor_config.json")):
+        found = ITITImageProcessorPil.from_pretrained(image_tokenizer)
+    elif image_tokenizer and resolution is not None:
+        found = ITITImageProcessorPil(size=resolution)
+    else:
+        found = ITITImageProcessorPil.from_pretrained(frozen_parts, subfolder="image_processor")
+    if resolution is None and aspect_ratio is None:
+        return found
+    height, width = found.crop_size["height"], found.crop_size["width"]
+    return found.with_size(resolution or height, resolution or width, aspect_ratio)
 
 
 AutoImageProcessor.register(ITITConfig, image_processor_classes={"pil": ITITImageProcessorPil}, exist_ok=True)

@@ -6,8 +6,10 @@ the losses that train them.
 A reward, a filter, a search and a metric all ask the same thing of such a model; none of them needs to know which.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
+import PIL.Image
 import torch
 from torch.nn import functional as F
 from tqdm.auto import tqdm
@@ -114,12 +116,13 @@ class DualEncoderScorer:
             ValueError: If there is none, or one cannot be read.
         """
 
-        def embed(batch: list) -> torch.Tensor:
-            loaded = [load_image(image) for image in batch]
-            pixel_values = self.processor.image_processor(loaded, return_tensors="pt")["pixel_values"]
-            return self._image_features(pixel_values)
+        def embed(batch: list[tuple]) -> torch.Tensor:
+            prepare = self.processor.image_processor  # one by one: of a batch of photos one is whole at a time
+            loaded = (load_image(image, name=f"image {i}") for i, image in batch)
+            pixel_values = [prepare(image, return_tensors="pt")["pixel_values"] for image in loaded]
+            return self._image_features(torch.cat(pixel_values))
 
-        return self._in_batches(embed, list_images(images), "images")
+        return self._in_batches(embed, list(enumerate(list_images(images))), "images")
 
     def embed_pixels(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Images as directions, with gradients to the pixels: prepared in torch as the image processor does in PIL.
@@ -261,6 +264,27 @@ def tokenize_texts(tokenizer, text_config, texts: Sequence[str]) -> tuple[BatchE
     padding = "max_length" if text_config.model_type in _PADDED_TOWERS else True
     inputs = tokenizer(texts, padding=padding, truncation=True, max_length=max_length, return_tensors="pt")
     return inputs, sum(length > max_length for length in lengths)
+
+
+def reader_of(image_processor) -> Callable[..., PIL.Image.Image]:
+    """What reads images for an image processor, large ones smaller: so that a batch of photos fits into memory.
+
+    Args:
+        image_processor (`BaseImageProcessor`): Of a dual encoder.
+
+    Returns:
+        `Callable`: As [`load_image`], called with an image and `name=`. Sides stay at least twice as long as what the
+        image processor makes of them.
+    """
+    sizes = [getattr(image_processor, name, None) or {} for name in ("size", "crop_size")]
+    sides = [side for size in sizes for side in dict(size).values() if side]
+    return partial(_read_reduced, side=max(sides)) if sides else load_image
+
+
+def _read_reduced(source, side: int, name: str = "image") -> PIL.Image.Image:
+    image = load_image(source, name=name, reduce_to=side)
+    factor = min(image.size) // (2 * side)
+    return image.reduce(factor) if factor > 1 else image
 
 
 def prepare_pixels(image_processor, pixel_values: torch.Tensor) -> torch.Tensor:

@@ -403,7 +403,7 @@ def parse_args(arguments: list[str] | None = None):
         "--bad_captions", choices=BAD_CAPTION_POLICIES, default="raise", help="Captions that are none: raise or skip."
     )
     parser.add_argument(
-        "--bad_images",
+        "--on_bad_image",
         choices=BAD_IMAGE_POLICIES,
         default="raise",
         help="Images that cannot be read: raise or skip.",
@@ -430,7 +430,7 @@ def main(arguments: list[str] | None = None) -> dict:
             network = inception_features(options.inception_weights, device)
     preset = PRESETS[options.preset]
     columns = parse_columns(options.columns, "--columns")
-    policies = {"bad_captions": options.bad_captions, "bad_images": options.bad_images}
+    policies = {"bad_captions": options.bad_captions, "on_bad_image": options.on_bad_image}
     source = EvaluationSource(options.dataset, options.split, options.images, columns, **policies)
     data = open_evaluation(preset, source, options.num_samples, options.seed)
     pipe = ITITPipeline.from_pretrained(options.model).to(device)

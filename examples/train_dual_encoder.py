@@ -77,7 +77,7 @@ class ScriptArguments:
         columns (`list[str]`): What its columns are called, such as `image=photo text=alt`; class labels become
             captions.
         bad_captions (`str`): What to do about captions that are none: raise, or skip, which leaves them out.
-        bad_images (`str`): What to do about images that cannot be read: raise, or skip, which leaves them out.
+        on_bad_image (`str`): What to do about images that cannot be read: raise, or skip, which leaves them out.
         model_name_or_path (`str`, *optional*): Dual encoder to go on from; or give both towers, or `config_name`.
         image_tower (`str`, *optional*): Pre-trained image model, joined with a text model by two new projections.
         text_tower (`str`, *optional*): Pre-trained text model with a pooler.
@@ -94,7 +94,7 @@ class ScriptArguments:
     eval_split: str | None = None
     columns: list[str] = field(default_factory=list)
     bad_captions: str = "raise"
-    bad_images: str = "raise"
+    on_bad_image: str = "raise"
     model_name_or_path: str | None = None
     image_tower: str | None = None
     text_tower: str | None = None
@@ -213,8 +213,8 @@ def create_model(args: ScriptArguments, texts: list[str]) -> tuple[PreTrainedMod
 
 def check(args: ScriptArguments):
     """Refuse what contradicts itself before anything is loaded."""
-    if args.bad_images not in BAD_IMAGE_POLICIES:
-        raise ValueError(f"`bad_images` must be one of {BAD_IMAGE_POLICIES}, got {args.bad_images!r}")
+    if args.on_bad_image not in BAD_IMAGE_POLICIES:
+        raise ValueError(f"`on_bad_image` must be one of {BAD_IMAGE_POLICIES}, got {args.on_bad_image!r}")
     if args.loss not in LOSSES:
         raise ValueError(f"`loss` must be one of {LOSSES}, got {args.loss!r}")
     if (args.image_tower is None) != (args.text_tower is None):
@@ -228,7 +228,7 @@ def open_pairs(args: ScriptArguments, split: str | None) -> Dataset:
     """A split of the dataset, or a part of it, without what is to be left out."""
     columns = parse_columns(args.columns, "--columns")
     rows = load_rows(args.dataset, split, columns, needed=STREAM_COLUMNS["paired"], bad_captions=args.bad_captions)
-    return readable_images(rows, split or source_name(args.dataset)) if args.bad_images == "skip" else rows
+    return readable_images(rows, split or source_name(args.dataset)) if args.on_bad_image == "skip" else rows
 
 
 def retrieval_scores(scorer: DualEncoderScorer, rows: Dataset) -> dict[str, float]:

@@ -145,11 +145,11 @@ class ContrastiveTrainer(ITITTrainer):
         return {f"{side}_r{k}": recall_at_k(*at, (k,))[f"recall_at_{k}"] for side, at in sides.items() for k in (1, 5)}
 
 
-def open_pairs(dataset: str, split: str | None, args: ScriptArguments, bad_images: str, processor) -> Dataset:
+def open_pairs(dataset: str, split: str | None, args: ScriptArguments, on_bad_image: str, processor) -> Dataset:
     """Pairs with their images as token ids."""
     columns = parse_columns(args.columns, "--columns")
     rows = load_rows(dataset, split, columns, needed=STREAM_COLUMNS["paired"], bad_captions=args.bad_captions)
-    return add_image_token_ids(rows, processor, bad_images=bad_images, name=split or source_name(dataset))
+    return add_image_token_ids(rows, processor, on_bad_image=on_bad_image, name=split or source_name(dataset))
 
 
 def main(arguments: list[str] | None = None) -> tuple[dict, dict]:
@@ -161,7 +161,7 @@ def main(arguments: list[str] | None = None) -> tuple[dict, dict]:
     set_seed(training_args.seed)
     pipe = ITITPipeline.from_pretrained(args.model)
     sources = (args.dataset, args.split), (args.held_out or args.dataset, args.held_out_split)
-    pairs, held_out = (open_pairs(*source, args, training_args.bad_images, pipe.processor) for source in sources)
+    pairs, held_out = (open_pairs(*source, args, training_args.on_bad_image, pipe.processor) for source in sources)
     model = pipe.model
     model.contrastive_head = ContrastiveHead(model.config.hidden_size, args.embed_dim)
     trainer = ContrastiveTrainer(

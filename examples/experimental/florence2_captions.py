@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None):
     parser.add_argument("--batch_size", type=int, default=8, help="Images at a time.")
     parser.add_argument("--output_dir", default="out/pseudo-pairs", help="Where the parquet file is written.")
     parser.add_argument("--columns", nargs="+", default=[], help="Such as image=photo.")
-    parser.add_argument("--bad_images", choices=BAD_IMAGE_POLICIES, default="raise", help="That cannot be read.")
+    parser.add_argument("--on_bad_image", choices=BAD_IMAGE_POLICIES, default="raise", help="That cannot be read.")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -53,7 +53,9 @@ def main(arguments: list[str] | None = None):
     columns = parse_columns(options.columns, "--columns")
     rows = load_rows(options.dataset, options.split, columns, needed=["image"])
     rows = (
-        readable_images(rows, options.split or source_name(options.dataset)) if options.bad_images == "skip" else rows
+        readable_images(rows, options.split or source_name(options.dataset))
+        if options.on_bad_image == "skip"
+        else rows
     )
     files, said = without_decoding(rows), []
     for start in tqdm(range(0, len(rows), options.batch_size), desc="captions"):

@@ -152,7 +152,7 @@ def test_images_that_cannot_be_read_are_named_or_left_out(folders, tmp_path):
     options = ("--directions", "captions")
     with pytest.raises(ValueError, match="row 2 of the evaluation: it cannot be read as an image"):
         evaluate(folders, tmp_path, *options, dataset=tmp_path / "bad")
-    figures = evaluate(folders, tmp_path, *options, "--bad_images", "skip", dataset=tmp_path / "bad")["figures"]
+    figures = evaluate(folders, tmp_path, *options, "--on_bad_image", "skip", dataset=tmp_path / "bad")["figures"]
     assert figures["cider_d"]["samples"] == 6
 
 

@@ -108,11 +108,11 @@ def test_other_columns_are_read_and_bad_rows_are_named_or_left_out(folders, tmp_
         train(folders, tmp_path / "out", *options)
     with pytest.raises(ValueError, match="row 4 of the stream `paired`: it cannot be read"):
         train(folders, tmp_path / "out", *options, "--bad_captions", "skip")
-    train(folders, tmp_path / "out", *options, "--bad_captions", "skip", "--bad_images", "skip")
+    train(folders, tmp_path / "out", *options, "--bad_captions", "skip", "--on_bad_image", "skip")
     assert "1 of 11 images cannot be used and are left out: row 4 of `mine`" in caplog.text
     assert json.loads((tmp_path / "out" / "retrieval.json").read_text())["images"] == 10
-    with pytest.raises(ValueError, match="`bad_images` must be one of"):
-        train(folders, tmp_path / "out", *options, "--bad_images", "keep")
+    with pytest.raises(ValueError, match="`on_bad_image` must be one of"):
+        train(folders, tmp_path / "out", *options, "--on_bad_image", "keep")
 
 
 def test_it_goes_on_from_its_newest_checkpoint(folders, tmp_path):

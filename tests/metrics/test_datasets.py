@@ -150,7 +150,7 @@ def test_prompts_go_with_the_images_that_cannot_be_read(coco, tmp_path):
     files = [row["image"] for row in karpathy_rows(coco, str(tmp_path), ("train",))]
     with open(files[0], "wb") as file:
         file.write(b"<html>")
-    data = open_evaluation(PRESETS["itit"], EvaluationSource(coco, bad_images="skip"))
+    data = open_evaluation(PRESETS["itit"], EvaluationSource(coco, on_bad_image="skip"))
     assert [row["image"] for row in data.references] == files[1:] and data.prompts[0] in next(
         data.references.captions()
     )
@@ -162,11 +162,11 @@ def test_prompts_go_with_the_images_that_cannot_be_read(coco, tmp_path):
         ]
     )
     table.to_parquet(tmp_path / "cut.parquet")
-    cut = EvaluationSource(str(tmp_path / "cut.parquet"), bad_images="skip")
+    cut = EvaluationSource(str(tmp_path / "cut.parquet"), on_bad_image="skip")
     assert open_evaluation(PRESETS["dataset"], cut).prompts == ["a bus", "a tree"]
     assert open_evaluation(PRESETS["dataset"], cut, num_samples=1).prompts == ["a bus"]
-    with pytest.raises(ValueError, match="`bad_images` must be one of"):
-        EvaluationSource(coco, bad_images="ignore")
+    with pytest.raises(ValueError, match="`on_bad_image` must be one of"):
+        EvaluationSource(coco, on_bad_image="ignore")
 
 
 def test_captions_of_coco_that_are_none_are_named_or_left_out(coco, tmp_path):

@@ -183,11 +183,11 @@ class EvaluationSource:
         columns (`Mapping[str, str]`, *optional*): Which columns `image` and `text` are.
         bad_captions (`str`, *optional*, defaults to `"raise"`): What to do about captions that are none: `"raise"` or
             `"skip"`.
-        bad_images (`str`, *optional*, defaults to `"raise"`): What to do about images that cannot be read: `"raise"`,
-            when they are, or `"skip"`, which leaves out their rows, and prompts that are of them.
+        on_bad_image (`str`, *optional*, defaults to `"raise"`): What to do about images that cannot be read:
+            `"raise"`, when they are, or `"skip"`, which leaves out their rows, and prompts that are of them.
 
     Raises:
-        ValueError: If `bad_images` is unknown.
+        ValueError: If `on_bad_image` is unknown.
     """
 
     dataset: str
@@ -195,11 +195,11 @@ class EvaluationSource:
     images: str | None = None
     columns: Mapping[str, str] | None = None
     bad_captions: str = "raise"
-    bad_images: str = "raise"
+    on_bad_image: str = "raise"
 
     def __post_init__(self):
-        if self.bad_images not in BAD_IMAGE_POLICIES:
-            raise ValueError(f"`bad_images` must be one of {BAD_IMAGE_POLICIES}, got {self.bad_images!r}")
+        if self.on_bad_image not in BAD_IMAGE_POLICIES:
+            raise ValueError(f"`on_bad_image` must be one of {BAD_IMAGE_POLICIES}, got {self.on_bad_image!r}")
 
 
 def open_evaluation(
@@ -219,7 +219,7 @@ def open_evaluation(
     """
     if num_samples is not None and num_samples < 1:
         raise ValueError(f"`num_samples` must be at least 1, got {num_samples}")
-    dataset, skip = source.dataset, source.bad_images == "skip"
+    dataset, skip = source.dataset, source.on_bad_image == "skip"
     if preset.splits and not dataset.endswith(".json"):
         raise ValueError(f"`dataset` must be COCO's dataset_coco.json for this preset, got {dataset}")
     if not dataset.endswith(".json"):

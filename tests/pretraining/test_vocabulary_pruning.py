@@ -1,0 +1,153 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+"""A pruned vocabulary reads the texts of its corpus as the whole one does."""
+
+import json
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertTokenizer,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    RobertaConfig,
+    RobertaModel,
+    RobertaTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
+
+from itit_hf.pretraining.vocabulary_pruning import count_pieces, prune_embeddings, prune_vocabulary
+
+CORPUS = ["a small red bus", "three red buses stand in the rain", "the lighthouse stands in the sea"]
+OTHERS = ["a zebra under an umbrella", "two teapots and a teaspoon", "umbrellas, zebras; an otter!"]
+SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+
+
+def trained(model, trainer, pre_tokenizer) -> dict:
+    """What tokenizers finds on the texts: the state of the model as its files have it."""
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizer
+    tokenizer.train_from_iterator((CORPUS + OTHERS) * 4, trainer)
+    return json.loads(tokenizer.to_str())["model"]
+
+
+def word_piece() -> BertTokenizer:
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trainer = trainers.WordPieceTrainer(vocab_size=120, special_tokens=special, show_progress=False)
+    state = trained(models.WordPiece(unk_token="[UNK]"), trainer, pre_tokenizers.BertPreTokenizer())
+    return BertTokenizer(vocab=state["vocab"])
+
+
+def unigram() -> T5Tokenizer:
+    special = ["<pad>", "</s>", "<unk>"]
+    trainer = trainers.UnigramTrainer(vocab_size=90, special_tokens=special, unk_token="<unk>", show_progress=False)
+    state = trained(models.Unigram(), trainer, pre_tokenizers.Metaspace())
+    return T5Tokenizer(vocab=[tuple(entry) for entry in state["vocab"]])
+
+
+def byte_pairs(cls, special: list[str], **suffix):
+    trainer = trainers.BpeTrainer(
+        vocab_size=330,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+        **suffix,
+    )
+    state = trained(models.BPE(**suffix), trainer, pre_tokenizers.ByteLevel(add_prefix_space=False))
+    return cls(vocab=state["vocab"], merges=[tuple(merge) for merge in state["merges"]])
+
+
+CASES = {
+    "WordPiece": word_piece,
+    "Unigram": unigram,
+    "BPE of bytes": lambda: byte_pairs(RobertaTokenizer, ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]),
+    "BPE with ends of words": lambda: byte_pairs(
+        CLIPTokenizer, ["<|startoftext|>", "<|endoftext|>"], end_of_word_suffix="</w>"
+    ),
+}
+
+
+@pytest.fixture(params=CASES)
+def tokenizer(request):
+    return CASES[request.param]()
+
+
+def encoder_for(tokenizer) -> torch.nn.Module:
+    torch.manual_seed(0)
+    if isinstance(tokenizer, T5Tokenizer):
+        return T5EncoderModel(
+            T5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2)
+        ).eval()
+    ids = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    if isinstance(tokenizer, CLIPTokenizer):
+        return CLIPTextModel(CLIPTextConfig(**ids, **SIZES, eos_token_id=tokenizer.eos_token_id)).eval()
+    if isinstance(tokenizer, RobertaTokenizer):
+        return RobertaModel(RobertaConfig(**ids, **SIZES, max_position_embeddings=64)).eval()
+    return BertForMaskedLM(BertConfig(**ids, **SIZES)).bert.eval()
+
+
+def test_texts_of_the_corpus_are_split_as_before(tokenizer):
+    pruned, kept = prune_vocabulary(tokenizer, count_pieces(tokenizer, CORPUS))
+    assert len(pruned) == len(kept) < len(tokenizer)
+    before, after = tokenizer(CORPUS).input_ids, pruned(CORPUS).input_ids
+    assert [[kept[i] for i in ids] for ids in after] == before
+    assert [pruned.decode(ids) for ids in after] == [tokenizer.decode(ids) for ids in before]
+
+
+def test_other_texts_lose_no_letter(tokenizer):
+    pruned, _ = prune_vocabulary(tokenizer, count_pieces(tokenizer, CORPUS))
+    for text in OTHERS:
+        shorter = pruned(text, add_special_tokens=False).input_ids
+        assert pruned.unk_token_id not in shorter or tokenizer.unk_token_id in tokenizer(text).input_ids
+        spelled = pruned.decode(shorter).replace(" ", "")
+        assert spelled == tokenizer.decode(tokenizer(text, add_special_tokens=False).input_ids).replace(" ", "")
+
+
+def test_features_of_the_corpus_stay_to_the_bit(tokenizer):
+    model = encoder_for(tokenizer)
+    before = model(**tokenizer(CORPUS, padding=True, return_tensors="pt")).last_hidden_state
+    pruned, kept = prune_vocabulary(tokenizer, count_pieces(tokenizer, CORPUS))
+    after = prune_embeddings(model, kept)(**pruned(CORPUS, padding=True, return_tensors="pt")).last_hidden_state
+    assert torch.equal(before, after)
+
+
+def test_begin_and_end_stay_around_a_text(tokenizer):
+    pruned, kept = prune_vocabulary(tokenizer, [])
+    assert [int(kept[i]) for i in pruned("").input_ids] == tokenizer("").input_ids
+    assert int(kept[pruned.pad_token_id]) == tokenizer.pad_token_id
+
+
+def test_a_pruned_tokenizer_opens_again(tokenizer, tmp_path):
+    pruned, _ = prune_vocabulary(tokenizer, count_pieces(tokenizer, CORPUS))
+    pruned.save_pretrained(tmp_path)
+    assert type(tokenizer).from_pretrained(tmp_path)(CORPUS).input_ids == pruned(CORPUS).input_ids
+
+
+def test_a_head_that_is_tied_is_cut_with_its_embedding():
+    torch.manual_seed(0)
+    tokenizer = word_piece()
+    model = BertForMaskedLM(BertConfig(vocab_size=len(tokenizer), **SIZES)).eval()
+    torch.nn.init.normal_(model.get_output_embeddings().bias)
+    logits = model(**tokenizer(CORPUS[0], return_tensors="pt")).logits
+    pruned, kept = prune_vocabulary(tokenizer, count_pieces(tokenizer, CORPUS))
+    after = prune_embeddings(model, kept)(**pruned(CORPUS[0], return_tensors="pt")).logits
+    torch.testing.assert_close(after, logits[..., kept])
+
+
+def test_pieces_that_a_tokenizer_lacks_are_named(tokenizer):
+    with pytest.raises(ValueError, match=rf"`pieces` must be ids of the tokenizer, got \[{len(tokenizer)}\]"):
+        prune_vocabulary(tokenizer, [0, len(tokenizer)])
+
+
+def test_pieces_are_counted_over_all_batches(monkeypatch):
+    monkeypatch.setattr("itit_hf.pretraining.vocabulary_pruning.BATCH", 2)
+    tokenizer = word_piece()
+    counts = count_pieces(tokenizer, CORPUS)
+    assert counts[tokenizer.convert_tokens_to_ids("red")] == 2
+    assert counts[tokenizer.cls_token_id] == 3

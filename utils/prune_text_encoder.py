@@ -34,7 +34,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--texts", nargs="*", default=[], help="Text files, a text in each line.")
     parser.add_argument("--wordnet", help="Folder with WordNet's data files.")
     parser.add_argument(
-        "--max_pieces", type=int, help="Pieces that the texts may keep; all that they have by default."
+        "--max_pieces", type=int, help="Pieces of the texts that stay; all by default."
     )
     parser.add_argument("--output", required=True, help="Folder to write.")
     args = parser.parse_args()

@@ -29,7 +29,7 @@ BLOCKS = FENCE.findall((ROOT / "README.md").read_text(encoding="utf-8"))
 # What a block is known by, and which test runs it.
 RUN_BY = {
     "make demo": "CI",
-    "pipe.caption(image)": "test_draw_and_describe",
+    "pipe.caption(image)": "test_generate_and_caption",
     "import itit_hf.models  #": "test_the_pipeline_of_transformers",
     "examples/train_vq.py": "test_own_images_become_a_published_checkpoint",
     '"me/mine"': "test_own_images_become_a_published_checkpoint",
@@ -112,7 +112,7 @@ def test_every_block_is_known_by_one_mark():
     assert len(BLOCKS) == len(RUN_BY)
 
 
-def test_draw_and_describe(clone, capsys):
+def test_generate_and_caption(clone, capsys):
     names = {}
     exec(block("pipe.caption(image)"), names)
     assert names["image"].size == (64, 64) and capsys.readouterr().out.strip()
@@ -125,7 +125,7 @@ def test_the_pipeline_of_transformers(clone):
     flag(0)[0].save("bus.png")
     names = {"folder": "folder"}
     exec(block("import itit_hf.models  #"), names)
-    assert names["describe"](images="bus.png", text="a red")[0]["generated_text"].startswith("a red")
+    assert names["captioner"](images="bus.png", text="a red")[0]["generated_text"].startswith("a red")
 
 
 def test_own_images_become_a_published_checkpoint(clone, hub):

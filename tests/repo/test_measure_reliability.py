@@ -63,9 +63,18 @@ def test_cases_and_notes_of_several_tests_are_summed_up():
     ],
 )
 def test_a_figure_is_held_if_all_of_the_promised_cases_are(result, good):
-    assert result.holds(CASES) is good
+    assert result.holds(FIGURES["R3"]) is good
     (line,) = (line for line in table({"R3": result}).splitlines() if "R3" in line)
     assert ("| held |" in line) is good and ("open" in line) is not good
+
+
+def test_a_figure_that_asks_for_a_share_of_its_cases_holds_with_it_and_says_how_many():
+    figure = FIGURES["R27"]
+    assert figure.share == 0.95 and figure.cases == 200
+    assert held(held=190, count=200).holds(figure) and not held(held=189, count=200).holds(figure)
+    assert not held(held=199, count=199).holds(figure)
+    assert "| 200 | held: 190 |" in table({"R27": held(held=190, count=200)})
+    assert "| 200 | **open: 189** |" in table({"R27": held(held=189, count=200)})
 
 
 def test_a_figure_that_never_ran_is_said():

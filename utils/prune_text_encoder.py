@@ -33,9 +33,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--text_encoder", required=True, help="Folder or Hub id of encoder and tokenizer.")
     parser.add_argument("--texts", nargs="*", default=[], help="Text files, a text in each line.")
     parser.add_argument("--wordnet", help="Folder with WordNet's data files.")
-    parser.add_argument(
-        "--max_pieces", type=int, help="Pieces of the texts that stay; all by default."
-    )
+    parser.add_argument("--max_pieces", type=int, help="Pieces of the texts that stay; all by default.")
     parser.add_argument("--output", required=True, help="Folder to write.")
     args = parser.parse_args()
     if not args.texts and args.wordnet is None:

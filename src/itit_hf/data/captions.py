@@ -179,7 +179,9 @@ class _Findings:
 
 
 def _examine(texts: datasets.Dataset, name: str) -> _Findings:
-    (column,), empty, start = texts.column_names, [], 0
+    (column,) = texts.column_names
+    empty = []
+    start = 0  # rows before this batch
     found = _Findings(_feature(texts.features[column], name, column))
     for table in texts.with_format("arrow").iter(batch_size=_BATCH_SIZE):
         before = _combined(table[column])

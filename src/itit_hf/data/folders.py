@@ -66,7 +66,7 @@ _NOT_DATA = re.compile(
     re.IGNORECASE,
 )
 _NUM_NAMED = 3  # folders that a message names
-_SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
+_SHARD = re.compile(r"(\w+(\.\w+)*)-\d{5}-of-\d{5}")
 
 
 @dataclass
@@ -156,7 +156,8 @@ def images_in(folder: str) -> Iterator[tuple[str, str | None]]:
     Yields:
         `(image, caption)`: Paths.
     """
-    images, texts = [], {}
+    images: list[str] = []
+    texts: dict[str, str] = {}  # by the name that they share with their image
     with os.scandir(folder) as entries:
         for entry in entries:
             stem, ending = os.path.splitext(entry.name)
@@ -260,7 +261,8 @@ def _is_of_a_run(at: str, path: str, names: list[str]) -> bool:
 
 
 def _examined(path: str, files: list[os.DirEntry]) -> _Directory:
-    found, digest = _Directory(path), hashlib.sha256()
+    found = _Directory(path)
+    digest = hashlib.sha256()
     images = {file.name for file in files if _is_image(file.name)}
     stems = images | {os.path.splitext(name)[0] for name in images}
     for file in files:
@@ -402,7 +404,7 @@ def _splits_by_name(whole: SplitFiles) -> dict[str, SplitFiles]:
 def _shard_split(path: str) -> str | None:
     """The split of `paired-00000-of-00003.parquet`."""
     shard = _SHARD.fullmatch(stem_of(path))
-    return None if shard is None or not re.fullmatch(r"\w+(\.\w+)*", shard[1]) else shard[1]
+    return None if shard is None else shard[1]
 
 
 def _word_split(path: str) -> str | None:
@@ -462,7 +464,8 @@ def _declared_files(folder: str, split: str, patterns: list[str]) -> SplitFiles:
         kept = _Directory(directory.path, metadata=[p for p in directory.metadata if _matches(p, patterns)])
         kept.tables = [(kind, path) for kind, path in directory.tables if _matches(path, patterns)]
         if any(is_meant):
-            kept.num_images, kept.image_state = directory.num_images, directory.image_state
+            kept.num_images = directory.num_images
+            kept.image_state = directory.image_state
             kept.has_sidecars = directory.has_sidecars
         if kept.num_images or kept.metadata or kept.tables:
             directories.append(kept)

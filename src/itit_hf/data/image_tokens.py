@@ -17,9 +17,9 @@ def image_tokens_fingerprint(rows: datasets.Dataset, processor) -> str:
         rows (`datasets.Dataset`): With a column `image`.
         processor ([`ITITProcessor`]): With its image tokenizer.
     """
-    facts = [rows._fingerprint, processor.image_processor.to_json_string(), image_tokenizer_fingerprint(processor)]
-    facts += processor.image_input_names[1:]  # nothing of codes alone
-    return hashlib.sha256("/".join(facts).encode()).hexdigest()[:16]
+    made_from = [rows._fingerprint, processor.image_processor.to_json_string(), image_tokenizer_fingerprint(processor)]
+    made_from += processor.image_input_names[1:]  # nothing of codes alone
+    return hashlib.sha256("/".join(made_from).encode()).hexdigest()[:16]
 
 
 def add_image_token_ids(

@@ -118,7 +118,8 @@ def local_splits(source: str) -> dict[str, SplitFiles] | None:
 
 def _pattern(path: str) -> str:
     """A pattern in which the folders that exist are meant as they stand, such as `"photos [v1]/*.tar"`."""
-    above, below = path, ""
+    above = path
+    below = ""
     while not os.path.isdir(above):
         above, name = os.path.split(above)
         below = os.path.join(name, below) if below else name
@@ -209,7 +210,8 @@ def with_columns(
             remedy = f": say which one is meant, such as columns {name}={others[0]}" if others else ""
             raise ValueError(f"`{source}` has no column {name!r}, it has {rows.column_names}{remedy}")
     label = rows.features.get("text")
-    label = label.feature if isinstance(label, datasets.List) else label
+    if isinstance(label, datasets.List):
+        label = label.feature
     if isinstance(label, datasets.ClassLabel):
         texts = pa.array([name.replace("_", " ") for name in label.names])
         rows = replace_column(rows, "text", lambda codes: _label_texts(codes, texts), LIST_OF_TEXTS, "labels")
@@ -226,7 +228,8 @@ def with_image_files(rows: datasets.Dataset, source: str) -> datasets.Dataset:
     if rows.features.get("image") not in (datasets.Value("string"), datasets.Value("large_string")):
         return rows
     folder = os.path.abspath(os.path.expanduser(source))
-    folder = folder if os.path.isdir(folder) else os.path.dirname(folder)
+    if not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
 
     def found(name: str) -> str:
         path = os.path.join(folder, name)
@@ -333,15 +336,15 @@ def load_rows(
     found = open_source(source, columns, stream_rows)
     if stream_rows is not None and split is not None and split not in found:
         raise ValueError(f"`{name}`: with `stream_rows`, `split` must be one of {sorted(found)}, got {split!r}")
-    rows = _part(found, name, split)
+    rows = _rows_of(found, name, split)
     rows = with_image_files(with_columns(rows, columns or {}, name, needed or ()), source)
     if "text" in (rows.column_names if needed is None else needed):
         rows = clean_captions(rows, bad_captions, name)
     return rows
 
 
-def _part(found: Mapping[str, datasets.Dataset], name: str, split: str | None) -> datasets.Dataset:
-    """A split of these, or a part of it; the others are not read."""
+def _rows_of(found: Mapping[str, datasets.Dataset], name: str, split: str | None) -> datasets.Dataset:
+    """A split of these, or some rows of it; the others are not read."""
     if split is None and len(found) == 1:
         return next(iter(found.values()))
     if split is None:
@@ -350,10 +353,10 @@ def _part(found: Mapping[str, datasets.Dataset], name: str, split: str | None) -
         return found[split]
     sizes = {each: len(found[each]) for each in found if each in split}
     try:
-        parts = datasets.ReadInstruction.from_spec(split).to_absolute(sizes)
+        ranges = datasets.ReadInstruction.from_spec(split).to_absolute(sizes)
     except ValueError as error:
         wanted = "wanted one of these, or a part such as `train[:500]` or `train[:2%]`"
         raise ValueError(f"`{name}`: it has no split {split!r}, of {sorted(found)}; {wanted}: {error}") from error
-    if any(part.from_ >= part.to for part in parts):
+    if any(rows.from_ >= rows.to for rows in ranges):
         raise ValueError(f"`{name}`: {split!r} holds no row; rows of each split: {sizes}")
-    return datasets.concatenate_datasets([found[p.splitname].select(range(p.from_, p.to)) for p in parts])
+    return datasets.concatenate_datasets([found[r.splitname].select(range(r.from_, r.to)) for r in ranges])

@@ -62,8 +62,8 @@ def read_split(
     Raises:
         ValueError: If a file cannot be read, by its name and line.
     """
-    facts = [_VERSION, files.kind, files.state, sorted(columns.items()), number, files.labels, files.has_captions]
-    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+    read_from = [_VERSION, files.kind, files.state, sorted(columns.items()), number, files.labels, files.has_captions]
+    key = hashlib.sha256(json.dumps(read_from).encode()).hexdigest()[:32]
     typed = TypedColumns(name)
 
     def read() -> Iterator[pa.Table]:
@@ -147,8 +147,10 @@ def _csv_values(rows: list[dict[str, str]], types: Mapping[str, pa.DataType | No
         cells = [row[name] for row in rows]
         cells = [None if cell.strip() in ("", *NULL_WORDS) else cell.strip() for cell in cells]
         number = _number_of(cells, types.get(name))
+        if number is not None:
+            cells = [None if cell is None else number(cell) for cell in cells]
         for row, cell in zip(changed, cells, strict=True):
-            row[name] = cell if cell is None or number is None else number(cell)
+            row[name] = cell
     return changed
 
 
@@ -213,11 +215,14 @@ def _metadata_parquet(path: str, columns: Mapping[str, str], typed: TypedColumns
 def _archives(files: SplitFiles, columns: Mapping[str, str], typed: TypedColumns) -> Iterator[pa.Table]:
     names = [columns.get("image", "image"), columns.get("text", "text")]
     features = datasets.Features({names[0]: datasets.Image(), names[1]: LIST_OF_TEXTS})
-    num_left_out, num_rows, example = 0, 0, ""
+    num_left_out = 0
+    num_rows = 0
+    example = ""
     for path in files.paths:
         for rows in _archive_batches(path, columns):
             kept = [row for row in rows if row[1][0] is not None or row[1][1]]
-            num_left_out, num_rows = num_left_out + len(rows) - len(kept), num_rows + len(kept)
+            num_left_out += len(rows) - len(kept)
+            num_rows += len(kept)
             example = example or rows[0][0]
             if kept:
                 images, texts = zip(*(row for _, row in kept), strict=True)
@@ -236,7 +241,8 @@ def _archives(files: SplitFiles, columns: Mapping[str, str], typed: TypedColumns
 def _archive_batches(path: str, columns: Mapping[str, str]) -> Iterator[list[tuple[str, tuple]]]:
     """Samples of an archive, as `(name, (image, captions))`, in lists that are not too large in bytes."""
     with open_archive(path) as file:
-        rows, num_bytes = [], 0
+        rows: list[tuple[str, tuple]] = []
+        num_bytes = 0
         for sample in read_samples(file, path):
             name = f"{os.path.basename(path)}/{sample.key}"
             image_field = sample.first_of([columns["image"].lower()] if "image" in columns else _IMAGE_FIELDS)
@@ -247,13 +253,14 @@ def _archive_batches(path: str, columns: Mapping[str, str]) -> Iterator[list[tup
             rows.append((name, (image, _captions_in(file, sample, name, columns.get("text")))))
             if num_bytes > _MAX_TABLE_BYTES or len(rows) == 1000:
                 yield rows
-                rows, num_bytes = [], 0
+                rows = []
+                num_bytes = 0
         if rows:
             yield rows
 
 
 def _captions_in(file, sample: Sample, name: str, wanted: str | None) -> list[str | None]:
-    """What a sample says: a file of text, or an entry of its JSON, a text or a list."""
+    """The captions of a sample: a file of text, or an entry of its JSON, a text or a list."""
     field = sample.first_of(_CAPTION_FIELDS if wanted is None else [wanted.lower()])
     if field is not None:
         return [decode_text(read_field(file, sample, field), f"{name}.{field}")]

@@ -166,8 +166,11 @@ def _infer(values: list) -> pa.DataType | None:
     if len(values) > 1:
         return functools.reduce(common_type, (_infer([value]) for value in values))
     (value,) = values
-    is_list = isinstance(value, list) and all(isinstance(item, (str, int, float, NoneType)) for item in value)
-    return pa.list_(pa.string()) if is_list else pa.string() if isinstance(value, int) else None
+    if isinstance(value, int):  # too large for 64 bits
+        return pa.string()
+    if isinstance(value, list) and all(isinstance(item, (str, int, float, NoneType)) for item in value):
+        return pa.list_(pa.string())
+    return None
 
 
 def common_type(a: pa.DataType | None, b: pa.DataType | None) -> pa.DataType | None:
@@ -186,8 +189,11 @@ def common_type(a: pa.DataType | None, b: pa.DataType | None) -> pa.DataType | N
     if pa.types.is_list(a) or pa.types.is_list(b):
         inner, other = (each.value_type if pa.types.is_list(each) else each for each in (a, b))
         common = common_type(inner, other)
-        is_single = a.id != b.id  # a single value beside lists
-        return None if common is None or (is_single and pa.types.is_nested(common)) else pa.list_(common)
+        if common is None:
+            return None
+        if a.id != b.id and pa.types.is_nested(common):  # a single value of a nested type beside lists
+            return None
+        return pa.list_(common)
     if pa.types.is_struct(a) and pa.types.is_struct(b):
         fields = {field.name: field.type for field in a}
         for field in b:
@@ -209,7 +215,7 @@ def converted(values: list, kind: pa.DataType) -> pa.Array:
     if pa.types.is_string(kind):
         return pa.array([None if value is None else _as_text(value) for value in values], kind)
     if pa.types.is_list(kind) and not pa.types.is_nested(kind.value_type):
-        lists = [[value] if value is not None and not isinstance(value, list) else value for value in values]
+        lists = [value if isinstance(value, (list, NoneType)) else [value] for value in values]
         if pa.types.is_string(kind.value_type):
             lists = [each and [None if item is None else _as_text(item) for item in each] for each in lists]
         return pa.array(lists, kind)

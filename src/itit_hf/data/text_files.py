@@ -12,6 +12,7 @@ import io
 import json
 import lzma
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePath
@@ -28,6 +29,7 @@ COMPRESSIONS: dict[str, Callable[..., Any]] = {
 }
 _BAD_COMPRESSION = (EOFError, OSError, zlib.error, lzma.LZMAError)
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD]")  # in JSON
 
 
 def open_binary(path: str) -> BinaryIO:
@@ -70,7 +72,8 @@ def text_lines(path: str, newline: str | None = None) -> Iterator[str]:
     Raises:
         ValueError: If it is no UTF-8, or the compressed file is broken or cut, by file and line.
     """
-    number, is_text = 0, True
+    number = 0
+    is_text = True
     with open_binary(path) as binary, io.TextIOWrapper(binary, encoding="utf-8-sig", newline=newline) as file:
         try:
             for line in file:
@@ -154,7 +157,7 @@ def _parsed(text: str, place: str):
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{place}: is no JSON: {error}") from error
     # Only an escape can be half of a surrogate pair: as bytes it would be no UTF-8.
-    return _writable(value) if "\\ud" in text or "\\uD" in text else value
+    return _writable(value) if _SURROGATE_ESCAPE.search(text) else value
 
 
 def _writable(value):

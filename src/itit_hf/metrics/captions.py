@@ -116,29 +116,34 @@ class CiderD:
         _check(candidates, references)
         scores = []
         for words, captions in zip(candidates, references, strict=True):
-            vectors, norms = self._weigh(words)
+            vectors = self._weigh(words)
             similarity = 0.0
             for caption in captions:
                 difference = max(len(words) - 1, 0) - max(len(caption) - 1, 0)  # counted in pairs of words there
                 penalty = math.exp(-(difference**2) / (2 * _LENGTH_SIGMA**2))
-                similarity += penalty * _clipped_cosines(vectors, norms, *self._weigh(caption))
+                similarity += penalty * _clipped_cosines(vectors, self._weigh(caption))
             scores.append(1000.0 * similarity / (MAX_N * len(captions)))
         return scores
 
-    def _weigh(self, words: Sequence[str]) -> tuple[list[dict], list[float]]:
+    def _weigh(self, words: Sequence[str]) -> list[dict]:
+        """For each n, the weight of each n-gram."""
         vectors = [{} for _ in range(MAX_N)]
         for ngram, count in _ngrams(words).items():
             rarity = self.log_num_images - math.log(max(1.0, self.document_frequency[ngram]))
             vectors[len(ngram) - 1][ngram] = count * rarity
-        return vectors, [math.sqrt(sum(weight**2 for weight in vector.values())) for vector in vectors]
+        return vectors
 
 
-def _clipped_cosines(vectors, norms, reference_vectors, reference_norms) -> float:
-    """Sum over n of the cosine, what a caption says too often counted no more than the reference does."""
+def _norm(vector: dict) -> float:
+    return math.sqrt(sum(weight**2 for weight in vector.values()))
+
+
+def _clipped_cosines(vectors: list[dict], reference_vectors: list[dict]) -> float:
+    """Sum over n of the cosine, n-grams that a caption repeats counted no more than the reference does."""
     total = 0.0
-    for vector, norm, reference, reference_norm in zip(
-        vectors, norms, reference_vectors, reference_norms, strict=True
-    ):
+    for vector, reference in zip(vectors, reference_vectors, strict=True):
+        norm = _norm(vector)
+        reference_norm = _norm(reference)
         if norm and reference_norm:
             shared = vector.keys() & reference.keys()
             product = sum(min(vector[ngram], reference[ngram]) * reference[ngram] for ngram in shared)
@@ -160,7 +165,8 @@ def bleu(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequ
         ValueError: If there are not as many of both, or none.
     """
     _check(candidates, references)
-    correct, said = [0] * MAX_N, [0] * MAX_N
+    correct = [0] * MAX_N  # n-grams that a reference has, for each n
+    predicted = [0] * MAX_N  # all n-grams
     length = reference_length = 0
     for words, captions in zip(candidates, references, strict=True):
         length += len(words)
@@ -169,12 +175,13 @@ def bleu(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequ
         for caption in captions:
             most |= _ngrams(caption)
         for ngram, count in _ngrams(words).items():
-            said[len(ngram) - 1] += count
+            predicted[len(ngram) - 1] += count
             correct[len(ngram) - 1] += min(count, most[ngram])
     brevity = 0.0 if not length else math.exp(min(0.0, 1.0 - reference_length / length))
-    scores, logarithms = [], 0.0
+    scores = []
+    logarithms = 0.0
     for n in range(MAX_N):
-        logarithms += math.log(correct[n] / said[n]) if correct[n] else -math.inf
+        logarithms += math.log(correct[n] / predicted[n]) if correct[n] else -math.inf
         scores.append(100.0 * brevity * math.exp(logarithms / (n + 1)))
     return scores
 
@@ -183,9 +190,11 @@ def _common_length(first: Sequence[str], second: Sequence[str]) -> int:
     """Length of the longest common subsequence."""
     lengths = [0] * (len(second) + 1)
     for word in first:
-        diagonal = 0
+        diagonal = 0  # of the previous word, up to the word before `other`
         for i, other in enumerate(second, 1):
-            diagonal, lengths[i] = lengths[i], diagonal + 1 if word == other else max(lengths[i], lengths[i - 1])
+            above = lengths[i]
+            lengths[i] = diagonal + 1 if word == other else max(above, lengths[i - 1])
+            diagonal = above
     return lengths[-1]
 
 
@@ -215,7 +224,7 @@ def rouge_l(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[S
 
 
 def caption_diversity(candidates: Sequence[Sequence[str]]) -> dict[str, float]:
-    """How much captions differ from each other: a captioner that says the same of all images shows here.
+    """How much captions differ from each other: a captioner that gives all images one caption shows here.
 
     Args:
         candidates (`Sequence[Sequence[str]]`): Captions as words.
@@ -272,9 +281,9 @@ def caption_scores(candidates: Sequence[str], references: Sequence[Sequence[str]
         ValueError: If there are not as many of both, or none.
     """
     _check(candidates, references)
-    said = [tokenize_caption(text) for text in candidates]
+    predicted = [tokenize_caption(text) for text in candidates]
     true = [[tokenize_caption(text) for text in texts] for texts in references]
-    cider = CiderD(true).scores(said, true)
+    cider = CiderD(true).scores(predicted, true)
     scores = {"cider_d": sum(cider) / len(cider)}
-    scores |= {f"bleu_{n}": score for n, score in enumerate(bleu(said, true), 1)}
-    return scores | {"rouge_l": rouge_l(said, true)} | caption_diversity(said)
+    scores |= {f"bleu_{n}": score for n, score in enumerate(bleu(predicted, true), 1)}
+    return scores | {"rouge_l": rouge_l(predicted, true)} | caption_diversity(predicted)

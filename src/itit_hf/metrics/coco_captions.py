@@ -77,15 +77,15 @@ def coco_caption_scores(candidates: Sequence[str], references: Sequence[Sequence
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
     tokenizer = PTBTokenizer()
-    said = _tokenized(tokenizer, [[text] for text in candidates])
+    predicted = _tokenized(tokenizer, [[text] for text in candidates])
     true = _tokenized(tokenizer, references)
     scorers = [("cider", Cider()), ("rouge_l", Rouge()), ("meteor", Meteor())]
     if missing_for_spice() is None:
         scorers.append(("spice", Spice()))
     scores = {}
     with contextlib.redirect_stdout(io.StringIO()):  # the scorers print
-        for n, score in enumerate(Bleu(4).compute_score(true, said)[0], 1):
+        for n, score in enumerate(Bleu(4).compute_score(true, predicted)[0], 1):
             scores[f"coco_bleu_{n}"] = 100.0 * float(score)
         for name, scorer in scorers:
-            scores[f"coco_{name}"] = 100.0 * float(scorer.compute_score(true, said)[0])
+            scores[f"coco_{name}"] = 100.0 * float(scorer.compute_score(true, predicted)[0])
     return scores

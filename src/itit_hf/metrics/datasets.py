@@ -26,7 +26,7 @@ KARPATHY_SPLITS = ("train", "restval", "val", "test")
 
 @dataclass(frozen=True)
 class Preset:
-    """Which prompts are drawn, and which true images the drawn ones are held against.
+    """Which prompts images are generated of, and which true images these are held against.
 
     Args:
         features (`str`): Network of the features: `"classifier"` of the emoji scenes, or `"inception"`.

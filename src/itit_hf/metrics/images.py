@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""How near drawn images are to true ones, on features of both."""
+"""How near generated images are to true ones, on features of both."""
 
 import torch
 
@@ -24,7 +24,7 @@ def frechet_distance(features: torch.Tensor, reference: torch.Tensor) -> float:
     upwards by few samples, more so with more features: compare figures of one number of samples only.
 
     Args:
-        features (`torch.Tensor` of shape `(num_generated, num_features)`): Of the drawn images.
+        features (`torch.Tensor` of shape `(num_generated, num_features)`): Of the generated images.
         reference (`torch.Tensor` of shape `(num_true, num_features)`): Of the true ones.
 
     Returns:
@@ -34,7 +34,8 @@ def frechet_distance(features: torch.Tensor, reference: torch.Tensor) -> float:
         ValueError: If the widths differ, or one side has fewer than two rows.
     """
     _check(features, reference, 2)
-    features, reference = features.double(), reference.double()
+    features = features.double()
+    reference = reference.double()
     covariance, reference_covariance = (rows.T.cov().reshape(rows.size(1), -1) for rows in (features, reference))
     values, vectors = torch.linalg.eigh(covariance)
     root = (vectors * values.clamp(min=0.0).sqrt()) @ vectors.T
@@ -55,19 +56,20 @@ def precision_recall(features: torch.Tensor, reference: torch.Tensor, k: int = 3
     """Improved precision and recall (Kynkaanniemi et al., 2019).
 
     Args:
-        features (`torch.Tensor` of shape `(num_generated, num_features)`): Of the drawn images.
+        features (`torch.Tensor` of shape `(num_generated, num_features)`): Of the generated images.
         reference (`torch.Tensor` of shape `(num_true, num_features)`): Of the true ones.
         k (`int`, *optional*, defaults to 3): An image reaches as far as its k-th nearest neighbour of its own side.
 
     Returns:
-        `dict[str, float]`: `precision` (drawn images within reach of a true one), `recall` (true images within
-        reach of a drawn one); shares in [0, 1].
+        `dict[str, float]`: `precision` (generated images within reach of a true one), `recall` (true images within
+        reach of a generated one); shares in [0, 1].
 
     Raises:
         ValueError: If the widths differ, or one side has no more than `k` rows.
     """
     _check(features, reference, k + 1)
-    features, reference = features.double(), reference.double()
+    features = features.double()
+    reference = reference.double()
     return {
         "precision": _share_within(features, reference, _radii(reference, k)),
         "recall": _share_within(reference, features, _radii(features, k)),
@@ -75,7 +77,7 @@ def precision_recall(features: torch.Tensor, reference: torch.Tensor, k: int = 3
 
 
 def _share_within(rows: torch.Tensor, centres: torch.Tensor, radii: torch.Tensor) -> float:
-    inside = [(torch.cdist(part, centres) <= radii).any(dim=1) for part in rows.split(_ROWS)]
+    inside = [(torch.cdist(some, centres) <= radii).any(dim=1) for some in rows.split(_ROWS)]
     return float(torch.cat(inside).double().mean())
 
 
@@ -83,33 +85,35 @@ def density_coverage(features: torch.Tensor, reference: torch.Tensor, k: int = 5
     """Density and coverage (Naeem et al., 2020), which single outliers move less than precision and recall.
 
     Args:
-        features (`torch.Tensor` of shape `(num_generated, num_features)`): Of the drawn images.
+        features (`torch.Tensor` of shape `(num_generated, num_features)`): Of the generated images.
         reference (`torch.Tensor` of shape `(num_true, num_features)`): Of the true ones.
         k (`int`, *optional*, defaults to 5): A true image reaches as far as its k-th nearest true neighbour.
 
     Returns:
-        `dict[str, float]`: `density` (true images within whose reach a drawn one lies, over k; about 1 if both are
-        alike, and more is possible), `coverage` (true images with a drawn one within reach, in [0, 1]).
+        `dict[str, float]`: `density` (true images within whose reach a generated one lies, over k; about 1 if both are
+        alike, and more is possible), `coverage` (true images with a generated one within reach, in [0, 1]).
 
     Raises:
         ValueError: If the widths differ, or one side has no more than `k` rows.
     """
     _check(features, reference, k + 1)
-    features, reference = features.double(), reference.double()
+    features = features.double()
+    reference = reference.double()
     radii = _radii(reference, k)
-    number, covered = 0, torch.zeros(len(reference), dtype=torch.bool, device=reference.device)
-    for part in features.split(_ROWS):
-        inside = torch.cdist(part, reference) <= radii  # (b, num_true)
+    number = 0
+    covered = torch.zeros(len(reference), dtype=torch.bool, device=reference.device)
+    for rows in features.split(_ROWS):
+        inside = torch.cdist(rows, reference) <= radii  # (b, num_true)
         number += int(inside.sum())
         covered |= inside.any(dim=0)
     return {"density": number / (k * len(features)), "coverage": float(covered.double().mean())}
 
 
 def image_scores(features: torch.Tensor, reference: torch.Tensor) -> dict[str, float]:
-    """All scores of drawn images.
+    """All scores of generated images.
 
     Args:
-        features (`torch.Tensor` of shape `(num_generated, num_features)`): Of the drawn images.
+        features (`torch.Tensor` of shape `(num_generated, num_features)`): Of the generated images.
         reference (`torch.Tensor` of shape `(num_true, num_features)`): Of the true ones.
 
     Returns:

@@ -98,13 +98,15 @@ class PerceptualLoss(nn.Module):
         Returns:
             `list[torch.Tensor]` of shapes `(batch_size, channels, h, w)`, the finest first.
         """
-        hidden, found = (pixel_values - self.shift) / self.scale, []
+        hidden_states = (pixel_values - self.shift) / self.scale  # (B, 3, H, W)
+        found = []
         for each, convolution in zip(NETWORKS[self.network], self.convolutions, strict=True):
             if each.pool:
-                hidden = F.max_pool2d(hidden, each.pool, stride=2)
-            hidden = convolution(hidden).relu()  # (B, C, h, w)
+                hidden_states = F.max_pool2d(hidden_states, each.pool, stride=2)
+            hidden_states = convolution(hidden_states).relu()  # (B, C, h, w)
             if each.tapped:
-                found.append(hidden / (hidden.square().sum(dim=1, keepdim=True).sqrt() + _EPS))
+                length = hidden_states.square().sum(dim=1, keepdim=True).sqrt()  # (B, 1, h, w)
+                found.append(hidden_states / (length + _EPS))
         return found
 
     def forward(self, sample: torch.Tensor, pixel_values: torch.Tensor) -> torch.Tensor:

@@ -119,20 +119,20 @@ def random_span_mask(
     max_spans: int | None = None,
     generator: torch.Generator | None = None,
 ) -> list[bool]:
-    """Choose spans to hide: about `noise_density * length` tokens in spans of about `mean_span_length` tokens.
+    """Choose spans to mask: about `noise_density * length` tokens in spans of about `mean_span_length` tokens.
 
     Differs from T5's own recipe where sentences are short: the count is rounded up or down at random, so that its
     mean is right, and a span may also stand at the very start.
 
     Args:
         length (`int`): Tokens of the sentence, end of sequence not counted; at least 1.
-        noise_density (`float`, *optional*, defaults to 0.15): Share of tokens to hide, in (0, 1).
+        noise_density (`float`, *optional*, defaults to 0.15): Share of tokens to mask, in (0, 1).
         mean_span_length (`float`, *optional*, defaults to 3.0): Mean length of a span in tokens, at least 1.
         max_spans (`int`, *optional*): Spans at most, such as the number of sentinels minus one.
         generator (`torch.Generator`, *optional*): Source of randomness.
 
     Returns:
-        `list[bool]` of length `length`: `True` where hidden. At least one token is hidden; at least one is kept,
+        `list[bool]` of length `length`: `True` where masked. At least one token is masked; at least one is visible,
         unless there is only one.
 
     Raises:
@@ -147,13 +147,13 @@ def random_span_mask(
     if length == 1:
         return [True]
     uniform = torch.rand((), generator=generator).item()
-    num_hidden = min(max(int(length * noise_density + uniform), 1), length - 1)
-    num_kept = length - num_hidden
-    num_spans = max(round(num_hidden / mean_span_length), 1)
-    num_spans = min(num_spans, num_hidden, num_kept + 1, num_spans if max_spans is None else max_spans)
-    spans = _random_parts(num_hidden, num_spans, generator)
+    num_masked = min(max(int(length * noise_density + uniform), 1), length - 1)
+    num_visible = length - num_masked
+    num_spans = max(round(num_masked / mean_span_length), 1)
+    num_spans = min(num_spans, num_masked, num_visible + 1, num_spans if max_spans is None else max_spans)
+    spans = _random_parts(num_masked, num_spans, generator)
     # The two outer gaps may be empty, the ones between spans may not: parts of at least 1, minus 1 on the outside.
-    gaps = _random_parts(num_kept + 2, num_spans + 1, generator)
+    gaps = _random_parts(num_visible + 2, num_spans + 1, generator)
     gaps[0] -= 1
     gaps[-1] -= 1
     mask = [False] * gaps[0]
@@ -165,14 +165,14 @@ def random_span_mask(
 def corrupt_spans(
     token_ids: Sequence[int], span_mask: Sequence[bool], sentinel_ids: Sequence[int], eos_token_id: int = 1
 ) -> tuple[list[int], list[int]]:
-    """Replace each hidden span by a sentinel; the target is the sentinels, each followed by what it stands for.
+    """Replace each masked span by a sentinel; the target is the sentinels, each followed by what it stands for.
 
-    "a red bus at night" with "red" and "at night" hidden gives the input `a <0> bus <1> </s>` and the target
+    "a red bus at night" with "red" and "at night" masked gives the input `a <0> bus <1> </s>` and the target
     `<0> red <1> at night <2> </s>`.
 
     Args:
         token_ids (`Sequence[int]`): The sentence without its end of sequence.
-        span_mask (`Sequence[bool]`): `True` where hidden, of the same length.
+        span_mask (`Sequence[bool]`): `True` where masked, of the same length.
         sentinel_ids (`Sequence[int]`): Sentinels in the order of use; one more than there are spans.
         eos_token_id (`int`, *optional*, defaults to 1): Ends both sequences.
 
@@ -184,26 +184,28 @@ def corrupt_spans(
     """
     if len(token_ids) != len(span_mask):
         raise ValueError(f"`span_mask` must be as long as `token_ids` ({len(token_ids)}), got {len(span_mask)}")
-    starts = sum(hidden and not before for before, hidden in zip([False, *span_mask], span_mask, strict=False))
+    starts = sum(masked and not before for before, masked in zip([False, *span_mask], span_mask, strict=False))
     if len(sentinel_ids) < starts + 1:
         raise ValueError(f"`sentinel_ids` must hold {starts + 1} ids for {starts} spans, got {len(sentinel_ids)}")
     sentinels = iter(sentinel_ids)
-    input_ids, labels, before = [], [], False
-    for token_id, hidden in zip(token_ids, span_mask, strict=True):
-        if hidden and not before:
+    input_ids: list[int] = []
+    labels: list[int] = []
+    before = False  # the token before is masked
+    for token_id, masked in zip(token_ids, span_mask, strict=True):
+        if masked and not before:
             sentinel = next(sentinels)
             input_ids.append(sentinel)
             labels.append(sentinel)
-        (labels if hidden else input_ids).append(token_id)
-        before = hidden
+        (labels if masked else input_ids).append(token_id)
+        before = masked
     return [*input_ids, eos_token_id], [*labels, next(sentinels), eos_token_id]
 
 
 class SpanCorruptionDataset(Dataset):
-    """Texts with spans hidden, `num_rounds` times over; item `p` is a pure function of `(seed, p)`.
+    """Texts with masked spans, `num_rounds` times over; item `i` is a pure function of `(seed, i)`.
 
     A text is made of some of a document's sentences, in random order. Where the sentences of a document describe the
-    same thing, as the captions of one image do, a hidden "red" can be read from another sentence that says what is
+    same thing, as the captions of one image do, a masked "red" can be read from another sentence that says what is
     red: this is what teaches the encoder which word belongs to which. Single sentences about random scenes cannot.
 
     Args:
@@ -238,11 +240,11 @@ class SpanCorruptionDataset(Dataset):
     def __len__(self) -> int:
         return len(self.documents) * self.num_rounds
 
-    def __getitem__(self, position: int) -> dict[str, list[int]]:
-        if not 0 <= position < len(self):
-            raise IndexError(f"position {position} is outside 0 ... {len(self) - 1}")
-        document = self.documents[position % len(self.documents)]
-        (generator,) = keyed_generators(self.seed, "span_corruption", [position])
+    def __getitem__(self, index: int) -> dict[str, list[int]]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"index {index} is outside 0 ... {len(self) - 1}")
+        document = self.documents[index % len(self.documents)]
+        (generator,) = keyed_generators(self.seed, "span_corruption", [index])
         num_sentences = int(torch.randint(1, len(document) + 1, (), generator=generator))
         chosen = torch.randperm(len(document), generator=generator)[:num_sentences].tolist()
         text = [token_id for index in chosen for token_id in document[index]][: self.max_length - 1]
@@ -254,7 +256,7 @@ class SpanCorruptionDataset(Dataset):
 
 
 def span_accuracy(predictions, labels, ignored_ids: Sequence[int] = ()) -> float:
-    """Share of hidden tokens that are predicted right, given the true ones before them.
+    """Share of masked tokens that are predicted right, given the true ones before them.
 
     Args:
         predictions (array of shape `(batch_size, target_length)`): Most likely ids.
@@ -264,6 +266,7 @@ def span_accuracy(predictions, labels, ignored_ids: Sequence[int] = ()) -> float
     Returns:
         `float` in [0, 1]; 0.0 if nothing counts.
     """
-    predictions, labels = torch.as_tensor(predictions), torch.as_tensor(labels)
+    predictions = torch.as_tensor(predictions)
+    labels = torch.as_tensor(labels)
     counted = (labels >= 0) & ~torch.isin(labels, torch.tensor(list(ignored_ids), dtype=labels.dtype))
     return ((predictions == labels) & counted).sum().item() / max(counted.sum().item(), 1)

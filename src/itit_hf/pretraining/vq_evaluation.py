@@ -32,7 +32,8 @@ class CodeCounter:
 
     def next_window(self):
         """Begin a new window."""
-        self.previous, self.current = self.current, torch.zeros_like(self.current)
+        self.previous = self.current
+        self.current = torch.zeros_like(self.current)
 
     @property
     def counts(self) -> torch.Tensor:
@@ -45,7 +46,8 @@ class CodeCounter:
 
     def load_state_dict(self, state: dict[str, torch.Tensor]):
         """Take up what `state_dict` gave, each window of shape `(num_codes,)`."""
-        self.current, self.previous = state["current"].clone(), state["previous"].clone()
+        self.current = state["current"].clone()
+        self.previous = state["previous"].clone()
 
 
 def code_usage(counts: torch.Tensor) -> float:
@@ -154,17 +156,21 @@ def evaluate_image_tokenizer(
         `dict[str, float]`: `psnr` in dB, `code_usage`, `code_entropy` in nats, `constant_patch_entropy` in nats and
         `constant_patch_codes`, `shift_agreement` and `shift_equal_pixels`.
     """
-    ids, samples, shifts = [], [], []
+    batch_ids = []
+    batch_samples = []
+    shifts = []
     for batch in pixel_values.split(batch_size):
-        ids.append(encode_images(image_tokenizer, batch))
-        samples.append(decode_image_token_ids(image_tokenizer, ids[-1]))
-        shifts.append((len(batch), *shift_agreement(image_tokenizer, batch)))
-    ids, samples = torch.cat(ids), torch.cat(samples)
+        ids = encode_images(image_tokenizer, batch)  # (B, num_image_tokens)
+        batch_ids.append(ids)
+        batch_samples.append(decode_image_token_ids(image_tokenizer, ids))  # (B, 3, H, W)
+        same_codes, same_pixels = shift_agreement(image_tokenizer, batch)
+        shifts.append((len(batch), same_codes, same_pixels))
+    ids = torch.cat(batch_ids)
     counts = torch.bincount(ids.flatten(), minlength=image_tokenizer.config.num_vq_embeddings)
     entropy, names = constant_patch_entropy(ids, pixel_values, downsampling_factor(image_tokenizer))
     number, agreement, equal_pixels = torch.tensor(shifts, dtype=torch.float64).unbind(dim=1)
     return {
-        "psnr": psnr(samples, pixel_values),
+        "psnr": psnr(torch.cat(batch_samples), pixel_values),
         "code_usage": code_usage(counts),
         "code_entropy": code_entropy(counts),
         "constant_patch_entropy": entropy,

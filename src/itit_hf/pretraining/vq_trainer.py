@@ -201,12 +201,15 @@ class VQTrainer(ResilientTrainer):
         shown: torch.Tensor,
         new_codes: bool = True,
     ):
-        self.new_codes, self.shown = new_codes, shown
+        self.new_codes = new_codes
+        self.shown = shown
         _check_codes(image_tokenizer, args, train_dataset, new_codes)
-        in_channels = image_tokenizer.config.in_channels
-        shape = in_channels, args.discriminator_channels, args.discriminator_halvings
         # Before the Trainer sets the seed again, or it would start from the numbers that the autoencoder had.
-        discriminator = PatchDiscriminator(*shape) if args.gan_weight else None
+        discriminator = None
+        if args.gan_weight:
+            discriminator = PatchDiscriminator(
+                image_tokenizer.config.in_channels, args.discriminator_channels, args.discriminator_halvings
+            )
         super().__init__(
             model=VQAutoencoder(image_tokenizer, args.train_decoder_only),
             args=args,
@@ -241,8 +244,9 @@ class VQTrainer(ResilientTrainer):
         num_steps = max(1, args.max_steps - args.gan_start_step)
         warmup_steps = args.get_warmup_steps(args.max_steps)
         self.discriminator_schedule = get_cosine_schedule_with_warmup(optimizer, warmup_steps, num_steps)
-        # Its optimizer steps by itself: accelerate would tie it to that of the autoencoder.
-        self.discriminator, self.discriminator_optimizer = self.accelerator.prepare(discriminator), optimizer
+        self.discriminator = self.accelerator.prepare(discriminator)
+        # Not prepared, so that it steps by itself: accelerate would tie it to that of the autoencoder.
+        self.discriminator_optimizer = optimizer
 
     @property
     def image_tokenizer(self) -> VQModel | PatchVQModel:
@@ -250,7 +254,7 @@ class VQTrainer(ResilientTrainer):
         return self.model.image_tokenizer
 
     @property
-    def fights(self) -> bool:
+    def uses_discriminator(self) -> bool:
         """Whether there is a discriminator in this step."""
         return self.discriminator is not None and self.state.global_step >= self.args.gan_start_step
 
@@ -270,7 +274,8 @@ class VQTrainer(ResilientTrainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Micro-batches of this rank; see [`StepBatchSampler`]. Not sharded again by accelerate."""
-        args, times = self.args, self.args.gradient_accumulation_steps
+        args = self.args
+        times = args.gradient_accumulation_steps
         steps = StepBatchSampler(
             len(self.train_dataset),
             args.per_device_train_batch_size,
@@ -311,7 +316,8 @@ class VQTrainer(ResilientTrainer):
         Raises:
             FloatingPointError: If the encoder gives numbers that are not finite.
         """
-        images, step = self.train_dataset, self.state.global_step
+        images = self.train_dataset
+        step = self.state.global_step
         number = min(self.args.kmeans_images, len(images))
         chosen = torch.randperm(len(images), generator=self.generator("kmeans", step))[:number]
         latents = []
@@ -319,7 +325,8 @@ class VQTrainer(ResilientTrainer):
             batch = torch.stack([images[int(i)] for i in indices]).to(self.args.device)
             encoded = self.image_tokenizer.encode(to_pixel_values(batch)).latents  # (B, C, h, w)
             latents.append(encoded.permute(0, 2, 3, 1).flatten(0, 2))
-        points, codebook = torch.cat(latents), self.model.codebook
+        points = torch.cat(latents)  # (num_patches, C)
+        codebook = self.model.codebook
         if not points.isfinite().all():
             raise FloatingPointError(
                 f"step {step}: the encoder's latents are not finite, so that they cannot start a codebook; nothing is "
@@ -333,14 +340,16 @@ class VQTrainer(ResilientTrainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Weighted sum of the losses, a scalar of shape `()`; with `return_outputs` also the [`VQStepOutput`]."""
-        args, step = self.args, self.state.global_step
+        args = self.args
+        step = self.state.global_step
         pixel_values = to_pixel_values(inputs["pixel_values"])  # (B, 3, H, W)
         output = model(pixel_values, quantize=not self.new_codes or step >= args.quantize_from_step)
-        judge, weights = None, args.loss_weights
-        if self.fights:
-            judge = self.accelerator.unwrap_model(self.discriminator).requires_grad_(False)
+        weights = args.loss_weights
+        discriminator = None
+        if self.uses_discriminator:
+            discriminator = self.accelerator.unwrap_model(self.discriminator).requires_grad_(False)
             weights.gan *= min(1.0, (step - args.gan_start_step) / max(1, args.gan_ramp_steps))
-        losses = vq_losses(output, pixel_values, weights, self.model.last_layer, self.perceptual, judge)
+        losses = vq_losses(output, pixel_values, weights, self.model.last_layer, self.perceptual, discriminator)
         loss = sum(losses.values())
         losses = {name: value.detach() for name, value in losses.items()}
         self.micro_batches.append({"loss": loss.detach(), "losses": losses})
@@ -354,26 +363,27 @@ class VQTrainer(ResilientTrainer):
         """One pass of the autoencoder, and of the discriminator if there is one; the autoencoder's loss, a scalar of
         shape `()`."""
         loss = super().training_step(model, inputs, num_items_in_batch)
-        if self.fights:
+        if self.uses_discriminator:
             pixel_values, output = self._outputs[-1]
             self.accelerator.unwrap_model(self.discriminator).requires_grad_(True)
             # one pass over both, as distributed training allows one pass per step
-            logits = self.discriminator(torch.cat([pixel_values, output.sample.detach()]))
-            judgement = discriminator_hinge_loss(*logits.chunk(2))
-            (judgement / self.args.gradient_accumulation_steps).backward()
-            self.add_figures({"discriminator": judgement.detach()})
+            logits = self.discriminator(torch.cat([pixel_values, output.sample.detach()]))  # (2 B, 1, h, w)
+            real_logits, fake_logits = logits.chunk(2)
+            discriminator_loss = discriminator_hinge_loss(real_logits, fake_logits)
+            (discriminator_loss / self.args.gradient_accumulation_steps).backward()
+            self.add_figures({"discriminator": discriminator_loss.detach()})
         return loss
 
     def _get_grad_norm(self, model, grad_norm=None):
         """Also the discriminator's gradient must be finite, or neither is updated."""
-        if self.fights:
+        if self.uses_discriminator:
             norm = torch.nn.utils.clip_grad_norm_(self.discriminator.parameters(), self.args.max_grad_norm)
             self.micro_batches.append({"loss": norm, "losses": {"norm of the discriminator's gradient": norm}})
         return super()._get_grad_norm(model, grad_norm=grad_norm)
 
     def update_discriminator(self):
         """A step of the discriminator, unless this update is left out."""
-        if not self.fights:
+        if not self.uses_discriminator:
             return
         if not self.update_is_skipped:
             self.discriminator_optimizer.step()
@@ -382,12 +392,14 @@ class VQTrainer(ResilientTrainer):
 
     def end_update(self):
         """Average the weights, and keep count of the codes; now and then move unused ones."""
-        outputs, self._outputs = self._outputs, []
+        outputs = self._outputs
+        self._outputs = []
         if self.update_is_skipped:
             return
         if self.ema is not None:
             self.ema.step(self.model.parameters())
-        args, done = self.args, self.state.global_step  # it has been counted already
+        args = self.args
+        done = self.state.global_step  # this one has been counted already
         if outputs[0][1].image_token_ids is None:
             return
         for _, output in outputs:
@@ -414,12 +426,13 @@ class VQTrainer(ResilientTrainer):
 
     def replicated_state(self) -> dict[str, Part]:
         """Also the counts of the codes, the discriminator, and the averaged weights."""
-        parts = super().replicated_state() | {"codes": (self.counter.state_dict, self.counter.load_state_dict)}
+        state = super().replicated_state()
+        state["codes"] = (self.counter.state_dict, self.counter.load_state_dict)
         if self.discriminator is not None:
-            parts["discriminator"] = self._discriminator_state, self._set_discriminator
+            state["discriminator"] = (self._discriminator_state, self._set_discriminator)
         if self.ema is not None:
-            parts["ema"] = self._averages, self._set_averages
-        return parts
+            state["ema"] = (self._averages, self._set_averages)
+        return state
 
     def _discriminator_state(self) -> dict:
         return {
@@ -445,9 +458,11 @@ class VQTrainer(ResilientTrainer):
     def tensors_to_save(self):
         """Also the averaged weights and the discriminator, three times for its optimizer; of any shape."""
         yield from super().tensors_to_save()
-        yield from [] if self.ema is None else self.ema.shadow_params
-        for _ in range(3 if self.discriminator is not None else 0):
-            yield from self.discriminator.parameters()
+        if self.ema is not None:
+            yield from self.ema.shadow_params
+        if self.discriminator is not None:
+            for _ in range(3):  # itself and the two moments of its optimizer
+                yield from self.discriminator.parameters()
 
     def _write_model(self, output_dir: str):
         """A folder that opens as an image tokenizer, with the image processor that it was trained with."""
@@ -508,7 +523,8 @@ def _collate(images: list[torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def _check_codes(image_tokenizer, args: VQTrainingArguments, images: ImageDataset, new_codes: bool):
     """What would fail in the middle of a run is said before it."""
-    factor, num_codes = downsampling_factor(image_tokenizer), image_tokenizer.config.num_vq_embeddings
+    factor = downsampling_factor(image_tokenizer)
+    num_codes = image_tokenizer.config.num_vq_embeddings
     if images.resolution % factor:
         raise ValueError(f"`resolution` must be a multiple of {factor}, a token's side, got {images.resolution}")
     if not new_codes:

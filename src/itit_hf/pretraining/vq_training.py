@@ -20,7 +20,7 @@ from ..models.image_tokenization_itit import PatchVQModel
 from ..rng import keyed_integer
 
 # What the codes of an image depend on; a `PatchVQModel` has no `quant_conv`.
-CODE_PARTS = ("encoder", "quant_conv", "quantize")
+CODE_MODULES = ("encoder", "quant_conv", "quantize")
 
 
 class ImageDataset(Dataset):
@@ -43,7 +43,10 @@ class ImageDataset(Dataset):
         aspect_ratio: str = "squeeze",
         name: str = "dataset",
     ):
-        self.rows, self.resolution, self.column, self.name = without_decoding(rows), resolution, column, name
+        self.rows = without_decoding(rows)
+        self.resolution = resolution
+        self.column = column
+        self.name = name
         self.image_processor = ITITImageProcessorPil(size=resolution, aspect_ratio=aspect_ratio)
         self._cached: torch.Tensor | None = None
 
@@ -105,10 +108,15 @@ class StepBatchSampler(Sampler):
     ):
         if num_rows < 1:
             raise ValueError(f"`num_rows` must be at least 1, got {num_rows}")
-        self.num_rows, self.batch_size, self.seed = num_rows, batch_size, seed
-        self.first_step, self.last_step = first_step, last_step
-        self.rank, self.world_size = rank, world_size
-        self._epoch, self._order = -1, torch.arange(0)
+        self.num_rows = num_rows
+        self.batch_size = batch_size
+        self.first_step = first_step
+        self.last_step = last_step
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self._epoch = -1  # that of `_order`
+        self._order = torch.arange(0)
 
     def __len__(self) -> int:
         """Steps in all, those before the first one included."""
@@ -117,13 +125,14 @@ class StepBatchSampler(Sampler):
     def __iter__(self) -> Iterator[list[int]]:
         for step in range(self.first_step, self.last_step):
             start = (step * self.world_size + self.rank) * self.batch_size
-            yield [self._row(position) for position in range(start, start + self.batch_size)]
+            yield [self._row(sample_index) for sample_index in range(start, start + self.batch_size)]
 
-    def _row(self, position: int) -> int:
-        epoch, offset = divmod(position, self.num_rows)
+    def _row(self, sample_index: int) -> int:
+        epoch, offset = divmod(sample_index, self.num_rows)
         if epoch != self._epoch:
             generator = torch.Generator().manual_seed(keyed_integer(self.seed, "vq/order", epoch))
-            self._epoch, self._order = epoch, torch.randperm(self.num_rows, generator=generator)
+            self._epoch = epoch
+            self._order = torch.randperm(self.num_rows, generator=generator)
         return int(self._order[offset])
 
 
@@ -143,7 +152,7 @@ def with_new_decoder(image_tokenizer: VQModel | PatchVQModel, config: dict) -> V
         RuntimeError: If encoder or codebook would have another shape.
     """
     new = type(image_tokenizer).from_config({**image_tokenizer.config, **config})
-    for name in CODE_PARTS:
+    for name in CODE_MODULES:
         if hasattr(new, name):
             getattr(new, name).load_state_dict(getattr(image_tokenizer, name).state_dict())
     return new
@@ -177,9 +186,10 @@ class VQAutoencoder(nn.Module):
 
     def __init__(self, image_tokenizer: VQModel | PatchVQModel, decoder_only: bool = False):
         super().__init__()
-        self.image_tokenizer, self.decoder_only = image_tokenizer, decoder_only
+        self.image_tokenizer = image_tokenizer
+        self.decoder_only = decoder_only
         if decoder_only:
-            for name in CODE_PARTS:
+            for name in CODE_MODULES:
                 if hasattr(image_tokenizer, name):
                     getattr(image_tokenizer, name).requires_grad_(False)
 
@@ -202,18 +212,21 @@ class VQAutoencoder(nn.Module):
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.decoder_only):
             latents = self.image_tokenizer.encode(pixel_values).latents  # (B, C, h, w)
-            # times zero: distributed training wants a gradient for every parameter in every step
-            hidden, commit_loss, ids = latents, 0.0 * self.codebook.sum(), None
             if quantize:
-                hidden, commit_loss, (_, _, ids) = self.image_tokenizer.quantize(latents)
-        return VQStepOutput(self._decode(hidden), commit_loss, latents, ids)
+                codes, commit_loss, (_, _, ids) = self.image_tokenizer.quantize(latents)  # (B, C, h, w)
+            else:
+                codes = latents
+                # times zero: distributed training wants a gradient for every parameter in every step
+                commit_loss = 0.0 * self.codebook.sum()
+                ids = None
+        return VQStepOutput(self._decode(codes), commit_loss, latents, ids)
 
-    def _decode(self, hidden: torch.Tensor) -> torch.Tensor:
+    def _decode(self, codes: torch.Tensor) -> torch.Tensor:
         tokenizer = self.image_tokenizer
         if isinstance(tokenizer, VQModel):  # its `decode` takes nothing but ids once `lookup_from_codebook` is set
-            spatial = hidden if tokenizer.config.norm_type == "spatial" else None
-            return tokenizer.decoder(tokenizer.post_quant_conv(hidden), spatial)  # (B, 3, H, W)
-        return tokenizer.decode(hidden, force_not_quantize=True).sample  # (B, 3, H, W)
+            spatial = codes if tokenizer.config.norm_type == "spatial" else None
+            return tokenizer.decoder(tokenizer.post_quant_conv(codes), spatial)  # (B, 3, H, W)
+        return tokenizer.decode(codes, force_not_quantize=True).sample  # (B, 3, H, W)
 
 
 class PatchDiscriminator(nn.Module):
@@ -236,13 +249,12 @@ class PatchDiscriminator(nn.Module):
             raise ValueError(f"`channels` must be a multiple of 4, the groups of a norm are 8, got {channels}")
         layers = [nn.Conv2d(in_channels, channels, 4, 2, padding=1), nn.LeakyReLU(0.2)]
         for index in range(num_halvings):
-            last = index == num_halvings - 1
             width = channels * 2**index
-            layers += [
-                nn.Conv2d(width, 2 * width, 3 if last else 4, 1 if last else 2, padding=1),
-                nn.GroupNorm(8, 2 * width),
-                nn.LeakyReLU(0.2),
-            ]
+            if index < num_halvings - 1:
+                convolution = nn.Conv2d(width, 2 * width, kernel_size=4, stride=2, padding=1)
+            else:
+                convolution = nn.Conv2d(width, 2 * width, kernel_size=3, stride=1, padding=1)
+            layers += [convolution, nn.GroupNorm(8, 2 * width), nn.LeakyReLU(0.2)]
         layers.append(nn.Conv2d(channels * 2**num_halvings, 1, 3, padding=1))
         self.layers = nn.Sequential(*layers)
 

@@ -36,8 +36,8 @@ from itit_hf import ITITPipeline, decode_image_token_ids
 from itit_hf.data.captions import BAD_CAPTION_POLICIES
 from itit_hf.data.loading import parse_columns
 from itit_hf.data.streams import BAD_IMAGE_POLICIES
+from itit_hf.emoji_scenes.categories import CATEGORIES
 from itit_hf.emoji_scenes.classifier import INPUT_SIZE, SceneClassifier, to_pixel_values
-from itit_hf.emoji_scenes.kinds import KINDS
 from itit_hf.metrics.captions import caption_scores
 from itit_hf.metrics.coco_captions import coco_caption_scores, missing_for_coco, missing_for_spice
 from itit_hf.metrics.datasets import PRESETS, EvaluationSource, open_evaluation
@@ -60,7 +60,7 @@ CLIP_SCORE_FORMULA = "clip_score is the mean of 100 * max(cos, 0), clip_score_w 
 HARD_WORDS = (
     ("red", "orange", "yellow", "green", "blue", "purple", "pink", "teal", "brown", "black", "white", "gray"),
     ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
-    tuple(KINDS),
+    tuple(CATEGORIES),
 )
 # Figures of the row for the card, where they were measured.
 COLUMNS = (

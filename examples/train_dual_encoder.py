@@ -5,7 +5,7 @@ r"""Train a dual encoder on captioned images: the judge that rewards, filters, r
 With no argument: a small ALIGN from nothing on the emoji scenes, on one CPU core. That is how
 `checkpoints/emoji-scenes-dual-encoder` was made; its card says how long it took and how good it is:
 
-    python utils/build_emoji_scenes.py --output data/emoji-scenes-64 --styles noto --num_kinds 24
+    python utils/build_emoji_scenes.py --output data/emoji-scenes-64 --styles noto --num_categories 24
     python examples/train_dual_encoder.py
 
 On your own images, go on from any dual encoder of transformers, or join two towers. `--lock_image_tower` trains the

@@ -105,7 +105,7 @@ class ScriptArguments:
         attn_implementation (`str`): Attention of the model: sdpa, or eager, which `--bf16` is faster with on a CPU.
         scenes_folder (`str`, *optional*): Where the emoji scenes are, or are built; data/emoji-scenes-64 by default.
         scenes_styles (`list[str]`): Their art.
-        scenes_num_kinds (`int`): How many kinds of things they show.
+        scenes_num_categories (`int`): How many categories of things they show.
     """
 
     paired_dataset: str | None = None
@@ -134,7 +134,7 @@ class ScriptArguments:
     attn_implementation: str = "sdpa"
     scenes_folder: str | None = None
     scenes_styles: list[str] = field(default_factory=lambda: ["openmoji"])
-    scenes_num_kinds: int = 24
+    scenes_num_categories: int = 24
 
     def __post_init__(self):
         if self.aspect_ratio is not None and self.aspect_ratio not in ASPECT_RATIOS:
@@ -224,7 +224,7 @@ def load_streams(
     if args.paired_dataset is None:
         resolution = processor.image_processor.size["height"]
         folder = args.scenes_folder or f"data/emoji-scenes-{resolution}"
-        world = ensure_emoji_scenes(folder, args.scenes_styles, resolution, args.scenes_num_kinds)
+        world = ensure_emoji_scenes(folder, args.scenes_styles, resolution, args.scenes_num_categories)
         sources = {name: (at, split) if at else (world, split or name) for name, (at, split) in sources.items()}
         evaluation = (world, args.eval_split or "validation")
     streams = {}

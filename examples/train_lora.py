@@ -53,7 +53,7 @@ class ScriptArguments:
         bad_captions (`str`): What to do about captions that are none (null, empty, blank, words such as NA): raise, or
             skip, which leaves them out and counts them.
         num_held_out (`int`): How many of your images, from the end, are kept for the losses before and after.
-        new_kind (`str`): Without a dataset, the thing to learn; none of those that the checkpoint was trained on.
+        new_category (`str`): Without a dataset, the thing to learn; none of those that the checkpoint was trained on.
         new_colour (`str`): Its colour.
         new_style (`str`): Art that it is taken from.
         num_images (`int`): Without a dataset, images to learn from.
@@ -68,7 +68,7 @@ class ScriptArguments:
     columns: list[str] = field(default_factory=list)
     bad_captions: str = "raise"
     num_held_out: int = 4
-    new_kind: str = "dinosaur"
+    new_category: str = "dinosaur"
     new_colour: str = "green"
     new_style: str = "openmoji"
     num_images: int = 20
@@ -79,8 +79,9 @@ class ScriptArguments:
 
 def draw_new_thing(args: ScriptArguments, resolution: int, seed: int) -> tuple[Dataset, Dataset]:
     """Images to learn from, and as many held-out ones: the same thing at other places, in other sizes."""
-    style, kind, colour = (args.new_style,), (args.new_kind,), (args.new_colour,)
-    world = SceneConfig(resolution, styles=style, kinds=kind, colours=colour)
+    world = SceneConfig(
+        resolution, styles=(args.new_style,), categories=(args.new_category,), colours=(args.new_colour,)
+    )
     rows = []
     for index in range(2 * args.num_images):
         pixels, scene = render_scene(world, seed, index)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Build a dataset of emoji scenes.
 
-    python utils/build_emoji_scenes.py --output data/emoji-scenes-64 --styles noto --num_kinds 24
+    python utils/build_emoji_scenes.py --output data/emoji-scenes-64 --styles noto --num_categories 24
 
 20,000 scenes in each of the three training streams take about a minute on one core.
 """
@@ -13,7 +13,7 @@ from dataclasses import fields
 from itit_hf.emoji_scenes.art import STYLES
 from itit_hf.emoji_scenes.build import SplitSizes, build_dataset
 from itit_hf.emoji_scenes.languages import LANGUAGES
-from itit_hf.emoji_scenes.scenes import GRIDS, RESOLUTIONS, SceneConfig, first_kinds
+from itit_hf.emoji_scenes.scenes import GRIDS, RESOLUTIONS, SceneConfig, first_categories
 
 
 def parse_args(args: list[str] | None = None) -> argparse.Namespace:
@@ -21,10 +21,13 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Build a dataset of emoji scenes.")
     parser.add_argument("--output", required=True, help="new folder")
     parser.add_argument(
-        "--styles", nargs="+", default=["noto"], help=f"{', '.join(STYLES)}, or folders with files kind.png / kind.svg"
+        "--styles",
+        nargs="+",
+        default=["noto"],
+        help=f"{', '.join(STYLES)}, or folders with files category.png / category.svg",
     )
     parser.add_argument("--resolution", type=int, default=64, choices=RESOLUTIONS, help="pixels (default: 64)")
-    parser.add_argument("--num_kinds", type=int, default=24, help="the first so many of the table (default: 24)")
+    parser.add_argument("--num_categories", type=int, default=24, help="the first so many of the table (default: 24)")
     parser.add_argument("--max_objects", type=int, default=1, choices=(1, 2), help="objects in a scene (default: 1)")
     parser.add_argument(
         "--grid",
@@ -59,7 +62,7 @@ def main(args: list[str] | None = None) -> None:
     config = SceneConfig(
         resolution=options.resolution,
         styles=tuple(options.styles),
-        kinds=first_kinds(options.styles, options.num_kinds),
+        categories=first_categories(options.styles, options.num_categories),
         max_objects=options.max_objects,
         grid=options.grid,
         size_range=options.size_range and tuple(options.size_range),

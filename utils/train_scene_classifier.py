@@ -1,13 +1,13 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Train the classifier of the emoji scenes, the instrument that drawn images are judged by:
+r"""Train the classifier of the emoji scenes, the instrument that generated images are judged by:
 
     python utils/train_scene_classifier.py --output_dir out/emoji-scenes-classifier
 
-About twelve minutes on one core. It sees renders alone, drawn as it goes: all kinds, colours and styles, one or two
-objects or none, blurred, coarse, noisy or as they are. It is an instrument and not a model under test, so that it is
-taught every kind in every colour, pairs that `splits.is_held_out_pair` keeps from other trainings included. Images
-that `splits.is_validation` gives to validation are kept from it, and its accuracy is measured on those.
+About twelve minutes on one core. It sees renders alone, made as it goes: all categories, colours and styles, one or
+two objects or none, blurred, coarse, noisy or as they are. It is an instrument and not a model under test, so that it
+is taught every category in every colour, pairs that `splits.is_held_out_pair` keeps from other trainings included.
+Images that `splits.is_validation` gives to validation are kept from it, and its accuracy is measured on those.
 """
 
 import itertools
@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
-from itit_hf.emoji_scenes.art import STYLES, available_kinds
+from itit_hf.emoji_scenes.art import STYLES, available_categories
 from itit_hf.emoji_scenes.classifier import (
     CELL,
     INPUT_SIZE,
@@ -115,7 +115,7 @@ class Targets:
             larger the object is.
         number (`torch.LongTensor` of shape `(num_objects,)`): Image of each object.
         cells (`torch.LongTensor` of shape `(num_objects, 2)`): Column and row of the cell that is asked about it.
-        kinds (`torch.LongTensor` of shape `(num_objects,)`): Which kind.
+        categories (`torch.LongTensor` of shape `(num_objects,)`): Which category.
         colours (`torch.LongTensor` of shape `(num_objects,)`): Which colour.
         boxes (`torch.FloatTensor` of shape `(num_objects, 4)`): left, top, width and height in pixels.
         backgrounds (`torch.LongTensor` of shape `(batch_size,)`): Which background.
@@ -124,7 +124,7 @@ class Targets:
     heat: torch.Tensor
     number: torch.Tensor
     cells: torch.Tensor
-    kinds: torch.Tensor
+    categories: torch.Tensor
     colours: torch.Tensor
     boxes: torch.Tensor
     backgrounds: torch.Tensor
@@ -135,7 +135,7 @@ def targets_of(scenes: list[Scene], classifier: SceneClassifier, generator: torc
 
     Args:
         scenes (`list[Scene]`): Of 64 pixels.
-        classifier ([`SceneClassifier`]): Whose names of kinds, colours and backgrounds count.
+        classifier ([`SceneClassifier`]): Whose names of categories, colours and backgrounds count.
         generator (`torch.Generator`): Which cell near its centre is asked about an object.
 
     Returns:
@@ -158,7 +158,7 @@ def targets_of(scenes: list[Scene], classifier: SceneClassifier, generator: torc
         heat,
         number,
         cells,
-        torch.tensor([names.kinds.index(item.kind) for _, item in items]),
+        torch.tensor([names.categories.index(item.category) for _, item in items]),
         torch.tensor([names.colours.index(item.colour) for _, item in items]),
         boxes,
         torch.tensor([names.backgrounds.index(scene.background) for scene in scenes]),
@@ -182,7 +182,7 @@ def losses_of(reading: SceneReading, targets: Targets) -> dict[str, torch.Tensor
     found = cell_boxes(reading.boxes[where], targets.cells)
     return {
         "centre": error.sum() / len(targets.number),
-        "kind": F.cross_entropy(reading.kind_logits[where], targets.kinds),
+        "category": F.cross_entropy(reading.category_logits[where], targets.categories),
         "colour": F.cross_entropy(reading.colour_logits[where], targets.colours),
         "box": 0.3 * F.smooth_l1_loss(found, targets.boxes),
         "background": 0.2 * F.cross_entropy(reading.background_logits, targets.backgrounds),
@@ -214,7 +214,7 @@ def train(classifier: SceneClassifier, config: SceneConfig, options) -> None:
 
 
 def accuracy(classifier: SceneClassifier, config: SceneConfig, num_scenes: int, wanted) -> dict:
-    """Figures on validation scenes of a kind.
+    """Figures on validation scenes of one sort.
 
     Args:
         classifier ([`SceneClassifier`]): The instrument.
@@ -248,20 +248,20 @@ def accuracy(classifier: SceneClassifier, config: SceneConfig, num_scenes: int, 
 
 
 def evaluate(classifier: SceneClassifier, styles: list[str], num_scenes: int) -> dict:
-    """Figures for each style: scenes of one object, of two, and of kind-colour pairs held out of other trainings."""
+    """Figures for each style: scenes of one object, of two, and of pairs held out of other trainings."""
     groups = {
         "one_object": lambda scene: len(scene.objects) == 1 and held_out_split(scene) is None,
         "one_object_heldout_pair": lambda scene: len(scene.objects) == 1 and held_out_split(scene) == "heldout",
         "two_objects": lambda scene: len(scene.objects) == 2,
     }
-    kinds = tuple(classifier.config.kinds)
-    if not check_held_out_pairs(kinds, tuple(classifier.config.colours)):
+    categories = tuple(classifier.config.categories)
+    if not check_held_out_pairs(categories, tuple(classifier.config.colours)):
         del groups["one_object_heldout_pair"]
     figures = {}
     for style in tqdm(styles, desc="styles"):
         for group, wanted in groups.items():
             max_objects = 2 if group == "two_objects" else 1
-            config = SceneConfig(styles=(style,), kinds=kinds, max_objects=max_objects)
+            config = SceneConfig(styles=(style,), categories=categories, max_objects=max_objects)
             figures[f"{style}/{group}"] = accuracy(classifier, config, num_scenes, wanted)
     return figures
 
@@ -281,9 +281,9 @@ def main(arguments: list[str] | None = None) -> dict:
         raise ValueError(f"`batch_size` must be at least 4, got {options.batch_size}")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.manual_seed(options.seed)
-    kinds = tuple(available_kinds(options.styles))
-    classifier = SceneClassifier(kinds=kinds)
-    train(classifier, SceneConfig(styles=tuple(options.styles), kinds=kinds, max_objects=2), options)
+    categories = tuple(available_categories(options.styles))
+    classifier = SceneClassifier(categories=categories)
+    train(classifier, SceneConfig(styles=tuple(options.styles), categories=categories, max_objects=2), options)
     classifier.save_pretrained(options.output_dir)
     figures = evaluate(classifier, options.styles, options.num_scenes)
     for group, values in figures.items():

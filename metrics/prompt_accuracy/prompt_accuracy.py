@@ -16,7 +16,8 @@ Args:
     classifier (`str`, *optional*): Folder of the classifier.
 
 Returns:
-    `dict[str, float]`: `prompt_kind`, `prompt_colour`, `prompt_both`, `prompt_true` and `prompt_number`, in [0, 1].
+    `dict[str, float]`: `prompt_category`, `prompt_colour`, `prompt_both`, `prompt_true` and `prompt_number`, in
+    [0, 1].
 """
 
 

@@ -18,10 +18,10 @@ from PIL import Image
 
 import evaluate_emoji_scenes
 import train_scene_classifier
+from itit_hf.emoji_scenes.categories import CATEGORIES, COLOURS
 from itit_hf.emoji_scenes.classifier import SceneClassifier, SceneReading, SeenObject, SeenScene, cell_boxes
 from itit_hf.emoji_scenes.evaluation import confidence_interval, prompt_accuracy, with_objects
 from itit_hf.emoji_scenes.grammar import captions
-from itit_hf.emoji_scenes.kinds import COLOURS, KINDS
 from itit_hf.emoji_scenes.scenes import BACKGROUNDS, Scene, SceneConfig, SceneObject, render_scene, world_of
 from itit_hf.emoji_scenes.splits import is_validation, scene_hash
 
@@ -45,7 +45,7 @@ BLUE_CAR = SeenObject("car", "blue", (34.0, 8.0, 30.0, 20.0))
 class Reads:
     """In the place of a classifier: has read the scenes it is given."""
 
-    config = Namespace(kinds=tuple(KINDS), colours=tuple(COLOURS))
+    config = Namespace(categories=tuple(CATEGORIES), colours=tuple(COLOURS))
 
     def __init__(self, *scenes: SeenScene):
         self.scenes = list(scenes)
@@ -55,18 +55,18 @@ class Reads:
 
 
 def says(*centres, num_images: int = 1) -> SceneReading:
-    """What a network says that sees (image, point across, point down, kind, colour), each 24 pixels to a side."""
+    """What a network says that sees (image, point across, point down, category, colour), each 24 pixels to a side."""
     reading = SceneReading(
         centre_logits=torch.full((num_images, 16, 16), -9.0),
-        kind_logits=torch.zeros(num_images, len(KINDS), 8, 8),
+        category_logits=torch.zeros(num_images, len(CATEGORIES), 8, 8),
         colour_logits=torch.zeros(num_images, len(COLOURS), 8, 8),
         boxes=torch.zeros(num_images, 4, 8, 8),
         background_logits=torch.eye(len(BACKGROUNDS))[:num_images],
     )
     reading.boxes[:, 2:] = np.log(3)
-    for number, across, down, kind, colour in centres:
+    for number, across, down, category, colour in centres:
         reading.centre_logits[number, down, across] = 4.0
-        reading.kind_logits[number, list(KINDS).index(kind), down // 2, across // 2] = 1.0
+        reading.category_logits[number, list(CATEGORIES).index(category), down // 2, across // 2] = 1.0
         reading.colour_logits[number, list(COLOURS).index(colour), down // 2, across // 2] = 1.0
     return reading
 
@@ -91,7 +91,7 @@ def test_what_the_network_says_becomes_a_scene():
     [scene] = classifier.read([blank()])
     assert (scene.resolution, scene.background, scene.relation) == (64, "sky", None)
     [item] = scene.objects
-    assert (item.kind, item.colour) == ("bus", "red")
+    assert (item.category, item.colour) == ("bus", "red")
     assert item.box == pytest.approx((8.0, 24.0, 24.0, 24.0))
 
 
@@ -117,7 +117,7 @@ def test_a_weaker_centre_beside_a_stronger_one_is_the_same_object():
 def test_each_image_of_a_batch_gets_its_own_objects():
     reading = says((1, 2, 2, "cat", "teal"), num_images=2)
     first, second = classifier_that(reading).read([blank(), blank()])
-    assert first.objects == () and second.objects[0].kind == "cat"
+    assert first.objects == () and second.objects[0].category == "cat"
 
 
 @pytest.mark.parametrize(
@@ -127,14 +127,14 @@ def test_each_image_of_a_batch_gets_its_own_objects():
 def test_two_objects_stand_in_the_order_of_the_way_they_are_further_apart(point, relation, first):
     reading = says((0, 4, 8, "bus", "red"), (0, *point, "car", "blue"))
     [scene] = classifier_that(reading).read([blank()])
-    assert (scene.relation, scene.objects[0].kind) == (relation, first)
+    assert (scene.relation, scene.objects[0].category) == (relation, first)
 
 
 @needs_art
 def test_the_relation_of_true_boxes_is_that_of_the_scene():
-    world = world_of(SceneConfig(styles=("openmoji",), kinds=tuple(KINDS)[:12], max_objects=2))
+    world = world_of(SceneConfig(styles=("openmoji",), categories=tuple(CATEGORIES)[:12], max_objects=2))
     for scene in (world.sample(3, index) for index in range(300)):
-        objects = tuple(SeenObject(item.kind, item.colour, item.box) for item in scene.objects)
+        objects = tuple(SeenObject(item.category, item.colour, item.box) for item in scene.objects)
         assert SeenScene(64, scene.background, objects).relation == scene.relation, scene
 
 
@@ -144,8 +144,8 @@ def test_images_are_read_alike_alone_and_in_any_batch():
     images = list(np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8))
     together = classifier.read(images, batch_size=3)
     for alone, scene in zip(map(classifier.read, ([image] for image in images)), together, strict=True):
-        assert [(item.kind, item.colour) for item in alone[0].objects] == [
-            (item.kind, item.colour) for item in scene.objects
+        assert [(item.category, item.colour) for item in alone[0].objects] == [
+            (item.category, item.colour) for item in scene.objects
         ]
 
 
@@ -163,12 +163,12 @@ def test_images_it_cannot_read_are_refused(image, named):
 
 
 def test_it_is_saved_with_its_words_and_loaded(tmp_path):
-    classifier = SceneClassifier(kinds=("bus", "cat"), block_out_channels=(4, 4, 4))
+    classifier = SceneClassifier(categories=("bus", "cat"), block_out_channels=(4, 4, 4))
     classifier.save_pretrained(tmp_path)
     loaded = SceneClassifier.from_pretrained(tmp_path)
-    assert tuple(loaded.config.kinds) == ("bus", "cat")
+    assert tuple(loaded.config.categories) == ("bus", "cat")
     pixel_values = torch.rand(1, 3, 64, 64)
-    assert torch.equal(loaded.eval()(pixel_values).kind_logits, classifier.eval()(pixel_values).kind_logits)
+    assert torch.equal(loaded.eval()(pixel_values).category_logits, classifier.eval()(pixel_values).category_logits)
 
 
 # Judging
@@ -179,18 +179,18 @@ def test_a_image_is_right_only_if_all_that_was_asked_for_is_there():
     scenes = [
         seen(RED_BUS),
         seen(replace(RED_BUS, colour="blue")),
-        seen(replace(RED_BUS, kind="car")),
+        seen(replace(RED_BUS, category="car")),
         seen(),
         seen(RED_BUS, BLUE_CAR),
     ]
     accuracy = prompt_accuracy([blank()] * 5, prompts, Reads(*scenes))
-    assert accuracy == {"number": 0.6, "kind": 0.4, "colour": 0.4, "both": 0.2, "true": 0.2}
+    assert accuracy == {"number": 0.6, "category": 0.4, "colour": 0.4, "both": 0.2, "true": 0.2}
 
 
 def test_colours_of_two_objects_must_not_be_swapped():
     swapped = seen(replace(RED_BUS, colour="blue"), replace(BLUE_CAR, colour="red"))
     accuracy = prompt_accuracy([blank()], ["a red bus left of a blue car"], Reads(swapped))
-    assert accuracy == {"number": 1.0, "kind": 1.0, "colour": 1.0, "both": 0.0, "true": 0.0}
+    assert accuracy == {"number": 1.0, "category": 1.0, "colour": 1.0, "both": 0.0, "true": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def classifier():
 
 
 def validation_scenes(count: int) -> list[tuple[np.ndarray, Scene]]:
-    config = SceneConfig(styles=("openmoji",), kinds=tuple(KINDS)[:24], max_objects=2)
+    config = SceneConfig(styles=("openmoji",), categories=tuple(CATEGORIES)[:24], max_objects=2)
     renders = (render_scene(config, 2**40, index) for index in itertools.count())
     return list(itertools.islice((pair for pair in renders if is_validation(scene_hash(pair[0]))), count))
 
@@ -253,7 +253,7 @@ def test_an_empty_background_holds_no_object(classifier):
 
 def test_noise_is_not_what_was_asked_for(classifier):
     images = np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3), dtype=np.uint8)
-    prompts = [f"a red {kind}" for kind in tuple(KINDS)[:20]]
+    prompts = [f"a red {category}" for category in tuple(CATEGORIES)[:20]]
     assert prompt_accuracy(images, prompts, classifier)["both"] == 0.0
 
 
@@ -267,10 +267,10 @@ def test_the_committed_weights_read_true_images(classifier):
 @needs_art
 def test_a_true_image_is_wrong_for_every_other_colour(classifier):
     pixels, scene = render_scene(SceneConfig(styles=("openmoji",)), 2**40, 0)
-    kind = scene.objects[0].kind
-    prompts = [f"{'an' if colour == 'orange' else 'a'} {colour} {kind}" for colour in COLOURS]
+    category = scene.objects[0].category
+    prompts = [f"{'an' if colour == 'orange' else 'a'} {colour} {category}" for colour in COLOURS]
     accuracy = prompt_accuracy([pixels] * len(prompts), prompts, classifier)
-    assert accuracy["colour"] == accuracy["both"] == 1 / len(COLOURS) and accuracy["kind"] == 1.0
+    assert accuracy["colour"] == accuracy["both"] == 1 / len(COLOURS) and accuracy["category"] == 1.0
 
 
 # Training
@@ -289,7 +289,7 @@ def test_targets_name_every_object_and_the_heat_is_highest_at_its_centre():
     classifier = SceneClassifier(block_out_channels=(2, 2, 2))
     targets = train_scene_classifier.targets_of(scenes, classifier, torch.Generator().manual_seed(0))
     assert targets.number.tolist() == [1, 1]
-    assert [tuple(KINDS)[n] for n in targets.kinds] == ["bus", "car"]
+    assert [tuple(CATEGORIES)[n] for n in targets.categories] == ["bus", "car"]
     assert [tuple(COLOURS)[n] for n in targets.colours] == ["red", "blue"]
     assert [tuple(BACKGROUNDS)[n] for n in targets.backgrounds] == ["sand", "sand"]
     assert targets.boxes.tolist() == [[8, 20, 32, 24], [44, 20, 16, 16]]
@@ -318,7 +318,7 @@ def test_a_network_that_says_what_is_true_has_no_loss():
     reading = says()
     reading.centre_logits[:] = targets.heat.clamp(1e-6, 1 - 1e-6).logit()
     [[across, down]] = targets.cells.tolist()
-    reading.kind_logits[0, list(KINDS).index("car"), down, across] = 30.0
+    reading.category_logits[0, list(CATEGORIES).index("car"), down, across] = 30.0
     reading.colour_logits[0, list(COLOURS).index("blue"), down, across] = 30.0
     reading.background_logits[0] = 30.0 * torch.eye(len(BACKGROUNDS))[list(BACKGROUNDS).index("sand")]
     reading.boxes[0, :, down, across] = torch.tensor(
@@ -326,7 +326,7 @@ def test_a_network_that_says_what_is_true_has_no_loss():
     )
     assert all(float(loss) < 1e-4 for loss in train_scene_classifier.losses_of(reading, targets).values())
     wrong = train_scene_classifier.losses_of(says(), targets)
-    assert all(float(wrong[name]) > 0.1 for name in ("centre", "kind", "colour", "box", "background")), wrong
+    assert all(float(wrong[name]) > 0.1 for name in ("centre", "category", "colour", "box", "background")), wrong
 
 
 def test_changed_images_keep_their_shape_and_follow_the_generator():
@@ -343,7 +343,7 @@ def cut_outs(tmp_path_factory):
 
 @pytest.mark.parametrize("validation", [True, False])
 def test_no_image_of_the_other_side_is_seen(cut_outs, validation):
-    config = SceneConfig(styles=(cut_outs,), kinds=("bus", "tree", "fish", "star", "car"))
+    config = SceneConfig(styles=(cut_outs,), categories=("bus", "tree", "fish", "star", "car"))
     pairs = list(itertools.islice(train_scene_classifier.scenes_of(config, 0, validation), 70))
     hashes = [scene_hash(pixels) for pixels, scene in pairs if scene.objects]
     assert {is_validation(pixel_hash) for pixel_hash in hashes} == {validation}
@@ -357,7 +357,7 @@ def test_the_command_line_trains_saves_and_measures(cut_outs, tmp_path):
         f"{cut_outs}/{group}" for group in ("one_object", "one_object_heldout_pair", "two_objects")
     }
     assert json.loads((tmp_path / "accuracy.json").read_text())["accuracy"] == figures
-    assert tuple(SceneClassifier.from_pretrained(tmp_path).config.kinds) == ("bus", "tree", "fish", "star", "car")
+    assert tuple(SceneClassifier.from_pretrained(tmp_path).config.categories) == ("bus", "tree", "fish", "star", "car")
 
 
 # Evaluation of a checkpoint
@@ -383,8 +383,8 @@ def three_rows():
     prompts = ["a red bus", "a blue car", "a green tree"]
     images = [Image.new("RGB", (64, 64), colour) for colour in ("red", "blue", "green")]
     scenes = [
-        Scene(64, "night", (SceneObject(kind, colour, "noto", (8, 8, 48, 48)),), None, 0, 0)
-        for _, colour, kind in map(str.split, prompts)
+        Scene(64, "night", (SceneObject(category, colour, "noto", (8, 8, 48, 48)),), None, 0, 0)
+        for _, colour, category in map(str.split, prompts)
     ]
     facts = [scene.to_json() for scene in scenes]
     return Dataset.from_dict({"image": images, "text": [[prompt] for prompt in prompts], "scene": facts}), prompts
@@ -398,7 +398,7 @@ def test_a_split_is_judged_in_both_directions(monkeypatch):
     class ReadsThese(Reads):
         def read(self, images):
             named = (words[image.tobytes()].split() for image in images)
-            return [seen(SeenObject(kind, colour, (8.0, 8.0, 48.0, 48.0))) for _, colour, kind in named]
+            return [seen(SeenObject(category, colour, (8.0, 8.0, 48.0, 48.0))) for _, colour, category in named]
 
     monkeypatch.setattr(evaluate_emoji_scenes, "reconstruct", lambda pipe, images: images)
     options = Namespace(
@@ -445,7 +445,7 @@ def test_scenes_unlike_others_have_a_thing_in_a_colour_that_these_lack():
 
 def test_scenes_of_two_things_alone_can_be_judged():
     rows, _ = three_rows()
-    bus, car = (SceneObject(kind, "red", "noto", (8, 8, 24, 24)) for kind in ("bus", "car"))
+    bus, car = (SceneObject(category, "red", "noto", (8, 8, 24, 24)) for category in ("bus", "car"))
     two = Scene(64, "night", (bus, replace(car, box=(40, 8, 24, 24))), "left of", 0, 0).to_json()
     rows = rows.map(lambda row, i: {"scene": two if i == 1 else row["scene"]}, with_indices=True)
     assert with_objects(rows, 2)["scene"] == [two]
@@ -461,7 +461,7 @@ def test_reconstructions_are_images_of_the_size_given():
 def test_the_model_card_tells_the_committed_figures():
     card = (Path(__file__).parents[2] / "model_cards" / "emoji-scenes-classifier.md").read_text(encoding="utf-8")
     figures = json.loads((WEIGHTS / "accuracy.json").read_text(encoding="utf-8"))["accuracy"]
-    keys = ("both", "kind", "colour", "true", "true_in_detail", "position")
+    keys = ("both", "category", "colour", "true", "true_in_detail", "position")
     for group, values in figures.items():
         style, name = group.split("/")
         row = re.search(rf"\| {style} \| {name.replace('_', ' ')} \| (.*) \|", card)

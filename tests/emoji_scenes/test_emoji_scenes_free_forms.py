@@ -5,13 +5,13 @@ import re
 import pytest
 
 from itit_hf.emoji_scenes.build import Row
-from itit_hf.emoji_scenes.free_forms import COLOUR_SYNONYMS, KIND_SYNONYMS, article, free_captions, plural
-from itit_hf.emoji_scenes.kinds import COLOURS, KINDS
+from itit_hf.emoji_scenes.categories import CATEGORIES, COLOURS
+from itit_hf.emoji_scenes.free_forms import CATEGORY_SYNONYMS, COLOUR_SYNONYMS, article, free_captions, plural
 from itit_hf.emoji_scenes.scenes import Scene, SceneConfig, SceneObject
 
 
 def scene(index, *names, relation=None):
-    objects = tuple(SceneObject(kind, colour, "noto", (0, 0, 20, 20)) for colour, kind in names)
+    objects = tuple(SceneObject(category, colour, "noto", (0, 0, 20, 20)) for colour, category in names)
     return Scene(64, "snow", objects, relation, 0, index)
 
 
@@ -29,7 +29,7 @@ def test_people_type_bare_nouns_other_orders_plurals_capitals_and_stops(form):
 
 
 def test_every_caption_names_the_thing_by_its_name_or_a_trained_synonym():
-    nouns = ("bus", *KIND_SYNONYMS["bus"].trained)
+    nouns = ("bus", *CATEGORY_SYNONYMS["bus"].trained)
     assert all(any(noun in text.lower() for noun in nouns) for text in TEXTS)
 
 
@@ -37,7 +37,7 @@ def test_synonyms_of_training_are_used():
     assert any("coach" in text for text in TEXTS) and any("scarlet" in text for text in TEXTS)
 
 
-@pytest.mark.parametrize("table", [KIND_SYNONYMS, COLOUR_SYNONYMS])
+@pytest.mark.parametrize("table", [CATEGORY_SYNONYMS, COLOUR_SYNONYMS])
 def test_no_synonym_is_both_trained_and_held_out(table):
     trained = {word for each in table.values() for word in each.trained}
     held_out = {word for each in table.values() for word in each.held_out}
@@ -45,10 +45,10 @@ def test_no_synonym_is_both_trained_and_held_out(table):
 
 
 def test_held_out_synonyms_never_stand_in_a_caption():
-    names = [(colour, kind) for kind in KIND_SYNONYMS for colour in COLOURS]
+    names = [(colour, category) for category in CATEGORY_SYNONYMS for colour in COLOURS]
     texts = [text for index, name in enumerate(names) for text in free_captions(scene(index, name), 5)]
     held_out = {
-        word for table in (KIND_SYNONYMS, COLOUR_SYNONYMS) for each in table.values() for word in each.held_out
+        word for table in (CATEGORY_SYNONYMS, COLOUR_SYNONYMS) for each in table.values() for word in each.held_out
     }
     single = {word for word in held_out if " " not in word}
     assert not single & set().union(*map(words, texts))
@@ -87,8 +87,8 @@ def test_articles(noun, expected):
     assert article(noun) == expected
 
 
-def test_synonyms_belong_to_known_kinds_and_colours():
-    assert set(KIND_SYNONYMS) <= set(KINDS) and set(COLOUR_SYNONYMS) == set(COLOURS)
+def test_synonyms_belong_to_known_categories_and_colours():
+    assert set(CATEGORY_SYNONYMS) <= set(CATEGORIES) and set(COLOUR_SYNONYMS) == set(COLOURS)
 
 
 def test_a_world_asks_for_free_captions_beside_the_five_of_the_grammar():

@@ -27,20 +27,20 @@ from itit_hf.emoji_scenes.build import (
     split_rows,
 )
 from itit_hf.emoji_scenes.card import dataset_card
+from itit_hf.emoji_scenes.categories import CATEGORIES, COLOURS
 from itit_hf.emoji_scenes.classifier import SeenObject, SeenScene
 from itit_hf.emoji_scenes.evaluation import caption_accuracy, prompt_accuracy
 from itit_hf.emoji_scenes.grammar import (
     ParsedCaption,
     ParsedObject,
     captions,
-    check_kind_names,
-    describes,
+    check_category_names,
+    is_true_of,
     parse,
     plain_caption,
 )
-from itit_hf.emoji_scenes.kinds import COLOURS, KINDS
 from itit_hf.emoji_scenes.languages import LANGUAGES
-from itit_hf.emoji_scenes.scenes import BACKGROUNDS, KeyedDraws, Scene, SceneConfig, SceneObject, first_kinds
+from itit_hf.emoji_scenes.scenes import BACKGROUNDS, KeyedDraws, Scene, SceneConfig, SceneObject, first_categories
 from itit_hf.pretraining.text_pretraining import train_unigram_tokenizer
 from itit_hf.training.training_args import parse_arguments
 
@@ -65,12 +65,12 @@ def drawn_scenes(count: int):
     """Scenes of one or two of all things, whose boxes no drawing restricts."""
     for n in range(count):
         draws = KeyedDraws(5, n)
-        kinds, objects = list(KINDS)[:58], []  # the table grows at its end
+        categories, objects = list(CATEGORIES)[:58], []  # the table grows at its end
         for _ in range(draws.integer(1, 2)):
-            kind = draws.choice(kinds)
-            kinds.remove(kind)
+            category = draws.choice(categories)
+            categories.remove(category)
             box = tuple(draws.integer(0, 24) for _ in range(2)) + tuple(draws.integer(24, 54) for _ in range(2))
-            objects.append(SceneObject(kind, draws.choice(tuple(COLOURS)), "noto", box))
+            objects.append(SceneObject(category, draws.choice(tuple(COLOURS)), "noto", box))
         relation = draws.choice(("left of", "above")) if len(objects) == 2 else None
         yield Scene(64, draws.choice(tuple(BACKGROUNDS)), tuple(objects), relation, 5, n)
 
@@ -83,7 +83,7 @@ def cut_outs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def english(cut_outs):
-    return SceneConfig(styles=(cut_outs,), kinds=first_kinds([cut_outs], 6))
+    return SceneConfig(styles=(cut_outs,), categories=first_categories([cut_outs], 6))
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def german_folder(tmp_path_factory, cut_outs):
     folder = tmp_path_factory.mktemp("built") / "scenes"
     rows = [f"--{name}={count}" for name, count in vars(SIZES).items() if count]
     build_emoji_scenes.main(
-        ["--output", str(folder), "--styles", cut_outs, "--num_kinds", "6", "--language", "de", *rows]
+        ["--output", str(folder), "--styles", cut_outs, "--num_categories", "6", "--language", "de", *rows]
     )
     return folder
 
@@ -133,17 +133,17 @@ def test_every_caption_reads_back_to_facts_true_of_its_scene(language):
         assert len(set(texts)) == 5
         for text in texts:
             parsed = parse(text, language=language)
-            assert parsed is not None and describes(parsed, drawn), (text, drawn)
+            assert parsed is not None and is_true_of(parsed, drawn), (text, drawn)
             said["size"] += any(item.size for item in parsed.objects)
             said.update(field for field in ("relation", "position", "background") if getattr(parsed, field))
     assert all(said[fact] > 1000 for fact in ("size", "relation", "position", "background"))  # of 15,000
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_every_kind_and_colour_has_a_word_of_its_own(language):
-    words = [LANGUAGES[language].words(kind, "red", None)["kind"] for kind in KINDS]
+def test_every_category_and_colour_has_a_word_of_its_own(language):
+    words = [LANGUAGES[language].words(category, "red", None)["category"] for category in CATEGORIES]
     words += [LANGUAGES[language].words("bus", colour, None)["colour"] for colour in COLOURS]
-    assert len(set(words)) == len(KINDS) + len(COLOURS)
+    assert len(set(words)) == len(CATEGORIES) + len(COLOURS)
 
 
 # How German agrees
@@ -228,11 +228,11 @@ def test_an_unknown_language_is_named(english):
         replace(english, language="tlh")
 
 
-def test_a_kind_without_a_german_noun_is_refused_before_anything_is_drawn(tmp_path, cut_outs, monkeypatch):
-    config = SceneConfig(styles=(cut_outs,), kinds=first_kinds([cut_outs], 7), language="de")
-    check_kind_names(config.kinds)
-    monkeypatch.setattr("itit_hf.emoji_scenes.build.draw_kind", None)
-    with pytest.raises(ValueError, match="`kinds` with a German noun are bus, .*; got 'toy box'"):
+def test_a_category_without_a_german_noun_is_refused_before_anything_is_drawn(tmp_path, cut_outs, monkeypatch):
+    config = SceneConfig(styles=(cut_outs,), categories=first_categories([cut_outs], 7), language="de")
+    check_category_names(config.categories)
+    monkeypatch.setattr("itit_hf.emoji_scenes.build.render_category", None)
+    with pytest.raises(ValueError, match="`categories` with a German noun are bus, .*; got 'toy box'"):
         build_dataset(tmp_path / "scenes", config, SIZES)
 
 
@@ -260,12 +260,12 @@ def test_a_folder_from_before_there_were_languages_is_english(tmp_path, cut_outs
     assert fields.pop("language") == "en"
     (tmp_path / CONFIG_NAME).write_text(json.dumps(fields), encoding="utf-8")
     assert load_config(tmp_path) == english
-    assert ensure_emoji_scenes(tmp_path, [cut_outs], num_kinds=6) == str(tmp_path)
+    assert ensure_emoji_scenes(tmp_path, [cut_outs], num_categories=6) == str(tmp_path)
 
 
 def test_a_german_folder_is_another_world_than_the_english_one(german_folder, cut_outs):
     with pytest.raises(ValueError, match="holds another world"):
-        ensure_emoji_scenes(german_folder, [cut_outs], num_kinds=6)
+        ensure_emoji_scenes(german_folder, [cut_outs], num_categories=6)
 
 
 # Judging
@@ -274,18 +274,18 @@ def test_a_german_folder_is_another_world_than_the_english_one(german_folder, cu
 def test_captions_are_judged_in_their_language():
     said = ["eine rote katze", "eine blaue katze", "ein rote katze", "a red cat"]
     accuracy = caption_accuracy(said, [scene(RED_CAT)] * 4, "de")
-    assert accuracy == {"grammatical": 0.5, "kind": 0.5, "colour": 0.25, "both": 0.25, "true": 0.25}
+    assert accuracy == {"grammatical": 0.5, "category": 0.5, "colour": 0.25, "both": 0.25, "true": 0.25}
 
 
 def test_prompts_are_judged_in_their_language():
     class Reads:
-        config = Namespace(kinds=tuple(KINDS), colours=tuple(COLOURS))
+        config = Namespace(categories=tuple(CATEGORIES), colours=tuple(COLOURS))
 
         def read(self, images):
             return [SeenScene(64, "snow", (SeenObject("cat", "red", (0.0, 12.0, 40.0, 40.0)),))] * len(images)
 
     accuracy = prompt_accuracy([None] * 2, ["eine rote katze im schnee", "ein roter bus"], Reads(), "de")
-    assert accuracy == {"number": 1.0, "kind": 0.5, "colour": 1.0, "both": 0.5, "true": 0.5}
+    assert accuracy == {"number": 1.0, "category": 0.5, "colour": 1.0, "both": 0.5, "true": 0.5}
     with pytest.raises(ValueError, match="must be sentences of the grammar"):
         prompt_accuracy([None], ["eine rote katze"], Reads())
 
@@ -333,10 +333,10 @@ def test_a_dual_encoder_is_given_its_labels_in_the_language_of_the_dataset():
             self.said += texts
             return torch.eye(len(texts))
 
-    world, scorer = SceneConfig(kinds=("cat", "bus"), colours=("red", "blue"), language="de"), Embeds()
+    world, scorer = SceneConfig(categories=("cat", "bus"), colours=("red", "blue"), language="de"), Embeds()
     shares = evaluate_dual_encoder.zero_shot(scorer, torch.eye(4)[:1], [scene(RED_CAT)], world)
     assert scorer.said == ["eine rote katze", "eine blaue katze", "ein roter bus", "ein blauer bus"]
-    assert shares == {"kind": 1.0, "colour": 1.0, "both": 1.0}
+    assert shares == {"category": 1.0, "colour": 1.0, "both": 1.0}
 
 
 def test_texts_of_another_language_are_true_of_the_same_scenes():

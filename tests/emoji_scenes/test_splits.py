@@ -1,13 +1,13 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The rules that keep kind-colour pairs, relations and images out of training, without a world."""
+"""The rules that keep category-colour pairs, relations and images out of training, without a world."""
 
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from itit_hf.emoji_scenes.kinds import COLOURS, KINDS
+from itit_hf.emoji_scenes.categories import CATEGORIES, COLOURS
 from itit_hf.emoji_scenes.splits import (
     check_held_out_pairs,
     is_held_out_pair,
@@ -23,13 +23,13 @@ def test_held_out_pairs_of_the_committed_rule_stay_as_they_are():
     assert is_held_out_relation("left of", "bus", "car") and not is_held_out_relation("left of", "car", "bus")
 
 
-@pytest.mark.parametrize("num_kinds", [24, 40, len(KINDS)])
-def test_about_one_pair_in_ten_is_held_out_and_every_word_stays_in_training(num_kinds):
-    kinds = tuple(KINDS)[:num_kinds]
-    held_out = check_held_out_pairs(kinds, tuple(COLOURS))
-    assert 0.08 < len(held_out) / (num_kinds * len(COLOURS)) < 0.13
-    assert max(Counter(kind for kind, _ in held_out).values()) <= 3
-    assert max(Counter(colour for _, colour in held_out).values()) <= num_kinds / 4
+@pytest.mark.parametrize("num_categories", [24, 40, len(CATEGORIES)])
+def test_about_one_pair_in_ten_is_held_out_and_every_word_stays_in_training(num_categories):
+    categories = tuple(CATEGORIES)[:num_categories]
+    held_out = check_held_out_pairs(categories, tuple(COLOURS))
+    assert 0.08 < len(held_out) / (num_categories * len(COLOURS)) < 0.13
+    assert max(Counter(category for category, _ in held_out).values()) <= 3
+    assert max(Counter(colour for _, colour in held_out).values()) <= num_categories / 4
 
 
 def test_a_word_that_training_would_never_see_is_refused():

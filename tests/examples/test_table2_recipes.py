@@ -99,7 +99,7 @@ def test_the_committed_checkpoints_second_stage_starts_where_its_first_ended():
     stages = {}
     for stage in ("pairs", "full"):
         script_args, args = parse("--config", str(RECIPES / "emoji_scenes" / f"{stage}.yaml"))
-        assert (script_args.scenes_num_kinds, script_args.paired_split) == (24, "paired[:4000]")
+        assert (script_args.scenes_num_categories, script_args.paired_split) == (24, "paired[:4000]")
         stages[stage] = (script_args.model_name_or_path, args.objectives, args.output_dir)
     assert stages["pairs"] == (None, ["i2t", "t2i", "i2i"], "out/emoji-scenes/pairs")
     assert stages["full"][:2] == ("out/emoji-scenes/pairs/pipeline/model", [*stages["pairs"][1], "t2i2t", "i2t2i"])

@@ -37,7 +37,7 @@ def row(card, name):
 @pytest.fixture
 def evaluation():
     def figures(*values):
-        names = ("caption_both", "drawn_kind", "rendered_kind", "drawn_then_described_kind")
+        names = ("caption_both", "drawn_category", "rendered_category", "drawn_then_described_category")
         shares = dict(zip(names, values, strict=True))
         return {"num_scenes": 200, "shares": shares, "intervals": {name: [0.1, 0.9] for name in names}}
 
@@ -58,7 +58,7 @@ def facts(evaluation):
         location="out/mine/pipeline",
         prompt='a "red" bus',
         streams=[StreamFacts("paired", 40_000, "emoji-scenes-64, split paired", "apache-2.0")],
-        held_out="19 kind-colour pairs",
+        held_out="19 category-colour pairs",
         command="accelerate launch examples/train_itit.py --max_steps 4000",
         settings={"learning_rate": 0.001, "t2i_mask_ratio": [0.75, 0.25, 0.5, 1.0]},
         objectives=["t2i", "i2t"],
@@ -133,9 +133,9 @@ def test_the_hub_is_shown_what_the_model_gets_right_and_no_ceiling(evaluation):
     told = {(each.dataset_split, each.task_type, each.metric_name): each.metric_value for each in results}
     assert told == {
         ("validation", "image-to-text", "caption: both"): 0.67,
-        ("validation", "text-to-image", "drawn: kind"): 0.155,
+        ("validation", "text-to-image", "drawn: category"): 0.155,
         ("heldout", "image-to-text", "caption: both"): 0.16,
-        ("heldout", "text-to-image", "drawn: kind"): 0.035,
+        ("heldout", "text-to-image", "drawn: category"): 0.035,
     }
     assert {each.dataset_name for each in results} == {"scenes"}
 
@@ -162,7 +162,7 @@ def test_the_model_index_is_read_back_by_the_hub_library(facts):
 
 def test_the_text_shows_every_figure_with_its_interval_and_protocol(facts):
     card = model_card(facts)
-    assert row(card, "rendered_kind") == ["1.000 (0.100 to 0.900)", "0.990 (0.100 to 0.900)"]
+    assert row(card, "rendered_category") == ["1.000 (0.100 to 0.900)", "0.990 (0.100 to 0.900)"]
     assert "Protocol: model mine, dataset scenes, seed 3, num_beams 4." in card
 
 

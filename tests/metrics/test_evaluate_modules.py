@@ -53,7 +53,7 @@ def scenes(number):
         pixels, scene = render_scene(SceneConfig(styles=("openmoji",)), 0, index)
         item = scene.objects[0]
         images.append(pixels)
-        prompts.append(f"{'an' if item.colour[0] in 'aeiou' else 'a'} {item.colour} {item.kind}")
+        prompts.append(f"{'an' if item.colour[0] in 'aeiou' else 'a'} {item.colour} {item.category}")
     return images, prompts
 
 

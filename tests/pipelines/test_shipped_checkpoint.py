@@ -27,10 +27,10 @@ SPLITS = ("validation", "heldout")
 SPLITS_OF_TWO = (*SPLITS, "heldout_relations")
 ROWS = {
     "captions the grammar can read": "caption_grammatical",
-    "captions: category right": "caption_kind",
+    "captions: category right": "caption_category",
     "captions: colour right": "caption_colour",
     "captions: category and colour right": "caption_both",
-    "generated: category as asked": "drawn_kind",
+    "generated: category as asked": "drawn_category",
     "generated: colour as asked": "drawn_colour",
     "**generated: category and colour as asked**": "drawn_both",
     "the same, and no copy of a training image": "drawn_true_and_new",
@@ -43,7 +43,7 @@ ROWS_OF_TWO = {
     "captions: categories and colours right": "caption_both",
     "captions: all they say right, the relation first of all": "caption_true",
     "generated: as many things as asked": "drawn_number",
-    "generated: categories as asked": "drawn_kind",
+    "generated: categories as asked": "drawn_category",
     "generated: colours as asked": "drawn_colour",
     "generated: categories and colours as asked": "drawn_both",
     "**generated: categories, colours and relation as asked**": "drawn_true",
@@ -54,7 +54,7 @@ ROWS_OF_TWO = {
 }
 ROWS_OF_ONE = {
     "captions: category and colour right": "caption_both",
-    "generated: category as asked": "drawn_kind",
+    "generated: category as asked": "drawn_category",
     "generated: colour as asked": "drawn_colour",
     "**generated: category and colour as asked**": "drawn_both",
     "ceiling: one thing through the image tokenizer": "reconstructed_both",
@@ -166,7 +166,7 @@ def test_it_draws_a_red_bus(pipe):
     classifier = SceneClassifier.from_pretrained(ROOT / "checkpoints" / "emoji-scenes-classifier")
     image = pipe("a red bus", num_inference_steps=12, generator=torch.Generator().manual_seed(0)).images[0]
     (seen,) = classifier.read([image])
-    assert [(thing.kind, thing.colour) for thing in seen.objects] == [("bus", "red")]
+    assert [(thing.category, thing.colour) for thing in seen.objects] == [("bus", "red")]
     assert "red bus" in pipe.caption(image)[0]
 
 

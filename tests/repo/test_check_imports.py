@@ -20,8 +20,8 @@ CLEAN = {
     "objectives/cycle.py": "from ..masking import a\nfrom .losses import b\n",
     "metrics/captions.py": "",
     "rewards/captions.py": "from ..metrics import captions\n",  # a module of that room
-    "emoji_scenes/art.py": "from .kinds import a\n",
-    "emoji_scenes/kinds.py": "",
+    "emoji_scenes/art.py": "from .categories import a\n",
+    "emoji_scenes/categories.py": "",
 }
 
 
@@ -133,7 +133,7 @@ def test_two_modules_of_a_room_must_not_import_each_other(problems_with):
 
 def test_a_circle_of_three_is_found(problems_with):
     files = {
-        "emoji_scenes/kinds.py": "from .scenes import a\n",
+        "emoji_scenes/categories.py": "from .scenes import a\n",
         "emoji_scenes/scenes.py": "\n\nfrom .art import a\n",
     }
     (problem,) = problems_with(files)

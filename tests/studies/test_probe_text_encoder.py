@@ -20,7 +20,7 @@ TEXTS = ["a red bus above a blue tree", "a blue tree below a red bus"]
 
 
 def two_things(first, second) -> str:
-    objects = tuple(SceneObject(kind, colour, "noto", (8, 8, 24, 24)) for colour, kind in (first, second))
+    objects = tuple(SceneObject(category, colour, "noto", (8, 8, 24, 24)) for colour, category in (first, second))
     return Scene(64, "night", objects, "above", 0, 0).to_json()
 
 
@@ -45,9 +45,9 @@ def test_the_feature_of_a_thing_is_that_of_the_last_token_of_its_noun(tokenizer)
         assert tokenizer.decode(ids[: bus + 1]).endswith("bus") and tokenizer.decode(ids[: tree + 1]).endswith("tree")
 
 
-def test_scenes_of_one_kind_are_left_out(tokenizer):
+def test_scenes_of_one_category_are_left_out(tokenizer):
     rows = Dataset.from_dict({"text": [TEXTS], "scene": [two_things(("red", "bus"), ("blue", "bus"))]})
-    with pytest.raises(ValueError, match="two different kinds"):
+    with pytest.raises(ValueError, match="two different categories"):
         probe_text_encoder.noun_features(SaysItsOwnPlace(), tokenizer, rows, COLOURS)
 
 
@@ -63,9 +63,9 @@ def test_a_ridge_reads_what_is_linear_and_nothing_from_noise():
 
 
 def test_the_command_line_judges_trained_and_random_weights(tmp_path, tokenizer):
-    kinds = ("bus", "tree", "fish", "star", "car")
-    style = draw_cut_outs(tmp_path / "art", kinds)
-    config = SceneConfig(styles=(style,), kinds=kinds, max_objects=2)
+    categories = ("bus", "tree", "fish", "star", "car")
+    style = draw_cut_outs(tmp_path / "art", categories)
+    config = SceneConfig(styles=(style,), categories=categories, max_objects=2)
     folder = build_dataset(tmp_path / "scenes", config, SplitSizes(24, 0, 0, 16, 16))
     sizes = {"d_model": 8, "d_kv": 4, "num_heads": 2, "d_ff": 8, "num_layers": 1}
     T5EncoderModel(T5Config(vocab_size=256, **sizes)).save_pretrained(tmp_path / "t5")

@@ -27,8 +27,8 @@ def test_a_share_of_the_captions_changes_places_and_no_other_does():
     assert sorted(shuffled["text"]) == sorted(before)
 
 
-def scene(kind: str, colour: str) -> Scene:
-    thing = SceneObject(kind=kind, colour=colour, style="noto", box=(20, 20, 44, 44))
+def scene(category: str, colour: str) -> Scene:
+    thing = SceneObject(category=category, colour=colour, style="noto", box=(20, 20, 44, 44))
     return Scene(seed=0, index=0, resolution=64, background="grass", objects=(thing,), relation=None)
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import study_sampler
+from itit_hf.emoji_scenes.categories import CATEGORIES, COLOURS
 from itit_hf.emoji_scenes.classifier import SeenObject, SeenScene
-from itit_hf.emoji_scenes.kinds import COLOURS, KINDS
 from study_sampler import Setting, grid, measure, parse, run_study, table
 
 from ..testing_utils import tiny_pipeline
@@ -19,7 +19,7 @@ PROMPTS = ["a red bus", "a blue fish", "a green tree"]
 class AlwaysARedBus:
     """In the place of a classifier."""
 
-    config = Namespace(kinds=tuple(KINDS), colours=tuple(COLOURS))
+    config = Namespace(categories=tuple(CATEGORIES), colours=tuple(COLOURS))
 
     def read(self, images):
         return [SeenScene(16, "plain", (SeenObject("bus", "red", (4.0, 4.0, 8.0, 8.0)),)) for _ in images]
@@ -38,7 +38,7 @@ def options_of(path, *more):
 def result(both, calls, **changes):
     setting = {"decoding_order": "random", "masking_schedule": "cosine", "temperature": None}
     setting |= {"num_inference_steps": 4, "guidance": "linear"} | changes
-    shares = {"kind": both, "colour": 1.0, "both": both, "true": both}
+    shares = {"category": both, "colour": 1.0, "both": both, "true": both}
     return {"setting": setting, "shares": shares, "intervals": {"true": (0.1, 0.9)}, "model_calls": calls}
 
 

@@ -10,9 +10,9 @@ For each split, with 95% intervals:
   caption counts as found if it is true of the image by the grammar, whichever image it was written for: many
   scenes show a red bus.
 - `own_image_to_text_*`, `own_text_to_image_*`: the same, where only captions count that were written for the image.
-- `kind`, `colour`, `both`: zero-shot labels of images of one object, by "a red bus", in the language of the dataset,
-  for all kinds and colours of the world; a kind is the mean of its colours, and a colour that of its kinds. Chance is
-  1/24, 1/8 and 1/192 for the world of 24 kinds.
+- `category`, `colour`, `both`: zero-shot labels of images of one object, by "a red bus", in the language of the
+  dataset, for all categories and colours of the world; a category is the mean of its colours, and a colour that of its
+  categories. Chance is 1/24, 1/8 and 1/192 for the world of 24 categories.
 """
 
 import itertools
@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from itit_hf.data.loading import load_rows
 from itit_hf.emoji_scenes.build import load_config
 from itit_hf.emoji_scenes.evaluation import confidence_interval
-from itit_hf.emoji_scenes.grammar import describes, parse, plain_caption
+from itit_hf.emoji_scenes.grammar import is_true_of, parse, plain_caption
 from itit_hf.emoji_scenes.scenes import Scene, SceneConfig
 from itit_hf.metrics.retrieval import recall_at_k
 from itit_hf.rewards.dual_encoder import DualEncoderScorer
@@ -44,11 +44,11 @@ def truths(texts: list[str], scenes: list[Scene], language: str = "en") -> torch
     of_things = defaultdict(list)  # only captions of the same things can be true
     for i, text in enumerate(texts):
         caption = parse(text, language=language)
-        of_things[frozenset((thing.kind, thing.colour) for thing in caption.objects)].append((i, caption))
+        of_things[frozenset((thing.category, thing.colour) for thing in caption.objects)].append((i, caption))
     relevant = torch.zeros(len(scenes), len(texts), dtype=torch.bool)
     for row, scene in zip(relevant, scenes, strict=True):
-        things = frozenset((thing.kind, thing.colour) for thing in scene.objects)
-        row[[i for i, caption in of_things[things] if describes(caption, scene)]] = True
+        things = frozenset((thing.category, thing.colour) for thing in scene.objects)
+        row[[i for i, caption in of_things[things] if is_true_of(caption, scene)]] = True
     return relevant
 
 
@@ -63,20 +63,22 @@ def retrieval(scores: torch.Tensor, relevant: torch.Tensor, prefix: str = "") ->
 
 
 def zero_shot(scorer: DualEncoderScorer, image_embeds: torch.Tensor, scenes: list[Scene], world: SceneConfig) -> dict:
-    """Shares of images whose kind, colour and both are the nearest labels."""
-    kinds, colours = list(world.kinds), list(world.colours)
-    said = scorer.embed_texts([plain_caption(kind, colour, world.language) for kind in kinds for colour in colours])
-    said = said.view(len(kinds), len(colours), -1)  # (K, C, D)
-    things = [(scene.objects[0].kind, scene.objects[0].colour) for scene in scenes]
+    """Shares of images whose category, colour and both are the nearest labels."""
+    categories, colours = list(world.categories), list(world.colours)
+    said = scorer.embed_texts(
+        [plain_caption(category, colour, world.language) for category in categories for colour in colours]
+    )
+    said = said.view(len(categories), len(colours), -1)  # (K, C, D)
+    things = [(scene.objects[0].category, scene.objects[0].colour) for scene in scenes]
 
     def right(labels: torch.Tensor, names: list, wanted: list) -> float:
         nearest = (image_embeds @ F.normalize(labels, dim=-1).T).argmax(dim=1).tolist()
         return sum(names[i] == name for i, name in zip(nearest, wanted, strict=True)) / len(wanted)
 
     return {
-        "kind": right(said.mean(dim=1), kinds, [kind for kind, _ in things]),
+        "category": right(said.mean(dim=1), categories, [category for category, _ in things]),
         "colour": right(said.mean(dim=0), colours, [colour for _, colour in things]),
-        "both": right(said.flatten(0, 1), list(itertools.product(kinds, colours)), things),
+        "both": right(said.flatten(0, 1), list(itertools.product(categories, colours)), things),
     }
 
 

@@ -122,7 +122,7 @@ def unlike(rows, others):
     """Rows with a thing that none of the other rows shows in its colour."""
 
     def things(text: str) -> set[tuple[str, str]]:
-        return {(thing.kind, thing.colour) for thing in Scene.from_json(text).objects}
+        return {(thing.category, thing.colour) for thing in Scene.from_json(text).objects}
 
     shown = set().union(*map(things, others["scene"]))
     return rows.select([i for i, scene in enumerate(rows["scene"]) if things(scene) - shown])

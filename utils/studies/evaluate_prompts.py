@@ -31,17 +31,18 @@ def judge(images: list, asked: list[dict], classifier: SceneClassifier) -> dict[
 
     Args:
         images (`list`): One for each prompt.
-        asked (`list[dict]`): `group`, `kind` and `colour` of each prompt; a colour of `None` is any.
+        asked (`list[dict]`): `group`, `category` and `colour` of each prompt; a colour of `None` is any.
         classifier ([`SceneClassifier`]): Reads the images.
 
     Returns:
-        `dict[str, dict]`: For each group, and for all, `kind` and `colour`, each with `share`, `interval` and `count`.
+        `dict[str, dict]`: For each group, and for all, `category` and `colour`, each with `share`, `interval` and
+        `count`.
     """
     answers: dict[str, dict[str, list[bool]]] = {}
     for scene, prompt in zip(classifier.read(images), asked, strict=True):
         for group in (prompt["group"], "all"):
-            found = answers.setdefault(group, {"kind": [], "colour": []})
-            found["kind"].append(prompt["kind"] in {item.kind for item in scene.objects})
+            found = answers.setdefault(group, {"category": [], "colour": []})
+            found["category"].append(prompt["category"] in {item.category for item in scene.objects})
             if prompt["colour"] is not None:
                 found["colour"].append(prompt["colour"] in {item.colour for item in scene.objects})
     return {group: {name: _share(right) for name, right in found.items() if right} for group, found in answers.items()}
@@ -67,7 +68,7 @@ def main(arguments: list[str] | None = None) -> dict:
     parser = argparse.ArgumentParser(description="Prompts of free form, judged.")
     parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline: a folder or a Hub id.")
     parser.add_argument("--classifier", default="checkpoints/emoji-scenes-classifier")
-    parser.add_argument("--prompts", default=str(PROMPTS), help="JSON list of group, prompt, kind and colour.")
+    parser.add_argument("--prompts", default=str(PROMPTS), help="JSON list of group, prompt, category and colour.")
     parser.add_argument("--num_inference_steps", type=int, help="The pipeline's own by default.")
     parser.add_argument("--guidance_scale", type=float, help="The pipeline's own by default.")
     parser.add_argument("--temperature", type=float, help="The pipeline's own by default.")
@@ -77,7 +78,7 @@ def main(arguments: list[str] | None = None) -> dict:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     classifier = SceneClassifier.from_pretrained(options.classifier)
     prompts = json.loads(Path(options.prompts).read_text(encoding="utf-8"))
-    asked = [prompt for prompt in prompts if prompt["kind"] in classifier.config.kinds]
+    asked = [prompt for prompt in prompts if prompt["category"] in classifier.config.categories]
     if not asked:
         raise ValueError(
             f"`--prompts` must ask for things that {options.classifier} knows, got none in {options.prompts}"

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 @torch.no_grad()
 def noun_features(text_encoder, tokenizer, rows, colours: tuple[str, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features at the nouns of the first two captions of each scene of two kinds, and the colours of their things.
+    """Features at the nouns of the first two captions of each scene of two categories, and the colours of the things.
 
     Args:
         text_encoder (`torch.nn.Module`): Called as transformers' `T5EncoderModel`.
@@ -37,23 +37,23 @@ def noun_features(text_encoder, tokenizer, rows, colours: tuple[str, ...]) -> tu
         `tuple[torch.FloatTensor, torch.LongTensor]` of shapes `(num_nouns, text_hidden_size)` and `(num_nouns,)`.
 
     Raises:
-        ValueError: If no scene has two kinds.
+        ValueError: If no scene has two categories.
     """
     features, labels = [], []
     for texts, fact in zip(rows["text"], rows["scene"], strict=True):
         things = Scene.from_json(fact).objects
-        if len({thing.kind for thing in things}) < 2:
+        if len({thing.category for thing in things}) < 2:
             continue
         for text in texts[:2]:
             read = tokenizer(text, return_offsets_mapping=True, return_tensors="pt")
             (hidden,) = text_encoder(input_ids=read.input_ids).last_hidden_state  # (L, C)
             for thing in things:
-                end = text.index(thing.kind) + len(thing.kind)
+                end = text.index(thing.category) + len(thing.category)
                 ends = read.offset_mapping[0, :, 1].tolist()  # the end of sequence stands at 0
                 features.append(hidden[ends.index(end)])
                 labels.append(colours.index(thing.colour))
     if not features:
-        raise ValueError("`rows` must hold scenes of two different kinds, got none")
+        raise ValueError("`rows` must hold scenes of two different categories, got none")
     return torch.stack(features), torch.tensor(labels)
 
 

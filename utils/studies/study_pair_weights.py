@@ -106,7 +106,7 @@ def figures(pipe: ITITPipeline, clean: Dataset, trainer: ITITTrainer, options) -
     return {
         "i2t": pair_losses(pipe, clean, batch_size).mean().item(),
         "t2i": losses["eval_loss_t2i"],
-        "kind": true["kind"],
+        "category": true["category"],
         "colour": true["colour"],
         "true": true["true"],
     }

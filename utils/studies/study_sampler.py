@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 GUIDANCES = ("none", "constant", "linear", "interval")
 WITHOUT_TEMPERATURE = ("random", "halton")
-SHARES = ("kind", "colour", "both", "true")
+SHARES = ("category", "colour", "both", "true")
 # What the figures depend on besides the setting; files of other values are never added to.
 CONDITIONS = ("model", "dataset", "split", "num_scenes", "num_objects", "classifier", "seed")
 CONDITIONS += ("guidance_scale", "guidance_interval")

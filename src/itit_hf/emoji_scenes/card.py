@@ -11,10 +11,10 @@ _SPLIT_NOTES = {
     "paired": "training: image and captions",
     "image": "training: images alone; `text` is empty",
     "text": "training: captions alone; `image` is null",
-    "validation": "unseen scenes of kind-colour pairs that are open to training",
-    "heldout": "scenes with a kind-colour pair that no training stream contains, in image or in text",
-    "heldout_relations": "scenes of two kinds in a relation that no training stream contains",
-    "unseen_style": "kind-colour pairs that are open to training, in an art style that it does not",
+    "validation": "unseen scenes of category-colour pairs that are open to training",
+    "heldout": "scenes with a category-colour pair that no training stream contains, in image or in text",
+    "heldout_relations": "scenes of two categories in a relation that no training stream contains",
+    "unseen_style": "category-colour pairs that are open to training, in an art style that it does not",
 }
 
 
@@ -60,10 +60,10 @@ def dataset_card(
     """
     counts = {split: count for split, count in sizes.items() if count}
     styles = [*config.styles, *([unseen_style] if unseen_style else [])]
-    held_out = check_held_out_pairs(config.kinds, config.colours)
+    held_out = check_held_out_pairs(config.categories, config.colours)
     splits = "\n".join(f"| {split} | {count} | {_SPLIT_NOTES[split]} |" for split, count in counts.items())
-    wording = LANGUAGES[config.language]
-    source = f" ({wording.source})" if wording.source else ""
+    templates = LANGUAGES[config.language]
+    source = f" ({templates.source})" if templates.source else ""
     free = (
         f", then {config.free_captions} in free forms, which the grammar cannot read" if config.free_captions else ""
     )
@@ -74,11 +74,11 @@ def dataset_card(
 
 Scenes of {objects} on a plain ground, {config.resolution} x {config.resolution} pixels, with captions whose meaning is
 exact: each caption of the grammar can be read back by it, and everything a caption says is true of the image.
-The captions are in {wording.name}{source}; kinds and colours go by the English names of `scene` below.
+The captions are in {templates.name}{source}; categories and colours go by the English names of `scene` below.
 
 Built by `itit_hf.emoji_scenes` from seed {seed}: scene n of a seed is a pure function.
 
-{len(config.kinds)} kinds: {", ".join(config.kinds)}.
+{len(config.categories)} categories: {", ".join(config.categories)}.
 
 {len(config.colours)} colours: {", ".join(config.colours)}. Backgrounds: {", ".join(config.backgrounds)}.
 
@@ -94,7 +94,7 @@ The drawings were scaled, and recoloured in HSL (the dominant hue moved, 75% of 
 |---|---|
 | `image` | PNG |
 | `text` | list of five different captions, the plain one first{free} |
-| `scene` | JSON: background, and kind, colour, style and box (left, top, width, height in pixels) of each object |
+| `scene` | JSON: background; of each object kind (its category), colour, style and box (left, top, width, height) |
 | `scene_hash` | first 128 bits of the SHA-256 of the pixels and their shape |
 
 `scene` and `scene_hash` are for evaluation; a model must not be trained on them.
@@ -107,6 +107,6 @@ The drawings were scaled, and recoloured in HSL (the dominant hue moved, 75% of 
 
 No two scenes of a world have equal pixels, and the pixels decide: one image in twenty, by its hash, belongs to
 validation, the others to one of the training streams each. The streams are disjoint scenes, so that no pair can be put
-together from them. Kept out of training by a hash of the names, {len(held_out)} kind-colour pairs:
-{", ".join(f"{colour} {kind}" for kind, colour in held_out)}.
+together from them. Kept out of training by a hash of the names, {len(held_out)} category-colour pairs:
+{", ".join(f"{colour} {category}" for category, colour in held_out)}.
 """

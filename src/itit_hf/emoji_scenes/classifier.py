@@ -1,9 +1,9 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What is in an image of the emoji scenes, as a small network reads it: the instrument that judges drawn images.
+"""What is in an image of the emoji scenes, as a small network reads it: the instrument that judges generated images.
 
-It answers in the terms of a scene (kinds, colours, boxes, background, relation), so that the rule that judges captions
-judges images too.
+It answers in the terms of a scene (categories, colours, boxes, background, relation), so that the rule that judges
+captions judges images too.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from .kinds import COLOURS, KINDS
+from .categories import CATEGORIES, COLOURS
 from .scenes import BACKGROUNDS, Boxed
 
 INPUT_SIZE = 64
-CELL = 8  # pixels of the grid that kinds, colours and boxes are read on
+CELL = 8  # pixels of the grid that categories, colours and boxes are read on
 POINT = 4  # pixels of the finer grid that centres are found on
 _POINTS = CELL // POINT
 _NEIGHBOURHOOD = 5  # points to a side within which one object has one centre: boxes do not touch, so two are apart
@@ -32,7 +32,7 @@ _NEIGHBOURHOOD = 5  # points to a side within which one object has one centre: b
 class SeenObject(Boxed):
     """One object as read; `box` is (left, top, width, height) in pixels, not rounded."""
 
-    kind: str
+    category: str
     colour: str
     box: tuple[float, float, float, float]
 
@@ -74,7 +74,8 @@ class SceneReading(BaseOutput):
 
     Args:
         centre_logits (`torch.FloatTensor` of shape `(batch_size, 16, 16)`): Whether a centre lies in a point.
-        kind_logits (`torch.FloatTensor` of shape `(batch_size, num_kinds, 8, 8)`): What is centred near a cell.
+        category_logits (`torch.FloatTensor` of shape `(batch_size, num_categories, 8, 8)`):
+            What is centred near a cell.
         colour_logits (`torch.FloatTensor` of shape `(batch_size, num_colours, 8, 8)`): Its colour.
         boxes (`torch.FloatTensor` of shape `(batch_size, 4, 8, 8)`):
             From the middle of the cell to the centre, across and down, in cells; logarithm of width and height in
@@ -83,7 +84,7 @@ class SceneReading(BaseOutput):
     """
 
     centre_logits: torch.Tensor
-    kind_logits: torch.Tensor
+    category_logits: torch.Tensor
     colour_logits: torch.Tensor
     boxes: torch.Tensor
     background_logits: torch.Tensor
@@ -100,14 +101,15 @@ def _convolution(in_channels: int, out_channels: int, stride: int = 1) -> nn.Seq
 class _Residual(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
-        self.first, self.second = _convolution(channels, channels), _convolution(channels, channels)
+        self.first = _convolution(channels, channels)
+        self.second = _convolution(channels, channels)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return hidden_states + self.second(self.first(hidden_states))
 
 
 class SceneClassifier(ModelMixin, ConfigMixin):
-    r"""Finds the objects of an image by their centres, and reads the kind, colour and box of each.
+    r"""Finds the objects of an image by their centres, and reads the category, colour and box of each.
 
     Trained on renders alone (`utils/train_scene_classifier.py`), whose answers are known.
 
@@ -116,12 +118,12 @@ class SceneClassifier(ModelMixin, ConfigMixin):
 
     >>> classifier = SceneClassifier.from_pretrained("checkpoints/emoji-scenes-classifier")
     >>> scene = classifier.read([image])[0]
-    >>> [(item.colour, item.kind) for item in scene.objects]
+    >>> [(item.colour, item.category) for item in scene.objects]
     [('red', 'bus')]
     ```
 
     Args:
-        kinds (`tuple[str, ...]`, *optional*): Things it can tell apart; the committed table by default.
+        categories (`tuple[str, ...]`, *optional*): Things it can tell apart; the committed table by default.
         colours (`tuple[str, ...]`, *optional*): Colours.
         backgrounds (`tuple[str, ...]`, *optional*): Backgrounds.
         block_out_channels (`tuple[int, int, int]`, defaults to `(32, 48, 88)`):
@@ -132,7 +134,7 @@ class SceneClassifier(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(
         self,
-        kinds: tuple[str, ...] = tuple(KINDS),
+        categories: tuple[str, ...] = tuple(CATEGORIES),
         colours: tuple[str, ...] = tuple(COLOURS),
         backgrounds: tuple[str, ...] = tuple(BACKGROUNDS),
         block_out_channels: tuple[int, int, int] = (32, 48, 88),
@@ -149,8 +151,13 @@ class SceneClassifier(ModelMixin, ConfigMixin):
             _Residual(third),
             _Residual(third),
         )
-        self.parts = (_POINTS**2, len(kinds), len(colours), 4)
-        self.head = nn.Conv2d(third, sum(self.parts), kernel_size=1)
+        self.head_channels = (
+            _POINTS**2,
+            len(categories),
+            len(colours),
+            4,
+        )  # of centres, categories, colours and boxes
+        self.head = nn.Conv2d(third, sum(self.head_channels), kernel_size=1)
         self.background_head = nn.Linear(third, len(backgrounds))
         nn.init.constant_(self.head.bias[: _POINTS**2], -4.0)  # centres are rare
 
@@ -164,10 +171,10 @@ class SceneClassifier(ModelMixin, ConfigMixin):
             [`SceneReading`].
         """
         hidden_states = self.body(pixel_values)  # (B, C, 8, 8)
-        centres, kinds, colours, boxes = self.head(hidden_states).split(self.parts, dim=1)
+        centres, categories, colours, boxes = self.head(hidden_states).split(self.head_channels, dim=1)
         return SceneReading(
             centre_logits=F.pixel_shuffle(centres, _POINTS)[:, 0],  # (B, 16, 16)
-            kind_logits=kinds,
+            category_logits=categories,
             colour_logits=colours,
             boxes=boxes,
             background_logits=self.background_head(hidden_states.mean(dim=(2, 3))),
@@ -175,7 +182,7 @@ class SceneClassifier(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def read(self, images: Sequence[Image.Image | np.ndarray], batch_size: int = 100) -> list[SeenScene]:
-        """Say what is in images. Puts the network into evaluation mode.
+        """Read what is in images. Puts the network into evaluation mode.
 
         Args:
             images (`Sequence` of `PIL.Image.Image`, or of `np.ndarray` of shape `(height, width, 3)` in uint8):
@@ -200,15 +207,16 @@ class SceneClassifier(ModelMixin, ConfigMixin):
     def _scenes(self, reading: SceneReading, resolutions: list[int]) -> list[SeenScene]:
         peaks = F.max_pool2d(reading.centre_logits[:, None], _NEIGHBOURHOOD, 1, _NEIGHBOURHOOD // 2)[:, 0]
         is_centre = (reading.centre_logits == peaks) & (reading.centre_logits.sigmoid() > self.config.centre_threshold)
-        number, down, across = is_centre.nonzero(as_tuple=True)
-        down, across = down // _POINTS, across // _POINTS
-        kinds = reading.kind_logits[number, :, down, across].argmax(dim=1).tolist()
+        number, point_down, point_across = is_centre.nonzero(as_tuple=True)
+        down = point_down // _POINTS  # row of the cell
+        across = point_across // _POINTS
+        categories = reading.category_logits[number, :, down, across].argmax(dim=1).tolist()
         colours = reading.colour_logits[number, :, down, across].argmax(dim=1).tolist()
         boxes = cell_boxes(reading.boxes[number, :, down, across], torch.stack([across, down], dim=1)).tolist()
         objects = [[] for _ in resolutions]
-        for n, kind, colour, box in zip(number.tolist(), kinds, colours, boxes, strict=True):
+        for n, category, colour, box in zip(number.tolist(), categories, colours, boxes, strict=True):
             scaled = tuple(length * resolutions[n] / INPUT_SIZE for length in box)
-            objects[n].append(SeenObject(self.config.kinds[kind], self.config.colours[colour], scaled))
+            objects[n].append(SeenObject(self.config.categories[category], self.config.colours[colour], scaled))
         backgrounds = [self.config.backgrounds[n] for n in reading.background_logits.argmax(dim=1).tolist()]
         return [
             SeenScene(resolution, background, _in_order(items))
@@ -217,7 +225,7 @@ class SceneClassifier(ModelMixin, ConfigMixin):
 
 
 def cell_boxes(boxes: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
-    """Boxes in pixels from what the network says in a cell.
+    """Boxes in pixels from what the network reads in a cell.
 
     Args:
         boxes (`torch.FloatTensor` of shape `(num_objects, 4)`): As in [`SceneReading`].

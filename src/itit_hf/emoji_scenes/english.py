@@ -2,22 +2,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """English: things and colours are called by their canonical names."""
 
-from .wording import Wording
+from .templates import LanguageTemplates
 
 
 def _article(word: str) -> str:
     return "an" if word[0] in "aeiou" else "a"
 
 
-def _words(kind: str, colour: str, size: str | None) -> dict[str, str]:
-    words = {"kind": kind, "colour": colour, "an_kind": _article(kind), "an_colour": _article(colour)}
+def _words(category: str, colour: str, size: str | None) -> dict[str, str]:
+    words = {"category": category, "colour": colour, "an_category": _article(category), "an_colour": _article(colour)}
     return words if size is None else words | {"size": size}
 
 
-ENGLISH = Wording(
+ENGLISH = LanguageTemplates(
     name="English",
     words=_words,
-    phrases={"a": "{an_colour#} {colour#} {kind#}", "sized": "a {size#} {colour#} {kind#}"},
+    phrases={"a": "{an_colour#} {colour#} {category#}", "sized": "a {size#} {colour#} {category#}"},
     backgrounds={
         "sky": "in the sky",
         "grass": "on the grass",
@@ -39,24 +39,24 @@ ENGLISH = Wording(
         "there is {a0}",
         "this is {a0}",
         "a picture of {a0}",
-        "the {kind0} is {colour0}",
-        "{an_kind0} {kind0} that is {colour0}",
+        "the {category0} is {colour0}",
+        "{an_category0} {category0} that is {colour0}",
     ),
     with_background=(
         "{a0} {background}",
         "there is {a0} {background}",
         "a picture of {a0} {background}",
         "{background} there is {a0}",
-        "the {kind0} {background} is {colour0}",
+        "the {category0} {background} is {colour0}",
     ),
-    with_size=("{sized0}", "there is {sized0}", "{sized0} {background}", "the {colour0} {kind0} is {size0}"),
-    with_position=("{a0} {position}", "{a0} {position} {background}", "the {colour0} {kind0} is {position}"),
+    with_size=("{sized0}", "there is {sized0}", "{sized0} {background}", "the {colour0} {category0} is {size0}"),
+    with_position=("{a0} {position}", "{a0} {position} {background}", "the {colour0} {category0} is {position}"),
     with_size_and_position=("{sized0} {position}", "{sized0} {position} {background}"),
     pair=(
         "{a0} {relation} {a1}",
         "there is {a0} {relation} {a1}",
         "a picture of {a0} {relation} {a1}",
-        "the {colour0} {kind0} is {relation} the {colour1} {kind1}",
+        "the {colour0} {category0} is {relation} the {colour1} {category1}",
         "{a0} and {a1}",
     ),
     pair_with_background=(

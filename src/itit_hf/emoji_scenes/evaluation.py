@@ -12,33 +12,33 @@ from collections.abc import Sequence
 import torch
 
 from .classifier import SceneClassifier, SeenScene
-from .grammar import ParsedCaption, describes, parse
+from .grammar import ParsedCaption, is_true_of, parse
 from .scenes import Scene
 
-_TRUTHS = ("kind", "colour", "both", "true")
+_TRUTHS = ("category", "colour", "both", "true")
 _NORMAL_QUANTILE = 1.959964  # of 97.5%
 
 
 def _truths(caption: ParsedCaption, scene: Scene | SeenScene) -> tuple[bool, bool, bool, bool]:
-    """Whether the kinds, the colours, both together, and all that a caption says are right."""
-    said, there = ([(item.kind, item.colour) for item in side.objects] for side in (caption, scene))
-    kind, colour = (sorted(pair[n] for pair in said) == sorted(pair[n] for pair in there) for n in (0, 1))
-    both = sorted(said) == sorted(there)
-    return kind, colour, both, both and describes(caption, scene)  # type: ignore[arg-type]
+    """Whether the categories, the colours, both together, and all that a caption says are right."""
+    named, there = ([(item.category, item.colour) for item in side.objects] for side in (caption, scene))
+    category, colour = (sorted(pair[n] for pair in named) == sorted(pair[n] for pair in there) for n in (0, 1))
+    both = sorted(named) == sorted(there)
+    return category, colour, both, both and is_true_of(caption, scene)  # type: ignore[arg-type]
 
 
 def caption_accuracy(captions: Sequence[str], scenes: Sequence[Scene], language: str = "en") -> dict[str, float]:
     """Shares of captions that name what is in the image.
 
     Args:
-        captions (`Sequence[str]`): What a model said, one per scene.
+        captions (`Sequence[str]`): Those of a model, one per scene.
         scenes (`Sequence[Scene]`): What is there.
         language (`str`, *optional*, defaults to `"en"`): What the captions are in: the `language` of the world's
             [`SceneConfig`].
 
     Returns:
-        `dict[str, float]`: `grammatical` (the grammar can read it), `kind`, `colour` and `both` (those of every object
-        are right), `true` (so is all else it says: size, position, background, relation).
+        `dict[str, float]`: `grammatical` (the grammar can read it), `category`, `colour` and `both` (those of every
+        object are right), `true` (so is all else it tells: size, position, background, relation).
 
     Raises:
         ValueError: If there are none, not as many captions as scenes, or no such language.
@@ -63,15 +63,15 @@ def prompt_accuracy(
 
     Args:
         images (`Sequence` of `PIL.Image.Image`, or of `np.ndarray` of shape `(height, width, 3)` in uint8):
-            What a model drew, one per prompt.
+            What a model generated, one per prompt.
         prompts (`Sequence[str]`): What was asked for, in sentences of the grammar.
         classifier ([`SceneClassifier`]): Reads the images. Its own errors count as theirs: give its figures on true
-            images beside those on drawn ones.
+            images beside those on generated ones.
         language (`str`, *optional*, defaults to `"en"`): What the prompts are in; the classifier knows none.
 
     Returns:
-        `dict[str, float]`: `number` (as many objects as asked for), `kind`, `colour` and `both` (those of every object
-        are as asked), `true` (so is all else the prompt says: size, position, background, relation).
+        `dict[str, float]`: `number` (as many objects as asked for), `category`, `colour` and `both` (those of every
+        object are as asked), `true` (so is all else the prompt tells: size, position, background, relation).
 
     Raises:
         ValueError: If there are none, not as many images as prompts, or the grammar cannot read a prompt.
@@ -80,7 +80,7 @@ def prompt_accuracy(
         raise ValueError(f"wanted one of `images` per prompt, at least one, got {len(images)} and {len(prompts)}")
     counts = dict.fromkeys(("number", *_TRUTHS), 0)
     for scene, prompt in zip(classifier.read(images), prompts, strict=True):
-        asked = parse(prompt, tuple(classifier.config.kinds), tuple(classifier.config.colours), language)
+        asked = parse(prompt, tuple(classifier.config.categories), tuple(classifier.config.colours), language)
         if asked is None:
             raise ValueError(f"`prompts` must be sentences of the grammar, got {prompt!r}")
         counts["number"] += len(scene.objects) == len(asked.objects)
@@ -128,13 +128,13 @@ def copied_shares(
     image_token_ids: torch.Tensor, training_token_ids: torch.Tensor, num_ground_codes: int = 8
 ) -> torch.Tensor:
     """How much of each image one training image has at the same places: a model that repeats the few images it
-    was shown draws what it is asked for as well.
+    was shown generates what it is asked for as well.
 
     The most frequent codes of the training images are those of plain grounds, which all images share; tokens of
     these codes do not count.
 
     Args:
-        image_token_ids (`torch.LongTensor` of shape `(num_images, num_image_tokens)`): Drawn images.
+        image_token_ids (`torch.LongTensor` of shape `(num_images, num_image_tokens)`): Generated images.
         training_token_ids (`torch.LongTensor` of shape `(num_training, num_image_tokens)`): Those trained on.
         num_ground_codes (`int`, *optional*, defaults to 8): How many codes count as ground.
 

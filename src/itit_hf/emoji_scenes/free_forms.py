@@ -19,7 +19,7 @@ _FREE_STREAM = 2  # of the keyed draws; streams 0 and 1 draw the scene and its c
 
 @dataclass(frozen=True)
 class Synonyms:
-    """Other words for a kind or a colour.
+    """Other words for a category or a colour.
 
     Args:
         trained (`tuple[str, ...]`): May stand in training texts.
@@ -30,7 +30,7 @@ class Synonyms:
     held_out: tuple[str, ...] = ()
 
 
-KIND_SYNONYMS = {
+CATEGORY_SYNONYMS = {
     "bus": Synonyms(("coach", "motorbus"), ("omnibus", "motorcoach")),
     "tree": Synonyms(("oak",), ("maple",)),
     "fish": Synonyms(("carp",), ("trout",)),
@@ -96,21 +96,44 @@ COLOUR_SYNONYMS = {
     "teal": Synonyms(("turquoise",), ("cyan", "aqua")),
 }
 
-# Slots: {colour}, {kind}, {kinds} (plural) and their articles, and where the scene has them {background}, {position}.
+# Slots: {colour}, {noun}, {nouns} (plural) and their articles, and where the scene has them {background}, {position}.
 _ONE = (
-    *("{colour} {kind}", "{kind}", "{kind} {colour}", "{kind}, {colour}", "{kind} in {colour}"),
-    *("{a_kind} {kind}", "one {colour} {kind}", "my {colour} {kind}", "some {colour} {kinds}", "{colour} {kinds}"),
-    *("{kinds}", "the {colour} {kind}", "{a_colour} {colour} coloured {kind}", "{a_kind} {kind} in {colour}"),
-    *("an image of {a_colour} {colour} {kind}", "a photo of the {colour} {kind}", "a drawing of {a_kind} {kind}"),
-    *("{colour} {kind} {background}", "{kind} {background}", "{background}, {a_colour} {colour} {kind}"),
-    *("look, {a_colour} {colour} {kind}", "show me {a_colour} {colour} {kind}", "{a_kind} {kind}, and it is {colour}"),
+    *("{colour} {noun}", "{noun}", "{noun} {colour}", "{noun}, {colour}", "{noun} in {colour}"),
     *(
-        "it is {a_colour} {colour} {kind}",
-        "{a_colour} {colour} {kind} stands {background}",
-        "{a_kind} {kind} {background}",
+        "{a_noun} {noun}",
+        "one {colour} {noun}",
+        "my {colour} {noun}",
+        "some {colour} {nouns}",
+        "{colour} {nouns}",
+    ),
+    *(
+        "{nouns}",
+        "the {colour} {noun}",
+        "{a_colour} {colour} coloured {noun}",
+        "{a_noun} {noun} in {colour}",
+    ),
+    *(
+        "an image of {a_colour} {colour} {noun}",
+        "a photo of the {colour} {noun}",
+        "a drawing of {a_noun} {noun}",
+    ),
+    *("{colour} {noun} {background}", "{noun} {background}", "{background}, {a_colour} {colour} {noun}"),
+    *(
+        "look, {a_colour} {colour} {noun}",
+        "show me {a_colour} {colour} {noun}",
+        "{a_noun} {noun}, and it is {colour}",
+    ),
+    *(
+        "it is {a_colour} {colour} {noun}",
+        "{a_colour} {colour} {noun} stands {background}",
+        "{a_noun} {noun} {background}",
     ),
 )
-_ONE_WITH_POSITION = ("{colour} {kind} {position}", "{kind} {position}", "{position} {a_colour} {colour} {kind}")
+_ONE_WITH_POSITION = (
+    "{colour} {noun} {position}",
+    "{noun} {position}",
+    "{position} {a_colour} {colour} {noun}",
+)
 _TWO = (
     *("{first} and {second}", "{first}, {second}", "{first} {relation} {second}", "{first} with {second}"),
     *("an image of {first} {relation} {second}", "{first} {relation} {second} {background}"),
@@ -152,20 +175,24 @@ def plural(noun: str) -> str:
 
 def article(word: str) -> str:
     """ "a" or "an" before a word of the tables."""
-    return "an" if word[0] in "aeiou" and not word.startswith("u") or word.startswith("umb") else "a"
+    if word.startswith("u"):  # a ukulele, an umbrella
+        return "an" if word.startswith("umb") else "a"
+    return "an" if word[0] in "aeio" else "a"
 
 
 def _word(name: str, table: dict[str, Synonyms], draws: KeyedDraws) -> str:
     """The canonical name, or one of the synonyms that training may have."""
     synonyms = table.get(name, Synonyms()).trained
-    chosen, synonym = draws.integer(1, _SYNONYM_ONE_IN) == 1, draws.choice(synonyms or (name,))
-    return synonym if chosen else name
+    is_synonym = draws.integer(1, _SYNONYM_ONE_IN) == 1
+    synonym = draws.choice(synonyms or (name,))  # drawn in any case: so many numbers are used up
+    return synonym if is_synonym else name
 
 
 def _fill_one(template: str, item: SceneObject, about: dict[str, str], draws: KeyedDraws) -> str:
-    kind, colour = _word(item.kind, KIND_SYNONYMS, draws), _word(item.colour, COLOUR_SYNONYMS, draws)
-    words = {"kind": kind, "kinds": plural(kind), "colour": colour}
-    return template.format(**words, a_kind=article(kind), a_colour=article(colour), **about)
+    noun = _word(item.category, CATEGORY_SYNONYMS, draws)
+    colour = _word(item.colour, COLOUR_SYNONYMS, draws)
+    words = {"noun": noun, "nouns": plural(noun), "colour": colour}
+    return template.format(**words, a_noun=article(noun), a_colour=article(colour), **about)
 
 
 def _finish(text: str, draws: KeyedDraws) -> str:
@@ -205,7 +232,7 @@ def free_captions(scene: Scene, count: int) -> list[str]:
             template = draws.choice(_ONE + _ONE_WITH_POSITION if positions else _ONE)
             text = _fill_one(template, scene.objects[0], about, draws)
         else:
-            first, second = (_fill_one("{colour} {kind}", item, {}, draws) for item in scene.objects)
+            first, second = (_fill_one("{colour} {noun}", item, {}, draws) for item in scene.objects)
             about |= {"first": first, "second": second, "relation": draws.choice(_RELATIONS[scene.relation])}
             text = draws.choice(_TWO).format(**about)
         result.append(_finish(text, draws))

@@ -10,10 +10,10 @@ cldr-annotations-full 48.2.0, annotations/de/annotations.json), Copyright 2004-2
 Genders, cases and sentences are ours.
 """
 
-from .wording import Wording
+from .templates import LanguageTemplates
 
-# Kind -> gender and noun in the nominative, and in the dative if that is another word. CLDR's short name, except where
-# that is a phrase or narrower than the kind, of which the keyword of the same emoji is taken that names the kind:
+# Category -> gender and noun in the nominative, and in the dative if that is another word. CLDR's short name, except
+# where that is a phrase or narrower than the category: then the keyword of the same emoji that names the category:
 # Baum (Laubbaum), Stern (weißer mittelgroßer Stern), Pilz (Fliegenpilz), Apfel (roter Apfel), Herz (rotes Herz),
 # Stiefel (Damenstiefel), Blume (Tulpe), Lastwagen (Lieferwagen), Dinosaurier (Sauropode), Mütze (Baseballmütze),
 # Tasche (Handtasche), Buch (geschlossenes Buch), Wal (blasender Wal), Lokomotive (Dampflokomotive).
@@ -121,25 +121,25 @@ def _adjective(name: str, word: str, gender: str) -> dict[str, str]:
     return {name: word} | {f"{name}_{form}": word if bare else word + ending for form, ending in endings.items()}
 
 
-def _words(kind: str, colour: str, size: str | None) -> dict[str, str]:
-    if kind not in NOUNS:
-        raise ValueError(f"`kinds` with a German noun are {', '.join(NOUNS)}; got {kind!r}")
-    gender, noun, *dative = NOUNS[kind]
-    words = {"kind": noun, "kind_dem": (*dative, noun)[0]} | _ARTICLES[gender]
+def _words(category: str, colour: str, size: str | None) -> dict[str, str]:
+    if category not in NOUNS:
+        raise ValueError(f"`categories` with a German noun are {', '.join(NOUNS)}; got {category!r}")
+    gender, noun, *dative = NOUNS[category]
+    words = {"category": noun, "category_dem": (*dative, noun)[0]} | _ARTICLES[gender]
     words |= _adjective("colour", COLOURS[colour], gender)
     return words if size is None else words | _adjective("size", SIZES[size], gender)
 
 
-GERMAN = Wording(
+GERMAN = LanguageTemplates(
     name="German",
     words=_words,
     phrases={
-        "a": "{ein#} {colour_ein#} {kind#}",
-        "of_a": "{einem#} {colour_dem#} {kind_dem#}",
-        "sized": "{ein#} {size_ein#} {colour_ein#} {kind#}",
-        "of_sized": "{einem#} {size_dem#} {colour_dem#} {kind_dem#}",
-        "the": "{der#} {colour_der#} {kind#}",
-        "of_the": "{dem#} {colour_dem#} {kind_dem#}",
+        "a": "{ein#} {colour_ein#} {category#}",
+        "of_a": "{einem#} {colour_dem#} {category_dem#}",
+        "sized": "{ein#} {size_ein#} {colour_ein#} {category#}",
+        "of_sized": "{einem#} {size_dem#} {colour_dem#} {category_dem#}",
+        "the": "{der#} {colour_der#} {category#}",
+        "of_the": "{dem#} {colour_dem#} {category_dem#}",
     },
     backgrounds={
         "sky": "am himmel",
@@ -156,15 +156,15 @@ GERMAN = Wording(
         "da ist {a0}",
         "das ist {a0}",
         "ein bild von {of_a0}",
-        "{der0} {kind0} ist {colour0}",
-        "{ein0} {kind0}, {der0} {colour0} ist",
+        "{der0} {category0} ist {colour0}",
+        "{ein0} {category0}, {der0} {colour0} ist",
     ),
     with_background=(
         "{a0} {background}",
         "da ist {a0} {background}",
         "ein bild von {of_a0} {background}",
         "{background} ist {a0} zu sehen",
-        "{der0} {kind0} {background} ist {colour0}",
+        "{der0} {category0} {background} ist {colour0}",
     ),
     with_size=("{sized0}", "da ist {sized0}", "{sized0} {background}", "{the0} ist {size0}"),
     with_position=("{position} ist {a0}", "{position} ist {a0} {background}", "{the0} ist {position}"),

@@ -9,8 +9,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from .art import available_kinds, check_style
-from .kinds import COLOURS, KINDS
+from .art import available_categories, check_style
+from .categories import CATEGORIES, COLOURS
 from .languages import LANGUAGES
 from .sprites import SpriteSheet
 
@@ -28,6 +28,7 @@ _SIZES = {
     1: (0.62, 0.85),
     2: (0.36, 0.48),
 }  # longer side of an object, as a share of the image, by number of objects
+_JSON_KEYS = {"categories": "kinds"}  # fields of a config that have another name in its file
 RESOLUTIONS = (32, 64, 96, 128, 256)
 GRIDS = (1, 2, 4, 8)
 
@@ -39,7 +40,7 @@ class SceneConfig:
     Args:
         resolution (`int`, defaults to 64): Side of the images in pixels: 32, 64, 96, 128 or 256.
         styles (`tuple[str, ...]`): Packaged art styles, or folders of cut-outs; each object has one of them.
-        kinds (`tuple[str, ...]`): Things; all must exist in all styles.
+        categories (`tuple[str, ...]`): Things; all must exist in all styles.
         colours (`tuple[str, ...]`): Keys of `COLOURS`.
         backgrounds (`tuple[str, ...]`): Keys of `BACKGROUNDS`.
         max_objects (`int`, defaults to 1): 1, or 2 for scenes of one or two objects.
@@ -55,7 +56,7 @@ class SceneConfig:
 
     resolution: int = 64
     styles: tuple[str, ...] = ("noto",)
-    kinds: tuple[str, ...] = tuple(KINDS)[:24]
+    categories: tuple[str, ...] = tuple(CATEGORIES)[:24]
     colours: tuple[str, ...] = tuple(COLOURS)
     backgrounds: tuple[str, ...] = tuple(BACKGROUNDS)
     max_objects: int = 1
@@ -65,7 +66,7 @@ class SceneConfig:
     free_captions: int = 0
 
     def __post_init__(self):
-        for field in ("styles", "kinds", "colours", "backgrounds"):
+        for field in ("styles", "categories", "colours", "backgrounds"):
             value = getattr(self, field)
             if isinstance(value, str) or not value or len(set(value)) != len(value):
                 raise ValueError(f"`{field}` must be several different names, got {value!r}")
@@ -87,11 +88,11 @@ class SceneConfig:
                 raise ValueError(f"`{field}` takes {', '.join(known)}; got {', '.join(unknown)}")
         for style in self.styles:
             check_style(style)
-        missing = [kind for kind in self.kinds if kind not in available_kinds(list(self.styles))]
+        missing = [category for category in self.categories if category not in available_categories(list(self.styles))]
         if missing:
-            raise ValueError(f"`kinds` not drawn in every one of {', '.join(self.styles)}: {', '.join(missing)}")
-        if self.max_objects == 2 and len(self.kinds) < 2:
-            raise ValueError(f"`kinds` must be at least two for scenes of two objects, got {self.kinds}")
+            raise ValueError(f"`categories` not drawn in every one of {', '.join(self.styles)}: {', '.join(missing)}")
+        if self.max_objects == 2 and len(self.categories) < 2:
+            raise ValueError(f"`categories` must be at least two for scenes of two objects, got {self.categories}")
 
     def _check_captions(self) -> None:
         if not 0 <= self.free_captions <= 5 or (self.free_captions and self.language != "en"):
@@ -122,25 +123,28 @@ class SceneConfig:
         return int(np.ceil(low)), int(high)
 
     def to_json(self) -> str:
-        """The config as a JSON object."""
-        return json.dumps(asdict(self))
+        """The config as a JSON object, in which categories are called `kinds`, as in the worlds built so far."""
+        return json.dumps({_JSON_KEYS.get(name, name): value for name, value in asdict(self).items()})
 
     @classmethod
     def from_json(cls, text: str) -> "SceneConfig":
         """The config that `to_json` wrote; one without a language, from before there were several, is English."""
-        return cls(**json.loads(text))
+        names = {key: name for name, key in _JSON_KEYS.items()}
+        return cls(**{names.get(key, key): value for key, value in json.loads(text).items()})
 
 
-def first_kinds(styles: Sequence[str], num_kinds: int) -> tuple[str, ...]:
-    """The first `num_kinds` kinds that all styles can draw, the most distinct ones first.
+def first_categories(styles: Sequence[str], num_categories: int) -> tuple[str, ...]:
+    """The first `num_categories` categories that all styles can draw, the most distinct ones first.
 
     Raises:
         `ValueError`: If there are not that many.
     """
-    kinds = available_kinds(styles)
-    if not 1 <= num_kinds <= len(kinds):
-        raise ValueError(f"`num_kinds` must be from 1 to {len(kinds)} for the styles {styles}, got {num_kinds}")
-    return tuple(kinds[:num_kinds])
+    categories = available_categories(styles)
+    if not 1 <= num_categories <= len(categories):
+        raise ValueError(
+            f"`num_categories` must be from 1 to {len(categories)} for the styles {styles}, got {num_categories}"
+        )
+    return tuple(categories[:num_categories])
 
 
 class Boxed:
@@ -159,7 +163,7 @@ class Boxed:
 class SceneObject(Boxed):
     """One object: `box` is (left, top, width, height) in pixels."""
 
-    kind: str
+    category: str
     colour: str
     style: str
     box: tuple[int, int, int, int]
@@ -177,14 +181,21 @@ class Scene:
     index: int
 
     def to_json(self) -> str:
-        """The scene as a JSON object with sorted keys."""
-        return json.dumps(asdict(self), sort_keys=True)
+        """The scene as a JSON object with sorted keys, in which a category is called `kind`, as in the worlds built
+        so far."""
+        fields = asdict(self)
+        for item in fields["objects"]:
+            item["kind"] = item.pop("category")
+        return json.dumps(fields, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "Scene":
         """The scene that `to_json` wrote."""
         fields = json.loads(text)
-        objects = tuple(SceneObject(**{**item, "box": tuple(item["box"])}) for item in fields.pop("objects"))
+        objects = tuple(
+            SceneObject(category=item.pop("kind"), box=tuple(item.pop("box")), **item)
+            for item in fields.pop("objects")
+        )
         return cls(objects=objects, **fields)
 
 
@@ -194,7 +205,8 @@ class KeyedDraws:
     def __init__(self, seed: int, index: int, stream: int = 0):
         if not (0 <= seed < 2**64 and 0 <= index < 2**64):
             raise ValueError(f"`seed` and `index` must be from 0 to 2**64 - 1, got {seed} and {index}")
-        key, counter = np.array([seed, index], np.uint64), np.array([0, 0, 0, stream], np.uint64)
+        key = np.array([seed, index], np.uint64)
+        counter = np.array([0, 0, 0, stream], np.uint64)
         self._words = iter(np.random.Philox(key=key, counter=counter).random_raw(64).tolist())
 
     def integer(self, low: int, high: int) -> int:
@@ -240,32 +252,38 @@ class World:
         config = self.config
         count = draws.integer(1, config.max_objects)
         background = draws.choice(config.backgrounds)
-        kinds = list(config.kinds)
-        parts = []
+        categories = list(config.categories)
+        smallest, largest = config.sizes(count)
+        things = []  # category, colour and style
+        shapes = []  # width and height in pixels
         for _ in range(count):
-            kind = draws.choice(kinds)
-            kinds.remove(kind)  # two objects of one scene are of different kinds
-            colour, style = draws.choice(config.colours), draws.choice(config.styles)
-            size = draws.multiple(config.grid, *config.sizes(count))
-            parts.append((kind, colour, style, *self._sheet.box(style, kind, size)))
+            category = draws.choice(categories)
+            categories.remove(category)  # two objects of one scene are of different categories
+            colour = draws.choice(config.colours)
+            style = draws.choice(config.styles)
+            size = draws.multiple(config.grid, smallest, largest)
+            things.append((category, colour, style))
+            shapes.append(self._sheet.box(style, category, size))
         relation = draws.choice(("left of", "above")) if count == 2 else None
-        corners = self._place([part[3:] for part in parts], relation, len(BACKGROUNDS[background]) == 2, draws)
+        corners = self._place(shapes, relation, len(BACKGROUNDS[background]) == 2, draws)
         objects = tuple(
-            SceneObject(kind, colour, style, (left, top, width, height))
-            for (kind, colour, style, width, height), (left, top) in zip(parts, corners, strict=True)
+            SceneObject(category, colour, style, (left, top, width, height))
+            for (category, colour, style), (width, height), (left, top) in zip(things, shapes, corners, strict=True)
         )
         return Scene(config.resolution, background, objects, relation, seed, index)
 
-    def _place(self, boxes, relation, grounded, draws) -> list[tuple[int, int]]:
+    def _place(self, shapes, relation, grounded, draws) -> list[tuple[int, int]]:
         """Top left corners. Where there is ground, the lowest object stands in it."""
-        side, grid = self.config.resolution, self.config.grid
+        side = self.config.resolution
+        grid = self.config.grid
         floor = _horizon(side) + side // 16 if grounded else 0  # the least bottom edge of what stands
         if relation is None:
-            [(width, height)] = boxes
+            [(width, height)] = shapes
             left = draws.multiple(grid, 0, side - width)
             return [(left, draws.multiple(grid, max(0, floor - height), side - height))]
-        (width, height), (next_width, next_height) = boxes
-        gap, drift = side // 32, side // 8
+        (width, height), (next_width, next_height) = shapes
+        gap = side // 32
+        drift = side // 8
         if relation == "left of":
             last = (side - next_width) // grid * grid
             left = draws.multiple(grid, 0, last - width - gap)
@@ -285,7 +303,7 @@ class World:
         """Paint a scene.
 
         Args:
-            scene (`Scene`): Of this world: its resolution, and styles, kinds and colours that can be drawn.
+            scene (`Scene`): Of this world: its resolution, and styles, categories and colours that can be drawn.
 
         Returns:
             `np.ndarray` of shape `(resolution, resolution, 3)`: uint8 RGB.
@@ -293,7 +311,7 @@ class World:
         canvas = self._canvases[scene.background].copy()
         for item in scene.objects:
             left, top, width, height = item.box
-            paint, rest = self._sheet.sprite(item.style, item.kind, item.colour, max(width, height))
+            paint, rest = self._sheet.sprite(item.style, item.category, item.colour, max(width, height))
             area = canvas[top : top + height, left : left + width]
             area *= rest
             area += paint

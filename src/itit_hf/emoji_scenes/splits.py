@@ -6,12 +6,13 @@ The rules know nothing of seeds, counts or configs: two worlds built apart agree
 """
 
 import hashlib
+import itertools
 
 import numpy as np
 
 from .scenes import Scene
 
-_PAIR_SALT = "pair-411"  # chosen so that each colour loses two or three of the first 24 kinds
+_PAIR_SALT = "pair-411"  # chosen so that each colour loses two or three of the first 24 categories
 _RELATION_SALT = "relation"
 _HELD_OUT_ONE_IN = 10
 _VALIDATION_ONE_IN = 20
@@ -22,38 +23,40 @@ def _keyed(*parts: str) -> int:
     return int.from_bytes(hashlib.blake2b("|".join(parts).encode(), digest_size=8).digest(), "big")
 
 
-def is_held_out_pair(kind: str, colour: str) -> bool:
-    """Whether a kind in a colour, about one in ten, is kept from every training stream, image and text."""
-    return _keyed(_PAIR_SALT, kind, colour) % _HELD_OUT_ONE_IN == 0
+def is_held_out_pair(category: str, colour: str) -> bool:
+    """Whether a category in a colour, about one in ten, is kept from every training stream, image and text."""
+    return _keyed(_PAIR_SALT, category, colour) % _HELD_OUT_ONE_IN == 0
 
 
 def is_held_out_relation(relation: str, first: str, second: str) -> bool:
-    """Whether the kind `first` in a relation ("left of" or "above") to `second`, about one in ten, is kept out."""
+    """Whether the category `first` in a relation ("left of" or "above") to `second`, about one in ten, is kept out."""
     return _keyed(_RELATION_SALT, relation, first, second) % _HELD_OUT_ONE_IN == 0
 
 
-def check_held_out_pairs(kinds: tuple[str, ...], colours: tuple[str, ...]) -> list[tuple[str, str]]:
+def check_held_out_pairs(categories: tuple[str, ...], colours: tuple[str, ...]) -> list[tuple[str, str]]:
     """The held-out pairs of a world.
 
     Returns:
-        `list[tuple[str, str]]`: (kind, colour).
+        `list[tuple[str, str]]`: (category, colour).
 
     Raises:
-        `ValueError`: If a kind or a colour would never be seen in training.
+        `ValueError`: If a category or a colour would never be seen in training.
     """
-    held_out = [(kind, colour) for kind in kinds for colour in colours if is_held_out_pair(kind, colour)]
-    for name, position, others in [(n, 0, colours) for n in kinds] + [(n, 1, kinds) for n in colours]:
+    held_out = [pair for pair in itertools.product(categories, colours) if is_held_out_pair(*pair)]
+    for name, position, others in [(n, 0, colours) for n in categories] + [(n, 1, categories) for n in colours]:
         if sum(pair[position] == name for pair in held_out) == len(others):
-            raise ValueError(f"{name!r} is held out with all of {', '.join(others)}: give more kinds and colours")
+            raise ValueError(f"{name!r} is held out with all of {', '.join(others)}: give more categories and colours")
     return held_out
 
 
 def held_out_split(scene: Scene) -> str | None:
     """The split that a scene's content sends it to: "heldout", "heldout_relations", or `None` for neither."""
-    if any(is_held_out_pair(item.kind, item.colour) for item in scene.objects):
+    if any(is_held_out_pair(item.category, item.colour) for item in scene.objects):
         return "heldout"
-    if scene.relation and is_held_out_relation(scene.relation, *(item.kind for item in scene.objects)):
-        return "heldout_relations"
+    if scene.relation:
+        first, second = (item.category for item in scene.objects)
+        if is_held_out_relation(scene.relation, first, second):
+            return "heldout_relations"
     return None
 
 

@@ -7,8 +7,8 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from .art import draw_kind
-from .kinds import COLOURS, SPARED_HUES
+from .art import render_category
+from .categories import COLOURS, SPARED_HUES
 
 _HUE_WINDOW = 45.0  # degrees to either side of the dominant hue
 _SHADING_KEPT = 0.75
@@ -21,7 +21,8 @@ _CACHE_BYTES = 256 * 2**20
 def _hue_chroma_lightness(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Hue in degrees, chroma and HSL lightness in [0, 1] of float `rgb` of shape `(..., 3)`."""
     red, green, blue = np.moveaxis(rgb, -1, 0)
-    high, low = rgb.max(axis=-1), rgb.min(axis=-1)
+    high = rgb.max(axis=-1)
+    low = rgb.min(axis=-1)
     chroma = high - low
     safe = np.where(chroma == 0, 1, chroma)
     hue = np.select(
@@ -85,8 +86,8 @@ def recolour(drawing: np.ndarray, colour: str, spared_hue: float | None = None) 
 class SpriteSheet:
     """Drawings of a world, rendered once, recoloured once and scaled once per size.
 
-    `sprite(style, kind, colour, size)` gives the premultiplied colours times 255 and 255 minus alpha, both uint16, of
-    shapes (height, width, 3) and (height, width, 1); the longer side is `size` pixels.
+    `sprite(style, category, colour, size)` gives the premultiplied colours times 255 and 255 minus alpha, both uint16,
+    of shapes (height, width, 3) and (height, width, 1); the longer side is `size` pixels.
 
     Args:
         resolution (`int`): Side of the images the sprites go into, in pixels.
@@ -94,19 +95,23 @@ class SpriteSheet:
 
     def __init__(self, resolution: int):
         self._master_size = max(resolution, 192)  # sharper than any size it is scaled down to
-        self._drawing = lru_cache(maxsize=None)(lambda style, kind: draw_kind(style, kind, self._master_size))
+        self._drawing = lru_cache(maxsize=None)(self._render)
         self._painted = lru_cache(maxsize=_CACHE_BYTES // (4 * self._master_size**2))(self._paint)
         self.sprite = lru_cache(maxsize=_CACHE_BYTES // (5 * resolution**2))(self._scale)
 
-    def _paint(self, style: str, kind: str, colour: str) -> np.ndarray:
-        return recolour(self._drawing(style, kind), colour, SPARED_HUES.get((style, kind)))
+    def _render(self, style: str, category: str) -> np.ndarray:
+        return render_category(style, category, self._master_size)
 
-    def box(self, style: str, kind: str, size: int) -> tuple[int, int]:
+    def _paint(self, style: str, category: str, colour: str) -> np.ndarray:
+        return recolour(self._drawing(style, category), colour, SPARED_HUES.get((style, category)))
+
+    def box(self, style: str, category: str, size: int) -> tuple[int, int]:
         """Width and height in pixels of a drawing whose longer side is `size`."""
-        height, width = self._drawing(style, kind).shape[:2]
+        height, width = self._drawing(style, category).shape[:2]
         return max(1, round(width * size / max(width, height))), max(1, round(height * size / max(width, height)))
 
-    def _scale(self, style: str, kind: str, colour: str, size: int) -> tuple[np.ndarray, np.ndarray]:
-        master = Image.fromarray(self._painted(style, kind, colour)).convert("RGBa")  # scale premultiplied: no halo
-        scaled = np.asarray(master.resize(self.box(style, kind, size), Image.Resampling.BOX)).astype(np.uint16)
+    def _scale(self, style: str, category: str, colour: str, size: int) -> tuple[np.ndarray, np.ndarray]:
+        painted = Image.fromarray(self._painted(style, category, colour))
+        master = painted.convert("RGBa")  # scale premultiplied: no halo
+        scaled = np.asarray(master.resize(self.box(style, category, size), Image.Resampling.BOX)).astype(np.uint16)
         return scaled[..., :3] * 255, 255 - scaled[..., 3:]

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The committed tables of the emoji scenes: which things exist, and in which colours."""
 
-# Name -> code point, the most distinct silhouettes first: a world of N kinds takes the first N. All stand in all four
-# packaged styles, and each was looked at in each colour; kinds that stay grey or mostly black are left out.
-KINDS = {
+# Name -> code point, the most distinct silhouettes first: a world of N categories takes the first N. All stand in all
+# four packaged styles, and each was looked at in each colour; categories that stay grey or mostly black are left out.
+CATEGORIES = {
     "bus": "1f68c",
     "tree": "1f333",
     "fish": "1f41f",

@@ -146,7 +146,7 @@ def main(arguments: list[str] | None = None) -> dict:
     sample = random.Random(training_args.seed).sample(corpus, k=min(len(unseen), len(corpus)))
     results = {"corpus": variety(sample), "start": judge(trainer, unseen, training_args.seed, language)}
     if trainer.ema is not None:
-        trainer.ema.copy_to(model.parameters())
+        trainer.ema.average.copy_to(model.parameters())
     rewards = create_rewards(args, streams, processor, CAPTION_REWARDS)
     streams["paired"] = given  # the objectives go on with what was given at the start
     read = {name: streams[name] for name in streams_of_training(args, training_args)}

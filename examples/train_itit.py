@@ -287,7 +287,7 @@ def main(arguments: list[str] | None = None):
         if training_args.should_save:
             trainer.save_card(folder)
         logger.info(", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if "loss" in name))
-    trainer.log_samples()
+    trainer.samples.log_samples()
     if training_args.push_to_hub:
         trainer.push_to_hub()
     if training_args.should_save:

@@ -134,7 +134,7 @@ def main(arguments: list[str] | None = None):
     trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     folder = os.path.join(training_args.output_dir, "pipeline")
     trainer.save_pipeline(folder)
-    trainer.log_samples()
+    trainer.samples.log_samples()
     if training_args.push_to_hub:
         trainer.push_to_hub()
     if training_args.should_save:

@@ -112,8 +112,9 @@ class ContrastiveTrainer(ITITTrainer):
         self.contrastive_coef = contrastive_coef
         super().__init__(**options)
 
-    def _weight(self, name: str) -> float:
-        return self.contrastive_coef if name == "contrastive" else super()._weight(name)
+    def loss_weight(self, name: str) -> float:
+        """What a loss counts in the sum."""
+        return self.contrastive_coef if name == "contrastive" else super().loss_weight(name)
 
     def embed(self, model, paired: dict) -> tuple[torch.Tensor, torch.Tensor]:
         """Images and texts of pairs, each `(batch_size, embed_dim)`; see [`ITITObjectives`] for `paired`."""

@@ -70,7 +70,7 @@ def test_a_run_that_stopped_after_any_step_goes_on_bit_identically(tmp_path, uni
     resumed.train(resume_from_checkpoint=f"{uninterrupted.args.output_dir}/checkpoint-{step}")
     assert torch.equal(weights_of(resumed), weights_of(uninterrupted))
     assert losses_of(resumed) == losses_of(uninterrupted)
-    for ours, theirs in zip(resumed.ema.shadow_params, uninterrupted.ema.shadow_params, strict=True):
+    for ours, theirs in zip(resumed.ema.average.shadow_params, uninterrupted.ema.average.shadow_params, strict=True):
         assert torch.equal(ours, theirs)
     ours, theirs = (trainer.optimizer.state_dict()["state"] for trainer in (resumed, uninterrupted))
     assert ours.keys() == theirs.keys()

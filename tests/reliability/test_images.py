@@ -159,7 +159,7 @@ def test_a_training_skips_them_and_counts_exactly(tmp_path, figure):
     trainer.args.logging_steps = 40
     trainer.train()
     assert trainer.state.global_step == 30
-    counts = dict(zip(BAD_IMAGE_REASONS, trainer.skipped_images.tolist(), strict=True))
+    counts = dict(zip(BAD_IMAGE_REASONS, trainer.skips.skipped_images.tolist(), strict=True))
     figure(int(counts == {"unreadable": 2, "oversized": 2}), 1)  # 60 samples: each row once
 
 

@@ -111,7 +111,7 @@ def train(folder, batch_size, sizes, **options):
     trainer.objectives._say = say_and_measure
     trainer.train()
     trainer.save_pipeline(str(folder / f"pipeline-{trainer.args.world_size}"))
-    trainer.log_samples()
+    trainer.samples.log_samples()
     weights = [p.full_tensor() if isinstance(p, DTensor) else p for p in trainer.model.parameters()]
     return {
         "kind": trainer.accelerator.distributed_type,

@@ -192,7 +192,7 @@ def test_broken_weights_are_neither_saved_nor_exported(tmp_path):
 def test_a_failure_in_another_process_is_a_failure_here(tmp_path, monkeypatch):
     monkeypatch.setattr("itit_hf.training.resilient_trainer.gather_object", lambda own: [*own, "OSError: no"])
     with pytest.raises(RuntimeError, match="process 1 could not save: OSError: no"):
-        make_trainer(tmp_path)._together(lambda: None)
+        make_trainer(tmp_path)._run_on_all_ranks(lambda: None)
 
 
 def test_a_signal_asks_once_and_handlers_come_back():

@@ -13,7 +13,7 @@ import pytest
 from transformers import PrinterCallback
 from transformers.integrations import TensorBoardCallback, TrackioCallback, WandbCallback
 
-from itit_hf.training.sample_logging import image_grid, show
+from itit_hf.training.sample_logging import image_grid, log_image
 
 from ..training_utils import make_trainer
 
@@ -95,14 +95,14 @@ def nothing(*_, **__):
 @pytest.mark.parametrize("kind, attribute", [(WandbCallback, "_wandb"), (TrackioCallback, "_trackio")])
 def test_a_tracker_is_given_the_image_its_texts_and_the_step(kind, attribute):
     tracker = Log()
-    shown = show([PrinterCallback(), place(kind, attribute, tracker)], "samples", IMAGE, 7, ["a bus", "a fish"])
+    shown = log_image([PrinterCallback(), place(kind, attribute, tracker)], "samples", IMAGE, 7, ["a bus", "a fish"])
     assert shown == [kind.__name__]
     assert tracker.logged == [{"samples": ((8, 4), "a bus\na fish"), "train/global_step": 7}]
 
 
 def test_a_place_that_is_not_open_is_passed_over():
     assert (
-        show([place(WandbCallback, "_wandb", None), place(TensorBoardCallback, "tb_writer", None)], "a", IMAGE, 1)
+        log_image([place(WandbCallback, "_wandb", None), place(TensorBoardCallback, "tb_writer", None)], "a", IMAGE, 1)
         == []
     )
 
@@ -110,7 +110,7 @@ def test_a_place_that_is_not_open_is_passed_over():
 def test_a_place_that_fails_is_named_and_the_next_one_is_served(caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
     places = place(WandbCallback, "_wandb", Log(fails=True)), place(TrackioCallback, "_trackio", Log())
-    assert show(places, "samples", IMAGE, 3) == ["TrackioCallback"]
+    assert log_image(places, "samples", IMAGE, 3) == ["TrackioCallback"]
     assert "WandbCallback cannot show `samples` of step 3: no space left" in caplog.text
 
 

@@ -86,7 +86,7 @@ def train(kind: str, pipe: ITITPipeline, pairs: Dataset, seed: int, options: Nam
     else:
         trainer = ITITTrainer(**parts)
     trainer.train()
-    trainer.ema.copy_to(pipe.model.parameters())
+    trainer.ema.average.copy_to(pipe.model.parameters())
 
 
 def load(options: Namespace, split: str, processor) -> Dataset:

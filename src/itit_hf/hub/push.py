@@ -263,7 +263,7 @@ class TrainerHubMixin:
     push_in_progress: PushInProgress | None
     is_world_process_zero: Callable[[], bool]
     save_pipeline: Callable
-    sample_prompts: Callable[[], list[str]]
+    samples: Any
     _finish_current_push: Callable[[], None]
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
@@ -283,7 +283,7 @@ class TrainerHubMixin:
         private: bool | None = None,
         facts: Mapping | None = None,
     ) -> CommitInfo | Future | None:
-        """Upload the pipeline with a card of all that the trainer knows, and the newest images of `log_samples`.
+        """Upload the pipeline with a card of all that the trainer knows, and the newest sample images.
 
         A file `README.md` in `output_dir` is the card, as it is. Every process must call this.
 
@@ -346,7 +346,7 @@ class TrainerHubMixin:
         known = {"name": self.hub_model_id.split("/")[-1], "location": self.hub_model_id}
         if self.args.should_save:
             known["images"] = self._copy_samples(folder)
-            known["prompt"] = next(iter(self.sample_prompts()), None)
+            known["prompt"] = next(iter(self.samples.prompts()), None)
             if os.path.isfile(os.path.join(output_dir, CARD)):
                 shutil.copy(os.path.join(output_dir, CARD), folder)
             if checkpoint_folder is not None:

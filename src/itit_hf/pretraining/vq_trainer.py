@@ -18,7 +18,7 @@ from transformers.utils import logging
 from ..models.image_tokenization_itit import PatchVQModel, downsampling_factor
 from ..rng import keyed_integer
 from ..training.checkpointing import CheckpointError
-from ..training.resilient_trainer import Part, ResilientTrainer, optimizer_rates, take_rates
+from ..training.resilient_trainer import ResilientTrainer, StateAccess, optimizer_rates, take_rates
 from ..training.training_args import ResilientTrainingArguments, check_numbers
 from .perceptual_loss import load_perceptual_loss
 from .vq_evaluation import CodeCounter, code_entropy, code_usage, evaluate_image_tokenizer, psnr, reconstruction_grid
@@ -424,7 +424,7 @@ class VQTrainer(ResilientTrainer):
 
     # Saving and resuming.
 
-    def replicated_state(self) -> dict[str, Part]:
+    def replicated_state(self) -> dict[str, StateAccess]:
         """Also the counts of the codes, the discriminator, and the averaged weights."""
         state = super().replicated_state()
         state["codes"] = (self.counter.state_dict, self.counter.load_state_dict)

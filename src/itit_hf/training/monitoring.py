@@ -206,6 +206,12 @@ class Monitor:
         self.cycles: dict[str, tuple] = {}
         self._reset()
 
+    @classmethod
+    def of_objectives(cls, objectives, device, num_shown: int = 0) -> "Monitor":
+        """One that looks at [`ITITObjectives`], whose names and token ids it takes."""
+        config = objectives.config
+        return cls(objectives.names, config.codebook_size, config.eos_token_id, num_shown, device)
+
     def _reset(self):
         # A row per objective, whatever was shown: every process sums the same tensors.
         num_rows, device = len(self.names), self.device

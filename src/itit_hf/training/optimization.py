@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from transformers import Trainer
 from transformers.optimization import Adafactor
 
 from ..models.cpu_kernels_itit import cpu_multiplies_bfloat16
@@ -207,3 +208,24 @@ def create_muon(
     muon = Muon(hidden, lr=muon_learning_rate, weight_decay=weight_decay)
     groups = [group for group in groups if group["params"]]  # none where adapters of the blocks alone are trained
     return CombinedOptimizer([muon, *([optimizer_class(groups, **arguments)] if groups else [])])
+
+
+def optimizer_factory(args, model: torch.nn.Module | None = None) -> tuple:
+    """Adafactor by Table 3, every other optimizer as in transformers; Muon beside it if it has a rate.
+
+    Args:
+        args ([`ITITTrainingArguments`]): Names the optimizer and its rates.
+        model (`torch.nn.Module`, *optional*): As in transformers.
+
+    Returns:
+        `(optimizer, arguments)`, as `Trainer.get_optimizer_cls_and_kwargs`: a class of optimizers, or a factory that
+        takes the model first.
+    """
+    if args.optim == "adafactor":
+        others = (CappedAdafactor, {"lr": args.learning_rate, "beta1": args.adam_beta1, "beta2": args.adam_beta2})
+    else:
+        others = Trainer.get_optimizer_cls_and_kwargs(args, model)
+    if args.muon_learning_rate is None:
+        return others
+    rates = {"muon_learning_rate": args.muon_learning_rate, "weight_decay": args.weight_decay}
+    return (lambda: create_muon), rates | {"others": others}  # a factory, in transformers' words

@@ -65,7 +65,7 @@ SECONDS_OF_ONE_SIGNAL = 1.0
 
 _RATES = ("initial_lr", "weight_decay", "betas", "beta1", "eps")  # of a group of parameters, from the arguments
 
-Part = tuple[Callable[[], object], Callable[[Any], object]]  # what gives a state, and what takes it over
+StateAccess = tuple[Callable[[], object], Callable[[Any], object]]  # what gives a state, and what takes it over
 
 
 def optimizer_rates(optimizer: torch.optim.Optimizer) -> list[dict]:
@@ -221,7 +221,7 @@ class ResilientTrainer(Trainer):
 
     # What a subclass adds.
 
-    def replicated_state(self) -> dict[str, Part]:
+    def replicated_state(self) -> dict[str, StateAccess]:
         """State that is the same in all processes, by the name of its file: how to get it and how to set it."""
         parts = {
             "optimizer": (lambda: _gathered(self.optimizer.state_dict()), self._set_optimizer),
@@ -231,7 +231,7 @@ class ResilientTrainer(Trainer):
             parts["scaler"] = self.accelerator.scaler.state_dict, self.accelerator.scaler.load_state_dict
         return parts
 
-    def per_rank_state(self) -> dict[str, Part]:
+    def per_rank_state(self) -> dict[str, StateAccess]:
         """State that each process has of its own."""
         return {"rng_state": (_random_state, _set_random_state)}
 
@@ -429,11 +429,11 @@ class ResilientTrainer(Trainer):
                 rotate_checkpoints(args.output_dir, args.save_total_limit, [folder, self._best_folder(folder)])
 
         try:
-            self._together(self._check_weights)
-            self._together(stage)
+            self._run_on_all_ranks(self._check_weights)
+            self._run_on_all_ranks(stage)
             broadcast_object_list(staging)
-            self._together(lambda: self._write_checkpoint(staging[0], folder))
-            self._together(commit)
+            self._run_on_all_ranks(lambda: self._write_checkpoint(staging[0], folder))
+            self._run_on_all_ranks(commit)
         except Exception as error:
             if args.should_save:
                 discard_staging(args.output_dir)
@@ -444,7 +444,7 @@ class ResilientTrainer(Trainer):
         if args.push_to_hub:
             self._push_from_checkpoint(folder)
 
-    def _together(self, work: Callable[[], object]):
+    def _run_on_all_ranks(self, work: Callable[[], object]):
         """Do it in every process; if it fails in one it fails in all, so that none waits for another."""
         failure = None
         try:
@@ -498,7 +498,7 @@ class ResilientTrainer(Trainer):
             output_dir (`str`, *optional*): Where to; the run's folder by default.
             _internal_call (`bool`): Part of the Trainer's signature.
         """
-        self._together(self._check_weights)
+        self._run_on_all_ranks(self._check_weights)
         self._write_model(self.args.output_dir if output_dir is None else output_dir)
 
     def _write_model(self, output_dir: str):

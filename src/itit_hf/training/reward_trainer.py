@@ -281,10 +281,15 @@ class ITITRewardTrainer(ITITTrainer):
 
     def create_objectives(self) -> RewardObjectives:
         """The losses that the arguments name, and those of the rewards."""
-        args, parts = self.args, (self.text_encoder, self.image_tokenizer)
-        config, settings = self.model.config, args.objective_settings()
-        objectives = RewardObjectives(args.objectives, config, *parts, settings, self.scheduler)
-        objectives.direction = args.direction
+        objectives = RewardObjectives(
+            self.args.objectives,
+            self.model.config,
+            self.text_encoder,
+            self.image_tokenizer,
+            self.args.objective_settings(),
+            self.scheduler,
+        )
+        objectives.direction = self.args.direction
         return objectives
 
     def read_streams(self) -> set[str]:

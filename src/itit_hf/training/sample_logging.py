@@ -16,31 +16,31 @@ from transformers.utils import logging
 logger = logging.get_logger(__name__)
 
 
-def _show_in_tensorboard(callback, name: str, image: PIL.Image.Image, texts: Sequence[str], step: int):
+def _log_to_tensorboard(callback, name: str, image: PIL.Image.Image, texts: Sequence[str], step: int):
     callback.tb_writer.add_image(name, np.asarray(image.convert("RGB")), step, dataformats="HWC")
     if texts:
         callback.tb_writer.add_text(name, "\n".join(f"- {text}" for text in texts), step)
 
 
-def _show_in_wandb(callback, name: str, image: PIL.Image.Image, texts: Sequence[str], step: int):
+def _log_to_wandb(callback, name: str, image: PIL.Image.Image, texts: Sequence[str], step: int):
     # Its own step counts calls of `log`; like the figures, images stand at `train/global_step`.
     logged = callback._wandb.Image(image, caption="\n".join(texts) or None)
     callback._wandb.log({name: logged, "train/global_step": step})
 
 
-def _show_in_trackio(callback, name: str, image: PIL.Image.Image, texts: Sequence[str], step: int):
+def _log_to_trackio(callback, name: str, image: PIL.Image.Image, texts: Sequence[str], step: int):
     callback._trackio.log({name: callback._trackio.Image(image, caption="\n".join(texts)), "train/global_step": step})
 
 
 # Callback of transformers, which of its attributes is set once it is open, and how it is shown something.
 _PLACES: tuple[tuple[type[TrainerCallback], str, Callable], ...] = (
-    (TensorBoardCallback, "tb_writer", _show_in_tensorboard),
-    (WandbCallback, "_wandb", _show_in_wandb),
-    (TrackioCallback, "_trackio", _show_in_trackio),
+    (TensorBoardCallback, "tb_writer", _log_to_tensorboard),
+    (WandbCallback, "_wandb", _log_to_wandb),
+    (TrackioCallback, "_trackio", _log_to_trackio),
 )
 
 
-def show(
+def log_image(
     callbacks: Iterable[TrainerCallback],
     name: str,
     image: PIL.Image.Image,
@@ -61,11 +61,11 @@ def show(
     """
     shown = []
     for callback in callbacks:
-        for kind, attribute, show_in in _PLACES:
+        for kind, attribute, log_to in _PLACES:
             # Closed, before training and in all processes but the first, they have nothing there.
             if isinstance(callback, kind) and getattr(callback, attribute, None) is not None:
                 try:
-                    show_in(callback, name, image, texts, step)
+                    log_to(callback, name, image, texts, step)
                     shown.append(kind.__name__)
                 except Exception as error:  # a full disk or a lost connection there is no reason to stop here
                     logger.warning(f"{kind.__name__} cannot show `{name}` of step {step}: {error}")

@@ -67,11 +67,16 @@ class ITITTrainer(PipelineExportMixin, TrainerHubMixin, ResilientTrainer):
         optimizers: tuple = (None, None),
     ):
         check_kinds(model, args, eval_dataset)
-        data_options = {"seed": args.data_seed_or_seed, "on_bad_image": args.on_bad_image}
+        data_seed = args.data_seed_or_seed
+        on_bad_image = args.on_bad_image
         read_image = processing_class.image_processor.read_image
-        self.streams = [Stream(name, rows, **data_options, read=read_image) for name, rows in train_streams.items()]
+        self.streams = [
+            Stream(name, rows, data_seed, on_bad_image, read_image) for name, rows in train_streams.items()
+        ]
         if eval_dataset is not None:
-            eval_dataset = Stream("paired", eval_dataset, **data_options).rows  # what is wrong with it is said here
+            eval_dataset = Stream(
+                "paired", eval_dataset, data_seed, on_bad_image
+            ).rows  # what is wrong with it is said here
             check_image_tokenizer(eval_dataset, processing_class, "eval_dataset")
         for stream in self.streams:
             check_image_tokenizer(stream.rows, processing_class, f"stream {stream.name}")

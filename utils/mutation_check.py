@@ -146,11 +146,6 @@ class Verdict:
     seconds: float
     digests: dict[str, str]
 
-    @property
-    def key(self) -> str:
-        """What the fault is called, with its module."""
-        return f"{self.mutant['module']}/{Mutant(**self.mutant).name}"
-
 
 def digest(path: Path) -> str:
     """SHA-256 of a file; `"gone"` if it is not there."""
@@ -486,43 +481,69 @@ def run_with_fault(place: Place, mutant: Mutant, seed: int, tests: dict[str, flo
     return answer["by"], answer["passed"]
 
 
-def sorted_test_files(place: Place, module: str) -> list[str]:
-    """All test files, those first that are likely to notice a fault in a module: its own, which has its name in the
-    same room; others that begin with its name; others of its room; and then those that speak of it more often."""
+def near_and_far_test_files(place: Place, module: str) -> tuple[list[str], list[str]]:
+    """The test files of a module's room, and all others; those first that are likely to notice a fault in it: with its
+    name, with a name that begins with its own, and those that speak of it more often."""
     *rooms, name = module.split("/")
     folder = "/".join(["tests", *rooms])
     word = re.compile(rf"\b{name}\b")
 
-    def order(file: str) -> tuple[bool, bool, bool, int]:
-        at, _, stem = file.removesuffix(".py").rpartition("/")
+    def order(file: str) -> tuple[bool, bool, int]:
+        stem = Path(file).stem
         counted = len(word.findall((place.root / file).read_text(encoding="utf-8")))
-        in_room = at == folder
-        return stem != f"test_{name}" or not in_room, not stem.startswith(f"test_{name}"), not in_room, -counted
+        return stem != f"test_{name}", not stem.startswith(f"test_{name}"), -counted
 
-    return sorted(place.test_files(), key=order)
+    files = sorted(place.test_files(), key=order)
+    near = [file for file in files if Path(file).parent.as_posix() == folder]
+    return near, [file for file in files if file not in near]
 
 
-def judge(place: Place, mutant: Mutant, seed: int) -> Verdict:
-    """Run the tests of a fault until one notices it."""
-    start, passed, left = time.monotonic(), 0, _LONGEST
-    by = ""
-    for test_file in sorted_test_files(place, mutant.module):
-        known = map_tests(place, test_file)
-        wanted = known.tests_of(mutant.module, mutant.function)
-        tests = {}
-        for test in sorted(wanted, key=known.seconds.get):
-            if known.seconds[test] <= left:
-                tests[test] = known.seconds[test]
-                left -= tests[test]
-        if not tests:
-            continue
-        by, count = run_with_fault(place, mutant, seed, tests)
-        passed += count
-        if by:
-            break
-    rests_upon = {by.split("::")[0]} if "::" in by else set(place.test_files())
-    digests = place.digests([place.module_path(mutant.module), *rests_upon])
-    return Verdict(asdict(mutant), bool(by), by, passed, round(time.monotonic() - start, 1), digests)
+@dataclass
+class Trial:
+    """A fault whose tests are run, until one notices it.
+
+    Args:
+        place ([`Place`]): Whose tests.
+        mutant ([`Mutant`]): The fault.
+        seed (`int`): It was drawn from.
+    """
+
+    place: Place
+    mutant: Mutant
+    seed: int
+    by: str = ""
+    passed: int = 0
+    seconds: float = 0.0
+    left: float = _LONGEST
+
+    def ask(self, files: Iterable[str]) -> None:
+        """Run the tests of these files that run the function with the fault."""
+        start = time.monotonic()
+        for test_file in files:
+            known = map_tests(self.place, test_file)
+            wanted = known.tests_of(self.mutant.module, self.mutant.function)
+            tests = {}
+            for test in sorted(wanted, key=known.seconds.get):
+                if known.seconds[test] <= self.left:
+                    tests[test] = known.seconds[test]
+                    self.left -= tests[test]
+            if tests:
+                self.by, passed = run_with_fault(self.place, self.mutant, self.seed, tests)
+                self.passed += passed
+            if self.by:
+                break
+        self.seconds += time.monotonic() - start
+
+    def verdict(self) -> Verdict:
+        """What became of it so far."""
+        rests_upon = [self.by.split("::")[0]] if "::" in self.by else self.place.test_files()
+        digests = self.place.digests([self.place.module_path(self.mutant.module), *rests_upon])
+        return Verdict(asdict(self.mutant), bool(self.by), self.by, self.passed, round(self.seconds, 1), digests)
+
+
+def key(mutant: Mutant) -> tuple[str, str]:
+    """What a fault is called in all rooms."""
+    return mutant.module, mutant.name
 
 
 def kept_verdicts(place: Place) -> dict[str, Verdict]:
@@ -530,7 +551,7 @@ def kept_verdicts(place: Place) -> dict[str, Verdict]:
     path = place.results / "verdicts.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     found = (Verdict(**json.loads(line)) for line in lines if line.endswith("}"))  # the last may be cut
-    return {verdict.key: verdict for verdict in found}
+    return {key(Mutant(**verdict.mutant)): verdict for verdict in found}
 
 
 def still_holds(place: Place, verdict: Verdict, mutant: Mutant) -> bool:
@@ -558,7 +579,8 @@ def drawn_faults(place: Place, number: int, seed: int) -> list[Mutant]:
 
 
 def check(place: Place, number: int, seed: int = 0, only: str = "", again: bool = False) -> list[Verdict]:
-    """Judge drawn faults, those that were not before.
+    """Judge drawn faults, those that were not before: each by the tests of its room first, then what is left by all
+    others.
 
     Args:
         place ([`Place`]): Where.
@@ -571,18 +593,20 @@ def check(place: Place, number: int, seed: int = 0, only: str = "", again: bool 
         `list[Verdict]`, in the order in which they were drawn.
     """
     drawn = [mutant for mutant in drawn_faults(place, number, seed) if only in mutant.name]
-    verdicts = []
     kept = {} if again else kept_verdicts(place)
-    for mutant in (progress := tqdm(drawn, unit="fault")):
-        verdict = kept.get(f"{mutant.module}/{mutant.name}")
-        if verdict is None or not still_holds(place, verdict, mutant):
-            progress.set_description(mutant.name)
-            verdict = judge(place, mutant, seed)
-            add_verdict(place, verdict)
-            if not verdict.caught:
-                progress.write(f"survived {verdict.tests} tests: {mutant}")
-        verdicts.append(verdict)
-    return verdicts
+    verdicts = {m: kept[key(m)] for m in drawn if key(m) in kept and still_holds(place, kept[key(m)], m)}
+    trials = [Trial(place, mutant, seed) for mutant in drawn if mutant not in verdicts]
+    for is_last in (False, True):
+        for trial in (progress := tqdm([trial for trial in trials if not trial.by], unit="fault")):
+            progress.set_description(trial.mutant.name)
+            trial.ask(near_and_far_test_files(place, trial.mutant.module)[is_last])
+            if trial.by or is_last:
+                verdicts[trial.mutant] = trial.verdict()
+                add_verdict(place, verdicts[trial.mutant])
+            if not trial.by:
+                outcome = "survived" if is_last else "not yet caught by"
+                progress.write(f"{outcome} {trial.passed} tests: {trial.mutant}")
+    return [verdicts[mutant] for mutant in drawn]
 
 
 def share_caught(verdicts: Iterable[Verdict]) -> float:

@@ -16,8 +16,8 @@ from mutation_check import (
     drawn_faults,
     in_child,
     map_tests,
+    near_and_far_test_files,
     share_caught,
-    sorted_test_files,
     summary,
 )
 
@@ -60,8 +60,13 @@ def test_faults_are_caught_where_a_test_looks_and_survive_elsewhere(place):
 def test_what_was_judged_is_judged_anew_only_if_something_changed(place, monkeypatch):
     first = check(place, number=100)
     judged = []
-    judge = mutation_check.judge
-    monkeypatch.setattr(mutation_check, "judge", lambda *args: judged.append(args[1].function) or judge(*args))
+
+    class Watched(mutation_check.Trial):
+        def ask(self, files):
+            judged.append(self.mutant.function)
+            super().ask(files)
+
+    monkeypatch.setattr(mutation_check, "Trial", Watched)
     assert check(place, number=100) == first and not judged
     with open(place.root / "tests/test_numbers.py", "a") as file:
         file.write("\n\ndef test_more():\n    from toy_package.numbers import unseen\n    assert unseen(1) == 2\n")
@@ -127,10 +132,11 @@ def test_a_fault_that_never_ends_or_kills_its_process_is_told():
 
 def test_a_modules_own_tests_come_first():
     place = Place()
-    assert sorted_test_files(place, "masking")[0] == "tests/test_masking.py"
-    files = sorted_test_files(place, "metrics/captions")
-    assert files[0] == "tests/metrics/test_captions.py" and "tests/data/test_captions.py" in files[1:4]
-    assert set(files) == set(place.test_files())
+    near, far = near_and_far_test_files(place, "masking")
+    assert near[0] == "tests/test_masking.py" and "tests/metrics/test_captions.py" in far
+    near, far = near_and_far_test_files(place, "metrics/captions")
+    assert near[0] == "tests/metrics/test_captions.py" and "tests/data/test_captions.py" in far[:3]
+    assert sorted(near + far) == place.test_files()
 
 
 def test_each_fault_that_is_left_out_says_what_it_changes_and_why_that_is_nothing():

@@ -8,7 +8,8 @@ folder, changes no name; and as each name has a rank of its own, drawn from the 
 drawn.
 
 What is never touched: docstrings and all other strings, with them the messages; what stands behind `raise`; calls of a
-logger and progress bars; type hints and decorators; and keywords of `UNTOUCHED`.
+logger and progress bars; type hints and decorators; keywords of `UNTOUCHED`, defaults of `UNTOUCHED_DEFAULTS`, and the
+order of arguments that have none.
 """
 
 import ast
@@ -26,7 +27,12 @@ UNTOUCHED = {
     "strict": "a guard against what does not happen",
     "desc": "a progress bar",
     "disable": "a progress bar",
+    "check_available": "tests run on a CPU",
 }
+# Parameters whose default changes no result.
+UNTOUCHED_DEFAULTS = {"batch_size": "how many go at a time"}
+# Functions whose arguments have no order.
+COMMUTATIVE = {"max", "min", "torch.maximum", "torch.minimum", "np.maximum", "np.minimum"}
 OPERATORS = {
     ast.Add: (ast.Sub,),
     ast.Sub: (ast.Add,),
@@ -169,7 +175,7 @@ def _of_call(node: ast.Call) -> Iterator[tuple[str, tuple[Callable[[], ast.AST],
         arguments[i], arguments[j] = arguments[j], arguments[i]
         return _copy(node, args=arguments)
 
-    if pairs:
+    if pairs and ast.unparse(node.func) not in COMMUTATIVE:
         yield "order", tuple(lambda pair=pair: swapped(*pair) for pair in pairs)
     named = [i for i, keyword in enumerate(node.keywords) if keyword.arg and keyword.arg not in UNTOUCHED]
 
@@ -223,12 +229,13 @@ class Finder:
 
     def _walk(self, node: ast.AST, function: str, owner: str):
         """Children in the order of the text; `owner` is the class around them."""
+        left_alone = _untouched_defaults(node) if isinstance(node, ast.arguments) else set()
         for name, value in ast.iter_fields(node):
             if name in ("decorator_list", "returns", "annotation", "bases", "type_params"):
                 continue
             items = value if isinstance(value, list) else [value]
             for index, child in enumerate(items):
-                if not isinstance(child, ast.AST) or _is_untouched(child):
+                if not isinstance(child, ast.AST) or _is_untouched(child) or id(child) in left_alone:
                     continue
 
                 replace = functools.partial(_put, node, name, index if isinstance(value, list) else None)
@@ -303,6 +310,14 @@ def _is_untouched(node: ast.AST) -> bool:
         return ast.unparse(node.test) == "TYPE_CHECKING"
     # A union of types: `Tensor | None`.
     return isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr) and "None" in ast.unparse(node)
+
+
+def _untouched_defaults(arguments: ast.arguments) -> set[int]:
+    """Identities of the defaults that are left alone."""
+    plain = [*arguments.posonlyargs, *arguments.args]
+    pairs = [*zip(plain[len(plain) - len(arguments.defaults) :], arguments.defaults, strict=True)]
+    pairs += zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    return {id(default) for argument, default in pairs if argument.arg in UNTOUCHED_DEFAULTS}
 
 
 def _is_logging(function: ast.AST) -> bool:

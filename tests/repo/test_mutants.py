@@ -36,10 +36,14 @@ def say(box):
     logger.warning("box %d", box.count + 7)
 
 
+def embed(images, batch_size=64, *, length=30):
+    return min(images[0], length)
+
+
 def fill(box):
     box.rows.append(-LIMIT)
     box.count += 1
-    return dict(first=box.width, second=box.height, device="cpu"), max(box.width, 4)
+    return dict(first=box.width, second=box.height, device="cpu"), divmod(box.width, 4)
 '''
 
 
@@ -66,7 +70,7 @@ def changes(kind, code=CODE):
         ("constant", "10", "11"),
         ("constant", "2.0", "1.0"),
         ("sign", "-LIMIT", "LIMIT"),
-        ("order", "max(box.width, 4)", "max(4, box.width)"),
+        ("order", "divmod(box.width, 4)", "divmod(4, box.width)"),
         ("keyword", "pow(self.width, scale, mod=None)", "pow(self.width, scale)"),
         (
             "values",
@@ -93,6 +97,8 @@ def test_strings_messages_and_hints_are_left_alone():
         for part in ("words", "things", "5 wide", "wanted", "scale + 0", "int | float", "int | None", "logger", "7")
     )
     assert ("1", "2") in changes("constant")  # of `sizes`, whose hint is left alone
+    assert {("30", "31"), ("30", "29")} == {each for each in changes("constant") if each[0] in ("64", "30")}
+    assert not any(before.startswith("min(") for before, _ in changes("order"))
     assert not any("device" not in after for before, after in changes("keyword") if "device" in before)
 
 

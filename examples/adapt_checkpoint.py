@@ -5,8 +5,8 @@ r"""Take a checkpoint to larger images, or to another text encoder, and train on
     python examples/adapt_checkpoint.py --resolution 96 --text_encoder out/two/text_encoder --output_dir out/two/start
     accelerate launch examples/train_itit.py --frozen_parts out/two/start --model_name_or_path out/two/start/model ...
 
-Image tokens stay as large, there are more or fewer of them. Of another text encoder's words the model can say those
-that it could say before; what it is told has to be learned anew.
+Image tokens stay as large, there are more or fewer of them. Of another text encoder's vocabulary the model can write
+the words that it could write before; what prompts mean has to be learned anew.
 """
 
 import logging
@@ -39,22 +39,22 @@ def main(arguments: list[str] | None = None):
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if args.resolution is None and args.text_encoder is None:
         raise ValueError("give `--resolution`, `--text_encoder` or both: there is nothing to adapt to")
-    parts = dict(ITITPipeline.from_pretrained(args.model).components)
+    modules = dict(ITITPipeline.from_pretrained(args.model).components)
     if args.resolution is not None:
-        factor = downsampling_factor(parts["image_tokenizer"])
+        factor = downsampling_factor(modules["image_tokenizer"])
         if args.resolution < factor or args.resolution % factor:
             raise ValueError(f"`--resolution` must be a multiple of {factor}, a token's side; got {args.resolution}")
-        parts["model"] = resize_image_grid(parts["model"], (args.resolution // factor) ** 2)
-        parts["image_processor"] = parts["image_processor"].with_size(args.resolution, args.resolution)
+        modules["model"] = resize_image_grid(modules["model"], (args.resolution // factor) ** 2)
+        modules["image_processor"] = modules["image_processor"].with_size(args.resolution, args.resolution)
     if args.text_encoder is not None:
         tokenizer = AutoTokenizer.from_pretrained(args.text_encoder)
         text_encoder = AutoModelForTextEncoding.from_pretrained(args.text_encoder)
         generator = torch.Generator().manual_seed(args.seed)
-        model = replace_text_encoder(parts["model"], parts["tokenizer"], tokenizer, text_encoder, generator)
+        model = replace_text_encoder(modules["model"], modules["tokenizer"], tokenizer, text_encoder, generator)
         model.config.text_encoder_name_or_path = args.text_encoder
-        parts |= {"model": model, "tokenizer": tokenizer, "text_encoder": text_encoder}
-    ITITPipeline(**parts).save_pretrained(args.output_dir)
-    logger.info(f"{args.output_dir}: {parts['model'].config.num_image_tokens} tokens an image; train on from it")
+        modules |= {"model": model, "tokenizer": tokenizer, "text_encoder": text_encoder}
+    ITITPipeline(**modules).save_pretrained(args.output_dir)
+    logger.info(f"{args.output_dir}: {modules['model'].config.num_image_tokens} tokens an image; train on from it")
 
 
 if __name__ == "__main__":

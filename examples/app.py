@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Draw, edit, describe and cycle in the browser, with a pipeline folder, by default the one in this repository:
+r"""Generate, edit, caption and cycle in the browser, with a pipeline folder, by default the one in this repository:
 
     pip install 'itit-hf[app]'
     python examples/app.py
@@ -31,14 +31,14 @@ CSS = """
 @media (max-width: 600px) { .rounds .grid-container { grid-template-columns: 1fr 1fr !important; } }
 footer { display: none !important; }
 """
-TABLE = ["image", "said of it", "words kept (F1)", "tokens kept", "log p of the start"]
+TABLE = ["image", "caption", "same words (F1)", "same tokens", "log p of the start"]
 
 
 class Studio:
     """The four tasks on one pipeline, as plain functions of what a user types.
 
     Args:
-        pipe ([`ITITPipeline`]): What draws and describes.
+        pipe ([`ITITPipeline`]): What generates and captions.
     """
 
     def __init__(self, pipe: ITITPipeline):
@@ -46,17 +46,17 @@ class Studio:
         self.pipe = pipe
         self.side = pipe.image_processor.crop_size["height"]
 
-    def draw(
+    def generate(
         self, prompt: str, negative_prompt: str, num_steps: int, guidance_scale: float, seed: int
     ) -> Iterator[tuple[PIL.Image.Image, str]]:
-        """Images as they fill in, hidden patches under a veil, each with a line about it."""
+        """Images as they fill in, masked patches under a veil, each with a line about it."""
         self._check_text(prompt, "Write what to draw.")
         yield from self._stream(prompt, negative_prompt, num_steps, guidance_scale, seed)
 
     def edit(
         self, editor: dict | None, prompt: str, strength: float, num_steps: int, guidance_scale: float, seed: int
     ) -> Iterator[tuple[PIL.Image.Image, str]]:
-        """As `draw`, of an image and what was painted on it; the last image has the other pixels as they were."""
+        """As `generate`, of an image and what was painted on it; the last image has the other pixels as they were."""
         original, mask = self._painted(editor)
         self._check_text(prompt, "Write what the painted part, or the variation, should show.")
         if mask is None and strength == 1.0:
@@ -67,7 +67,7 @@ class Studio:
         if mask is not None:
             yield self.pipe.image_processor.apply_overlay(mask, original, image), line
 
-    def describe(self, image: str | None, num_beams: int, beginning: str) -> tuple[str, str]:
+    def caption(self, image: str | None, num_beams: int, beginning: str) -> tuple[str, str]:
         """A caption, and how sure the model is of it. The image is a file, which comes in as all files do: the page
         would have decoded it otherwise, without white behind it, and 16 bits cut off."""
         if image is None:
@@ -79,7 +79,7 @@ class Studio:
     def cycle(
         self, prompt: str, rounds: int, num_steps: int, guidance_scale: float, seed: int
     ) -> tuple[list[tuple[PIL.Image.Image, str]], list[list[str]]]:
-        """Images with what was said of each, and a table of the drift."""
+        """Images, each with its caption, and a table of the drift."""
         self._check_text(prompt, "Write what to start from.")
         output = self.pipe.cycle(
             prompt,
@@ -88,7 +88,8 @@ class Studio:
             guidance_scale=guidance_scale,
             generator=_generator(seed),
         )
-        drift, texts = output.drift(), output.texts[0]
+        drift = output.drift()
+        texts = output.texts[0]
         images = [(image, f"{i + 1}. {texts[i + 1]}") for i, image in enumerate(output.images[0])]
         table = [
             [str(i + 1), texts[i + 1], f"{overlap:.2f}", f"{same:.0%}", f"{score:.2f}"]
@@ -99,7 +100,7 @@ class Studio:
         return images, table
 
     def to_canvas(self, image: PIL.Image.Image | None) -> PIL.Image.Image:
-        """A drawn image, large enough to paint on."""
+        """A generated image, large enough to paint on."""
         if image is None:
             raise ValueError("Draw an image first.")
         return image.resize((CANVAS, CANVAS), PIL.Image.Resampling.NEAREST)
@@ -126,7 +127,8 @@ class Studio:
 
         No image comes twice in a row: Gradio would write its file again while a browser reads it.
         """
-        steps, listening = queue.SimpleQueue(), True
+        steps: queue.SimpleQueue = queue.SimpleQueue()
+        listening = True
 
         def on_step_end(pipe, step, timestep, tensors):
             steps.put((step + 1, tensors))
@@ -134,7 +136,7 @@ class Studio:
             return {}
 
         with ThreadPoolExecutor(max_workers=1) as pool:
-            drawing = pool.submit(
+            call = pool.submit(
                 self.pipe,
                 prompt,
                 negative_prompt=negative_prompt or None,
@@ -145,22 +147,22 @@ class Studio:
                 callback_on_step_end_tensor_inputs=["image_token_ids", "filled_image_token_ids"],
                 **edit,
             )
-            drawing.add_done_callback(lambda _: steps.put(None))
+            call.add_done_callback(lambda _: steps.put(None))
             try:
                 while (step := steps.get()) is not None:
                     if step[0] < self.pipe.num_timesteps:
                         yield self._veiled(**step[1]), f"Step {step[0]} of {self.pipe.num_timesteps}"
             finally:
                 listening = False
-            yield drawing.result().images[0], f"Done: {self.pipe.num_timesteps} steps, seed {int(seed)}"
+            yield call.result().images[0], f"Done: {self.pipe.num_timesteps} steps, seed {int(seed)}"
 
     def _veiled(self, image_token_ids, filled_image_token_ids) -> PIL.Image.Image:
-        """A preview in which the patches that are still hidden are pale."""
+        """A preview in which the patches that are still masked are pale."""
         (preview,) = self.pipe.processor.decode_images(filled_image_token_ids)
-        hidden = (image_token_ids[0] == self.pipe.model.config.mask_token_id).cpu()
-        grid = round(len(hidden) ** 0.5)
+        masked = (image_token_ids[0] == self.pipe.model.config.mask_token_id).cpu()
+        grid = round(len(masked) ** 0.5)
         veil = PIL.Image.new("L", (grid, grid))
-        veil.putdata([180 * flag for flag in hidden.tolist()])
+        veil.putdata([180 * flag for flag in masked.tolist()])
         preview.paste((235, 235, 240), mask=veil.resize(preview.size, PIL.Image.Resampling.NEAREST))
         return preview
 
@@ -211,19 +213,20 @@ class Interface:
     """
 
     def __init__(self, studio: Studio):
-        self.gr, self.studio = import_gradio(), studio
+        self.gr = import_gradio()
+        self.studio = studio
         with self.gr.Blocks(title="ITIT", analytics_enabled=False) as self.blocks:
             self.gr.Markdown("# ITIT\nOne model that draws images from text and describes images in text.")
             with self.gr.Tabs() as self.tabs:
                 with self.gr.Tab("Draw", id="draw"):
-                    drawn, to_editor = self._draw_tab()
+                    image, to_editor = self._generate_tab()
                 with self.gr.Tab("Edit", id="edit"):
                     editor = self._edit_tab()
                 with self.gr.Tab("Describe", id="describe"):
-                    self._describe_tab()
+                    self._caption_tab()
                 with self.gr.Tab("Cycle", id="cycle"):
                     self._cycle_tab()
-            moved = self._on(to_editor.click, studio.to_canvas, [drawn], [editor])
+            moved = self._on(to_editor.click, studio.to_canvas, [image], [editor])
             moved.success(lambda: self.gr.Tabs(selected="edit"), None, [self.tabs])
 
     def _on(self, event, function, inputs: list, outputs: list):
@@ -244,7 +247,7 @@ class Interface:
             label=label, type="pil", format="png", interactive=False, height=360, elem_classes="image"
         )
 
-    def _draw_tab(self):
+    def _generate_tab(self):
         gr = self.gr
         with gr.Row():
             with gr.Column(min_width=280):
@@ -257,7 +260,7 @@ class Interface:
                 line = gr.Markdown(elem_id="draw-line")
                 to_editor = gr.Button("Edit this image", elem_id="to-editor")
         for event in (button.click, prompt.submit):
-            self._on(event, self.studio.draw, [prompt, negative, *settings], [image, line])
+            self._on(event, self.studio.generate, [prompt, negative, *settings], [image, line])
         return image, to_editor
 
     def _edit_tab(self):
@@ -285,7 +288,7 @@ class Interface:
         self._on(button.click, self.studio.edit, [editor, prompt, strength, *settings], [image, line])
         return editor
 
-    def _describe_tab(self):
+    def _caption_tab(self):
         gr = self.gr
         with gr.Row():
             with gr.Column(min_width=280):
@@ -305,7 +308,7 @@ class Interface:
                 button = gr.Button("Describe", variant="primary", elem_id="describe-button")
                 caption = gr.Textbox(label="Caption", interactive=False, elem_id="caption")
                 line = gr.Markdown()
-        self._on(button.click, self.studio.describe, [image, beams, beginning], [caption, line])
+        self._on(button.click, self.studio.caption, [image, beams, beginning], [caption, line])
 
     def _cycle_tab(self):
         gr = self.gr
@@ -322,7 +325,7 @@ class Interface:
 
 def parse_args(arguments: list[str] | None = None):
     """Command line."""
-    parser = ArgumentParser(description="Draw, edit, describe and cycle in the browser.")
+    parser = ArgumentParser(description="Generate, edit, caption and cycle in the browser.")
     model = os.environ.get("ITIT_MODEL", "checkpoints/emoji-scenes-64")
     parser.add_argument("--model", default=model, help="Pipeline folder or Hub id.")
     parser.add_argument("--server_name", default="127.0.0.1", help="Address; 0.0.0.0 lets other machines in.")

@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Describe images with a pipeline folder, by default the one in this repository:
+r"""Caption images with a pipeline folder, by default the one in this repository:
 
     python examples/caption_image.py out/images/00-a-red-bus.png
     python examples/caption_image.py out/images/00-a-red-bus.png --prompt "a picture of"
@@ -19,8 +19,8 @@ logger = logging.getLogger(__name__)
 
 
 def main(arguments: list[str] | None = None):
-    """Load, describe, say."""
-    parser = ArgumentParser(description="Describe images.")
+    """Load, caption, log."""
+    parser = ArgumentParser(description="Caption images.")
     parser.add_argument("images", nargs="+", help="Image files.")
     parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline folder or Hub id.")
     parser.add_argument("--prompt", help="How the captions begin.")

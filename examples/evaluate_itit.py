@@ -10,11 +10,11 @@ r"""Evaluate any checkpoint in both directions, on any dataset with `image` and 
 
 Captions: CIDEr-D, BLEU, ROUGE-L and diversity without Java, and those of pycocoevalcap, METEOR and SPICE with them,
 where it and Java are there (extra `eval`). Images: Frechet distance, precision and recall, density and coverage, on
-the features of the preset; use of the codes; what is kept over rounds of drawing and describing. With `--scorer`, a
-dual encoder that the model was not rewarded by: CLIPScore of captions, beside that of the true ones, and of drawings,
-and R-precision, among 100 prompts and among copies with one word changed. Every figure is written with its protocol
-and sample into JSON, and a row for the model card beside it. Sample i is drawn from the seed plus i, so that no figure
-depends on the size of a batch.
+the features of the preset; use of the codes; what stays the same over rounds of image and caption. With `--scorer`, a
+dual encoder that the model was not rewarded by: CLIPScore of captions, beside that of the true ones, and of generated
+images, and R-precision, among 100 prompts and among copies with one word changed. Every figure is written with its
+protocol and sample into JSON, and a row for the model card beside it. Image i is generated from the seed plus i, so
+that no figure depends on the size of a batch.
 """
 
 import hashlib
@@ -91,7 +91,8 @@ class FeatureNetwork:
 def classifier_features(folder: str, device: str) -> FeatureNetwork:
     """Features that the classifier of the emoji scenes reads its answers from, averaged over the image."""
     classifier = SceneClassifier.from_pretrained(folder).to(device).eval()
-    width, size = classifier.head.in_channels, (INPUT_SIZE, INPUT_SIZE)
+    width = classifier.head.in_channels
+    size = (INPUT_SIZE, INPUT_SIZE)
 
     @torch.no_grad()
     def features(images: list[PIL.Image.Image]) -> torch.Tensor:
@@ -162,7 +163,9 @@ class Report:
     """
 
     def __init__(self, settings: dict):
-        self.settings, self.figures, self.left_out = settings, {}, {}
+        self.settings = settings
+        self.figures: dict[str, dict] = {}
+        self.left_out: dict[str, str] = {}
 
     def add(self, figures: dict[str, float], protocol: str, samples: int, sample_hash: str):
         """Take up figures of one protocol and sample."""
@@ -175,7 +178,7 @@ class Report:
             }
 
     def leave_out(self, name: str, reason: str):
-        """Say what is not measured, and why."""
+        """Note what is not measured, and why."""
         self.left_out[name] = reason
         logger.warning(f"without {name}: {reason}")
 
@@ -215,25 +218,27 @@ def read_images(pipe: ITITPipeline, batch: list[dict], start: int) -> list[PIL.I
 
 
 def evaluate_captions(pipe: ITITPipeline, rows: Iterable[dict], scorer, options, report: Report):
-    """Describe every image, and score what was said."""
-    said, references, embeds = [], [], []
+    """Caption every image, and score the captions."""
+    captions: list[str] = []
+    references: list[list[str]] = []
+    embeds = []
     for batch in tqdm(batches(rows, options.batch_size), desc="captions"):
-        images = read_images(pipe, batch, len(said))
-        said += pipe.caption(images, num_beams=options.num_beams, max_new_tokens=options.max_new_tokens)
+        images = read_images(pipe, batch, len(captions))
+        captions += pipe.caption(images, num_beams=options.num_beams, max_new_tokens=options.max_new_tokens)
         references += [row["text"] for row in batch]
         if scorer is not None:  # which prepares images by a rule of its own
             embeds.append(scorer.embed_images([row["image"] for row in batch]))
-    sample = (len(said), text_hash(references))
+    sample = (len(captions), text_hash(references))
     decoding = f"beam search of {options.num_beams}; all captions of an image as references; scores times 100"
     scope = f"{decoding}; document frequency over all references; words by tokenize_caption, not PTB"
-    report.add(caption_scores(said, references), scope, *sample)
+    report.add(caption_scores(captions, references), scope, *sample)
     if scorer is not None:
-        judge_captions(scorer, torch.cat(embeds), said, references, options, report)
+        judge_captions(scorer, torch.cat(embeds), captions, references, options, report)
     reason = missing_for_coco()
     if reason:
         report.leave_out("scores of pycocoevalcap", reason)
         return
-    report.add(coco_caption_scores(said, references), f"{decoding}; pycocoevalcap, PTB tokens", *sample)
+    report.add(coco_caption_scores(captions, references), f"{decoding}; pycocoevalcap, PTB tokens", *sample)
     if missing_for_spice():
         report.leave_out("SPICE", missing_for_spice())
 
@@ -243,22 +248,50 @@ def judge_of(scorer: DualEncoderScorer, options) -> str:
     return f"{Path(options.scorer).name}, weights {weights_hash(options.scorer)}; {scorer.truncated} texts cut"
 
 
-def judge_captions(scorer: DualEncoderScorer, image_embeds: torch.Tensor, said, references, options, report: Report):
+def judge_captions(
+    scorer: DualEncoderScorer, image_embeds: torch.Tensor, captions, references, options, report: Report
+):
     """How well captions go with their images, and how well the true ones do."""
-    true = [(i, text) for i, texts in enumerate(references) for text in texts]
-    texts = {"caption": (range(len(said)), said), "true_caption": tuple(zip(*true, strict=True))}
-    for name, (images, sentences) in texts.items():
-        cosines = (image_embeds[list(images)] * scorer.embed_texts(list(sentences))).sum(dim=-1)  # (N,)
+    true_captions = [text for texts in references for text in texts]
+    images_of_true = [i for i, texts in enumerate(references) for _ in texts]
+    judged = (
+        ("caption", "of captions", captions, list(range(len(captions)))),
+        ("true_caption", "of all true captions", true_captions, images_of_true),
+    )
+    for name, scope, texts, images in judged:
+        cosines = (image_embeds[images] * scorer.embed_texts(texts)).sum(dim=-1)  # (N,)
         figures = {f"{name}_{figure}": value for figure, value in clip_score(cosines).items()}
-        scope = "of captions" if name == "caption" else "of all true captions"
         protocol = f"{scope}; {CLIP_SCORE_FORMULA}; {judge_of(scorer, options)}"
-        report.add(figures, protocol, len(said), text_hash(references))
+        report.add(figures, protocol, len(captions), text_hash(references))
 
 
-def draw(pipe: ITITPipeline, prompts: list[str], network: FeatureNetwork, scorer, options):
-    """Draw every prompt; features, use of the codes, the side of an image, and embeddings if there is a scorer."""
-    features, counter, size, embeds = [], CodeCounter(pipe.model.config.codebook_size), None, []
-    for n, batch in enumerate(tqdm(list(batches(prompts, options.batch_size)), desc="drawn images")):
+@dataclass
+class ImageFigures:
+    """What is measured of a set of images.
+
+    Args:
+        features (`torch.Tensor` of shape `(num_images, num_features)`): Of the [`FeatureNetwork`].
+        code_counts (`torch.Tensor` of shape `(codebook_size,)`): How often each code occurs.
+        side (`int`): Of an image, in pixels.
+        embeds (`torch.Tensor` of shape `(num_images, embed_dim)`, *optional*): Of the dual encoder, if there is one.
+        pixels_hash (`str`): Digest of the pixels of true images.
+    """
+
+    features: torch.Tensor
+    code_counts: torch.Tensor
+    side: int
+    embeds: torch.Tensor | None = None
+    pixels_hash: str = ""
+
+
+def generated_figures(
+    pipe: ITITPipeline, prompts: list[str], network: FeatureNetwork, scorer, options
+) -> ImageFigures:
+    """Generate an image of every prompt, and measure them."""
+    counter = CodeCounter(pipe.model.config.codebook_size)
+    features = []
+    embeds = []
+    for n, batch in enumerate(tqdm(list(batches(prompts, options.batch_size)), desc="generated images")):
         ids = pipe(
             batch,
             num_inference_steps=options.num_inference_steps,
@@ -271,42 +304,47 @@ def draw(pipe: ITITPipeline, prompts: list[str], network: FeatureNetwork, scorer
         with torch.no_grad():
             pixel_values = decode_image_token_ids(pipe.image_tokenizer, ids)  # (B, 3, H, W)
         images = pipe.image_processor.postprocess(pixel_values, output_type="pil")
-        size = images[0].width
         features.append(network.features(images))
         if scorer is not None:
             embeds.append(scorer.embed_images(images))
-    return torch.cat(features), counter.counts, size, torch.cat(embeds) if embeds else None
+    side = images[0].width
+    return ImageFigures(torch.cat(features), counter.counts, side, torch.cat(embeds) if embeds else None)
 
 
-def look(pipe: ITITPipeline, rows: Iterable[dict], network: FeatureNetwork, size: int, options):
-    """Features of true images, use of the codes by them, and a digest of their pixels."""
-    features, counter, start = [], CodeCounter(pipe.model.config.codebook_size), 0
+def true_figures(
+    pipe: ITITPipeline, rows: Iterable[dict], network: FeatureNetwork, side: int, options
+) -> ImageFigures:
+    """Measure true images, scaled to the side of the generated ones."""
+    counter = CodeCounter(pipe.model.config.codebook_size)
     digest = hashlib.sha256()
+    features = []
+    start = 0
     for batch in tqdm(batches(rows, options.batch_size), desc="true images"):
-        images = [image.resize((size, size)) for image in read_images(pipe, batch, start)]
+        images = [image.resize((side, side)) for image in read_images(pipe, batch, start)]
         start += len(batch)
         for image in images:
             digest.update(image.tobytes())
         counter.add(pipe.processor(images=images, return_tensors="pt")["image_token_ids"])
         features.append(network.features(images))
-    return torch.cat(features), counter.counts, digest.hexdigest()[:16]
+    return ImageFigures(torch.cat(features), counter.counts, side, pixels_hash=digest.hexdigest()[:16])
 
 
 def evaluate_prompts(scorer: DualEncoderScorer, image_embeds: torch.Tensor, prompts, options, report: Report):
-    """How well drawn images go with their prompts, and whether they go better with others."""
+    """How well generated images go with their prompts, and whether they go better with others."""
     text_embeds = scorer.embed_texts(prompts)
     cosines = (image_embeds * text_embeds).sum(dim=-1)  # (B,)
-    judge, sample = judge_of(scorer, options), (len(prompts), text_hash(prompts))
+    judge = judge_of(scorer, options)
+    sample = (len(prompts), text_hash(prompts))
     report.add(clip_score(cosines), f"{CLIP_SCORE_FORMULA}; {judge}", *sample)
     if len(set(prompts)) < 2:
         report.leave_out("R-precision", "all prompts are the same")
         return
     others = random_others(prompts, NUM_OTHERS, options.seed).to(image_embeds.device)  # (B, N)
     scores = (text_embeds[others] @ image_embeds[..., None])[..., 0]  # (B, N)
-    protocol = f"own prompt above {others.size(1)} random others, which say something else; a tie is a miss"
+    protocol = f"own prompt above {others.size(1)} random others, of another wording; a tie is a miss"
     report.add({"r_precision": r_precision(cosines, scores)}, f"{protocol}; {judge}", *sample)
-    said = {word for prompt in prompts for word in prompt.lower().split()}
-    groups = [[word for word in group if word in said] for group in HARD_WORDS]
+    used = {word for prompt in prompts for word in prompt.lower().split()}
+    groups = [[word for word in group if word in used] for group in HARD_WORDS]
     changed = [hard_texts(prompt, groups) for prompt in prompts]
     with_any = [i for i, texts in enumerate(changed) if texts]
     if not with_any:
@@ -320,32 +358,36 @@ def evaluate_prompts(scorer: DualEncoderScorer, image_embeds: torch.Tensor, prom
 
 
 def evaluate_images(pipe: ITITPipeline, data, network: FeatureNetwork, scorer, options, report: Report):
-    """Draw every prompt, and hold the images against the true ones."""
-    drawn, drawn_counts, size, embeds = draw(pipe, data.prompts, network, scorer, options)
+    """Generate an image of every prompt, and hold the images against the true ones."""
+    generated = generated_figures(pipe, data.prompts, network, scorer, options)
     if scorer is not None:
-        evaluate_prompts(scorer, embeds, data.prompts, options, report)
-    true, true_counts, pixels_hash = look(pipe, data.references, network, size, options)
-    sample = (len(drawn), text_hash([data.prompts, pixels_hash]))
+        evaluate_prompts(scorer, generated.embeds, data.prompts, options, report)
+    true = true_figures(pipe, data.references, network, generated.side, options)
+    num_generated = len(generated.features)
+    num_true = len(true.features)
+    sample = (num_generated, text_hash([data.prompts, true.pixels_hash]))
     preset = PRESETS[options.preset]
     protocol = (
-        f"{preset.protocol}; {len(true)} true images, {RULES[pipe.image_processor.aspect_ratio]}, bicubic to {size} "
-        f"pixels; "
-        f"{network.description}; {options.num_inference_steps} steps, guidance scale {options.guidance_scale}"
+        f"{preset.protocol}; {num_true} true images, {RULES[pipe.image_processor.aspect_ratio]}, bicubic to "
+        f"{generated.side} pixels; {network.description}; {options.num_inference_steps} steps, guidance scale "
+        f"{options.guidance_scale}"
     )
-    if preset.num_samples and len(drawn) != preset.num_samples:
-        protocol += f"; {len(drawn)} of the {preset.num_samples} samples of this preset: not comparable with it"
-    if min(len(drawn), len(true)) < 6:
+    if preset.num_samples and num_generated != preset.num_samples:
+        protocol += f"; {num_generated} of the {preset.num_samples} samples of this preset: not comparable with it"
+    if min(num_generated, num_true) < 6:
         report.leave_out("distances of images", "they need six images of each side")
     else:
-        report.add(image_scores(drawn, true), f"{protocol}; neighbours: 3 (precision), 5 (density)", *sample)
-    for name, counts in (("drawn", drawn_counts), ("true", true_counts)):
+        scores = image_scores(generated.features, true.features)
+        report.add(scores, f"{protocol}; neighbours: 3 (precision), 5 (density)", *sample)
+    for name, measured in (("generated", generated), ("true", true)):
+        counts = measured.code_counts
         figures = {f"code_usage_{name}": code_usage(counts), f"code_entropy_{name}": code_entropy(counts)}
         report.add(figures, f"share of codes used; entropy of their frequencies in nats; {protocol}", *sample)
 
 
 def evaluate_cycle(pipe: ITITPipeline, prompts: list[str], options, report: Report):
-    """Draw and describe by turns, and measure what is kept of the first text and the first image."""
-    kept = {"word_f1": [], "same_words": [], "same_image_tokens": []}
+    """Generate and caption by turns, and measure what stays of the first text and the first image."""
+    drifts: dict[str, list[torch.Tensor]] = {"word_f1": [], "same_words": [], "same_image_tokens": []}
     for n, batch in enumerate(tqdm(list(batches(prompts, options.batch_size)), desc="cycles")):
         drift = pipe.cycle(
             batch,
@@ -358,14 +400,14 @@ def evaluate_cycle(pipe: ITITPipeline, prompts: list[str], options, report: Repo
             generator=generators(options, n * options.batch_size, len(batch)),
             output_type="latent",
         ).drift()
-        for name, values in kept.items():
+        for name, values in drifts.items():
             values.append(getattr(drift, name).double())
     figures = {}
-    for name, values in kept.items():
+    for name, values in drifts.items():
         means = torch.cat(values).mean(dim=0).tolist()[1:]  # the first is the start itself
         first_round = 2 if name == "same_image_tokens" else 1
         figures |= {f"cycle_{name}_round_{i}": mean for i, mean in enumerate(means, first_round)}
-    protocol = "text -> image -> text ..., held against the first text, and the first image drawn; means"
+    protocol = "text -> image -> text ..., held against the first text, and the first image generated; means"
     report.add(figures, protocol, len(prompts), text_hash(prompts))
 
 
@@ -378,19 +420,19 @@ def parse_args(arguments: list[str] | None = None):
         default="data/emoji-scenes-64",
         help="Folder, pattern of files or Hub id with `image` and `text`; or COCO's dataset_coco.json.",
     )
-    parser.add_argument("--split", help="Split of the dataset; of COCO, the one described (test).")
+    parser.add_argument("--split", help="Split of the dataset; of COCO, the one captioned (test).")
     parser.add_argument("--images", help="Folder of train2014 and val2014; that of dataset_coco.json by default.")
     parser.add_argument("--preset", choices=PRESETS, default="emoji-scenes", help="Protocol of the images.")
     parser.add_argument("--directions", choices=("both", "captions", "images"), default="both", help="What to do.")
     parser.add_argument("--num_samples", type=int, help="Fewer samples than the preset or dataset has.")
     parser.add_argument("--num_cycles", type=int, default=100, help="Prompts that go round; 0 is none.")
-    parser.add_argument("--rounds", type=int, default=4, help="Rounds of drawing and describing.")
+    parser.add_argument("--rounds", type=int, default=4, help="Rounds of image and caption.")
     parser.add_argument("--num_inference_steps", type=int, default=24, help="Decoding steps.")
     parser.add_argument("--guidance_scale", type=float, default=3.0, help="1 + tau; 1 is none.")
     parser.add_argument("--temperature", type=float, help="Randomness of the order; the checkpoint's by default.")
     parser.add_argument("--num_beams", type=int, default=4, help="Beams of captions; 1 is greedy.")
     parser.add_argument("--max_new_tokens", type=int, help="Tokens of a caption at most.")
-    parser.add_argument("--seed", type=int, default=0, help="Sample i is drawn from this seed plus i.")
+    parser.add_argument("--seed", type=int, default=0, help="Image i is generated from this seed plus i.")
     parser.add_argument("--batch_size", type=int, default=32, help="Samples at a time.")
     parser.add_argument("--classifier", default="checkpoints/emoji-scenes-classifier", help="Folder or Hub id.")
     parser.add_argument("--scorer", help="Dual encoder of CLIPScore and R-precision: folder or Hub id.")
@@ -444,7 +486,7 @@ def main(arguments: list[str] | None = None) -> dict:
     if scorer is not None:
         scorer.model.to(device)
     if options.directions != "images":
-        evaluate_captions(pipe, data.to_describe, scorer, options, report)
+        evaluate_captions(pipe, data.to_caption, scorer, options, report)
     if network is not None:
         evaluate_images(pipe, data, network, scorer, options, report)
     if options.directions == "both" and options.num_cycles:

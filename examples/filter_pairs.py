@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Filter the pairs of the web before training on them, and say what was dropped and why.
+r"""Filter the pairs of the web before training on them, and tell what was dropped and why.
 
 ALIGN's rules, and no near-duplicate of the test set:
 

@@ -1,13 +1,13 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Draw images from text, or edit one, with a pipeline folder, by default the one in this repository:
+r"""Generate images from text, or edit one, with a pipeline folder, by default the one in this repository:
 
     python examples/generate_image.py "a red bus"
     python examples/generate_image.py "a red bus" "a blue fish" --num_images_per_prompt 4 --seed 1
     python examples/generate_image.py "a blue fish" --image bus.png --mask_image mask.png
     python examples/generate_image.py "a red bus" --image bus.png --strength 0.6
 
-Writes every image and one labelled grid, and says where. Takes seconds on a CPU.
+Writes every image and one labelled grid, and logs where. Takes seconds on a CPU.
 """
 
 import logging
@@ -25,24 +25,24 @@ logger = logging.getLogger(__name__)
 
 def parse_args(arguments: list[str] | None = None):
     """Command line."""
-    parser = ArgumentParser(description="Draw images from text.")
-    parser.add_argument("prompts", nargs="+", help="What to draw.")
+    parser = ArgumentParser(description="Generate images from text.")
+    parser.add_argument("prompts", nargs="+", help="What the images show.")
     parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline folder or Hub id.")
     parser.add_argument("--output_dir", default="out/images", help="Where the images are written.")
     parser.add_argument("--image", help="Image file to edit.")
-    parser.add_argument("--mask_image", help="Image file, white where the image is drawn anew; all of it without.")
+    parser.add_argument("--mask_image", help="Image file, white where the image is generated anew; all of it without.")
     parser.add_argument("--strength", type=float, help="Share of the steps; 1 with a mask, 0.5 without by default.")
     parser.add_argument("--negative_prompt", help="What to move away from.")
     parser.add_argument("--num_inference_steps", type=int, default=12, help="Decoding steps.")
     parser.add_argument("--guidance_scale", type=float, default=3.0, help="1 + tau; 1 is none.")
     parser.add_argument("--temperature", type=float, help="Randomness of the order; the checkpoint's by default.")
     parser.add_argument("--num_images_per_prompt", type=int, default=1, help="Images of each prompt.")
-    parser.add_argument("--seed", type=int, default=0, help="Image i is drawn from seed + i.")
+    parser.add_argument("--seed", type=int, default=0, help="Image i is generated from seed + i.")
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None):
-    """Load, draw, save."""
+    """Load, generate, save."""
     args = parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     pipe = ITITPipeline.from_pretrained(args.model)

@@ -38,14 +38,14 @@ START_ROW = 3  # both directions, pairs alone
 # Columns of the table: title, split, figure; of no split where it is a loss on unseen pairs.
 COLUMNS = {
     "captions": ("validation", "caption_both"),
-    "drawn": ("validation", "drawn_both"),
-    "drawn, no copy": ("validation", "drawn_true_and_new"),
+    "generated": ("validation", "generated_both"),
+    "generated, no copy": ("validation", "generated_true_and_new"),
     "captions, held out": ("heldout", "caption_both"),
-    "drawn, held out": ("heldout", "drawn_both"),
+    "generated, held out": ("heldout", "generated_both"),
     "i2t loss": (None, "eval_loss_i2t"),
     "t2i loss": (None, "eval_loss_t2i"),
 }
-PLOTTED = ("captions", "captions, held out", "i2t loss", "drawn", "drawn, held out", "t2i loss")
+PLOTTED = ("captions", "captions, held out", "i2t loss", "generated", "generated, held out", "t2i loss")
 ROW_NAMES = {3: "none", 7: "autoencoding", 10: "half cycles", 14: "full cycles"}
 
 

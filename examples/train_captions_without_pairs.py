@@ -1,11 +1,11 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Learn to describe images without a single pair: from images, sentences that belong to none of them, and a dual
+r"""Learn to caption images without a single pair: from images, sentences that belong to none of them, and a dual
 encoder that was trained elsewhere (the setting of CgT-GAN).
 
     accelerate launch examples/train_captions_without_pairs.py
 
-First the model learns to speak, by teacher forcing on the sentences of the corpus: each image is given one of them,
+First the model learns to write, by teacher forcing on the sentences of the corpus: each image is given one of them,
 by `--start`, either at random, which tells nothing of what it shows, or the nearest by the dual encoder. Then it is
 rewarded: by the dual encoder, and for naturalness, by a discriminator that learns beside it. In the end captions of
 unseen scenes are read by the grammar of the emoji scenes; `results.json` has all figures, before and after, beside
@@ -24,6 +24,7 @@ from datasets import Dataset
 from transformers import set_seed
 
 from itit_hf import DualEncoderScorer, ITITRewardConfig, ITITRewardTrainer, ITITScheduler, ITITTrainer
+from itit_hf.data.captions import captions_of
 from itit_hf.emoji_scenes.build import load_config
 from itit_hf.emoji_scenes.evaluation import caption_accuracy
 from itit_hf.emoji_scenes.scenes import Scene
@@ -76,7 +77,7 @@ def give_sentences(args: PairlessArguments, images: Dataset, corpus: list[str], 
 
 
 def language_of(args: PairlessArguments, scenes: Dataset) -> str:
-    """What emoji scenes are described in: those that are built if no dataset is given speak English."""
+    """The language of the captions; emoji scenes that are built if no dataset is given have English ones."""
     if args.paired_dataset is None or "scene" not in scenes.column_names:
         return "en"
     return load_config(args.paired_dataset).language
@@ -85,46 +86,48 @@ def language_of(args: PairlessArguments, scenes: Dataset) -> str:
 @torch.no_grad()
 def judge(trainer: ITITTrainer, scenes: Dataset, seed: int, language: str) -> dict[str, float]:
     """Figures of greedy captions of unseen scenes, and of sampled ones what tells how varied and whole they are."""
-    model, processor = trainer.model.eval(), trainer.processing_class
-    said: dict[str, list[str]] = {"greedy": [], "sampled": []}
+    model = trainer.model.eval()
+    processor = trainer.processing_class
+    captions: dict[str, list[str]] = {"greedy": [], "sampled": []}
     torch.manual_seed(seed)
     with trainer.averaged_weights():
         for ids in torch.tensor(scenes["image_token_ids"][:]).split(IMAGES_AT_A_TIME):
-            for name, texts in said.items():
+            for name, texts in captions.items():
                 options = {"num_beams": 1, "do_sample": name == "sampled", "top_k": 0, "max_new_tokens": 20}
                 out = model.generate(image_token_ids=ids.to(model.device), **options)
                 texts += processor.batch_decode(out[:, model.config.num_prefix_tokens + 1 :])
-    figures = {"cider_d": caption_scores(said["greedy"], [listed(texts) for texts in scenes["text"]])["cider_d"]}
-    there = [Scene.from_json(text) for text in scenes["scene"]] if "scene" in scenes.column_names else None
-    for name, texts in said.items():
-        found = variety(texts) | (caption_accuracy(texts, there, language) if there else {})
+    references = [captions_of(texts) for texts in scenes["text"]]
+    figures = {"cider_d": caption_scores(captions["greedy"], references)["cider_d"]}
+    for name, texts in captions.items():
+        found = variety(texts)
+        if "scene" in scenes.column_names:
+            found |= caption_accuracy(texts, [Scene.from_json(text) for text in scenes["scene"]], language)
         figures |= {f"{name}/{key}": value for key, value in found.items()}
     return figures
-
-
-def listed(texts: str | list[str]) -> list[str]:
-    """The captions of an image, one or several."""
-    return [texts] if isinstance(texts, str) else texts
 
 
 def variety(texts: list[str]) -> dict[str, float]:
     """How varied sentences are, and how many break off; the first depends on how many there are."""
     words = [tokenize_caption(text) for text in texts]
-    wanted = ("distinct_1", "distinct_2", "mean_length")
-    return {key: caption_diversity(words)[key] for key in wanted} | {"bad_endings": bad_endings(words)}
+    diversity = caption_diversity(words)
+    figures = {name: diversity[name] for name in ("distinct_1", "distinct_2", "mean_length")}
+    return figures | {"bad_endings": bad_endings(words)}
 
 
 def start_arguments(args: PairlessArguments, training_args: ITITRewardConfig) -> ITITRewardConfig:
     """Those of the teacher forcing."""
     changed = copy.copy(training_args)
-    changed.objectives, changed.max_steps = ["i2t"], args.start_steps
-    changed.learning_rate, changed.muon_learning_rate = args.start_learning_rate, args.start_muon_learning_rate
-    changed.lr_scheduler_type, changed.output_dir = "cosine", os.path.join(training_args.output_dir, "start")
+    changed.objectives = ["i2t"]
+    changed.max_steps = args.start_steps
+    changed.learning_rate = args.start_learning_rate
+    changed.muon_learning_rate = args.start_muon_learning_rate
+    changed.lr_scheduler_type = "cosine"
+    changed.output_dir = os.path.join(training_args.output_dir, "start")
     return changed
 
 
 def main(arguments: list[str] | None = None) -> dict:
-    """Load, speak, reward, judge; the figures."""
+    """Load, learn to write, reward, judge; the figures."""
     default_config = os.path.join(os.path.dirname(__file__), "recipes", "rewards", "without_pairs.yaml")
     args, training_args = parse_arguments([PairlessArguments, ITITRewardConfig], arguments, default_config)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -135,13 +138,14 @@ def main(arguments: list[str] | None = None) -> dict:
     if unseen is None:
         raise ValueError("`eval_split` must name the pairs of `paired_dataset` that captions are judged on, got none")
     unseen = unseen.select(range(min(args.num_scenes, len(unseen))))
-    corpus, language = texts_of(streams), language_of(args, unseen)
+    corpus = texts_of(streams)
+    language = language_of(args, unseen)
     model = create_model(args, text_encoder, processor, len(unseen[0]["image_token_ids"]))
     temperature = 32.0 if training_args.sample_temperature is None else training_args.sample_temperature
     scheduler = ITITScheduler(mask_token_id=model.config.mask_token_id, temperature=temperature)
-    parts = {"model": model, "processing_class": processor, "text_encoder": text_encoder, "scheduler": scheduler}
+    modules = {"model": model, "processing_class": processor, "text_encoder": text_encoder, "scheduler": scheduler}
     given = give_sentences(args, streams["image"], corpus, training_args.seed)
-    trainer = ITITTrainer(args=start_arguments(args, training_args), train_streams={"paired": given}, **parts)
+    trainer = ITITTrainer(args=start_arguments(args, training_args), train_streams={"paired": given}, **modules)
     trainer.train()
     sample = random.Random(training_args.seed).sample(corpus, k=min(len(unseen), len(corpus)))
     results = {"corpus": variety(sample), "start": judge(trainer, unseen, training_args.seed, language)}
@@ -150,7 +154,7 @@ def main(arguments: list[str] | None = None) -> dict:
     rewards = create_rewards(args, streams, processor, CAPTION_REWARDS)
     streams["paired"] = given  # the objectives go on with what was given at the start
     read = {name: streams[name] for name in streams_of_training(args, training_args)}
-    trainer = ITITRewardTrainer(reward_funcs=rewards, args=training_args, train_streams=read, **parts)
+    trainer = ITITRewardTrainer(reward_funcs=rewards, args=training_args, train_streams=read, **modules)
     trainer.train()
     results["rewarded"] = judge(trainer, unseen, training_args.seed, language)
     trainer.save_pipeline(os.path.join(training_args.output_dir, "pipeline"))

@@ -99,7 +99,7 @@ class ScriptArguments:
             text_encoder, the text encoder's own table.
         text_decoder (`str`, *optional*): GPT-2 whose blocks and embeddings the text decoder starts with, such as
             distilgpt2; it must be as wide as the decoders.
-        image_features (`str`): What an image that is described is seen by: codes, or latents; the model's if it has
+        image_features (`str`): What an image that is captioned is seen by: codes, or latents; the model's if it has
             weights already.
         dropout (`float`): Dropout of new weights, on embeddings, residual branches and attention.
         attn_implementation (`str`): Attention of the model: sdpa, or eager, which `--bf16` is faster with on a CPU.
@@ -159,18 +159,14 @@ def load_tokenizer(source: str, **options):
 def load_frozen_parts(args: ScriptArguments):
     """Text encoder and processor: everything that is used as it is."""
     text_source = args.text_encoder or args.frozen_parts
-    subfolders = {"subfolder": "tokenizer"}, {"subfolder": "text_encoder"}
-    tokenizer_at, encoder_at = ({}, {}) if args.text_encoder else subfolders
+    tokenizer_at = {} if args.text_encoder else {"subfolder": "tokenizer"}
+    encoder_at = {} if args.text_encoder else {"subfolder": "text_encoder"}
     tokenizer = load_tokenizer(text_source, **tokenizer_at)
     text_encoder = AutoModelForTextEncoding.from_pretrained(text_source, **encoder_at)
     image_source = args.image_tokenizer or args.frozen_parts
     image_at = {} if args.image_tokenizer else {"subfolder": "image_tokenizer"}
-    kind = (
-        PatchVQModel
-        if PatchVQModel.load_config(image_source, **image_at)["_class_name"] == "PatchVQModel"
-        else VQModel
-    )
-    image_tokenizer = kind.from_pretrained(image_source, **image_at)
+    is_patch = PatchVQModel.load_config(image_source, **image_at)["_class_name"] == "PatchVQModel"
+    image_tokenizer = (PatchVQModel if is_patch else VQModel).from_pretrained(image_source, **image_at)
     image_processor = load_image_processor(args.frozen_parts, args.image_tokenizer, args.resolution, args.aspect_ratio)
     return text_encoder, ITITProcessor(image_processor, tokenizer, image_tokenizer, args.image_features)
 

@@ -12,8 +12,8 @@ On your own images (whatever examples/train_itit.py reads; columns `image` and `
 
 Interrupted, or with `--save_strategy steps`? The same command with `--resume_from_checkpoint` goes on.
 
-Writes the adapter, which `pipe.load_lora_weights` opens, and a grid of what is drawn before and after from the same
-seeds, and says the losses on held-out images before and after. `--push_to_hub --hub_model_id NAME` uploads it.
+Writes the adapter, which `pipe.load_lora_weights` opens, and a grid of what is generated before and after from the
+same seeds, and logs the losses on held-out images before and after. `--push_to_hub --hub_model_id NAME` uploads it.
 """
 
 import logging
@@ -26,6 +26,7 @@ from datasets import Dataset
 from transformers import set_seed
 
 from itit_hf import ITITPipeline, ITITTrainer, ITITTrainingArguments
+from itit_hf.data.captions import captions_of
 from itit_hf.data.image_tokens import add_image_token_ids
 from itit_hf.data.loading import load_rows, parse_columns
 from itit_hf.data.streams import STREAM_COLUMNS
@@ -46,18 +47,18 @@ class ScriptArguments:
 
     Args:
         model (`str`): Pipeline folder or Hub id to start from.
-        dataset (`str`, *optional*): Folder or Hub id with `image` and `text`; drawn for the occasion by default.
+        dataset (`str`, *optional*): Folder or Hub id with `image` and `text`; rendered for the occasion by default.
         split (`str`, *optional*): Its split; may be left out if there is one only.
         columns (`list[str]`): What its columns are called, such as `image=photo text=alt`; class labels become
             captions.
         bad_captions (`str`): What to do about captions that are none (null, empty, blank, words such as NA): raise, or
             skip, which leaves them out and counts them.
-        num_held_out (`int`): How many of your images, from the end, are kept for the losses before and after.
+        num_held_out (`int`): How many of your images, from the end, are held out for the losses before and after.
         new_category (`str`): Without a dataset, the thing to learn; none of those that the checkpoint was trained on.
         new_colour (`str`): Its colour.
         new_style (`str`): Art that it is taken from.
         num_images (`int`): Without a dataset, images to learn from.
-        prompts (`list[str]`): What to draw before and after; the first captions by default.
+        prompts (`list[str]`): What to generate before and after; the first caption by default.
         rank (`int`): Rank of the adapter.
         adapter_name (`str`): What the adapter is called.
     """
@@ -77,7 +78,7 @@ class ScriptArguments:
     adapter_name: str = "default"
 
 
-def draw_new_thing(args: ScriptArguments, resolution: int, seed: int) -> tuple[Dataset, Dataset]:
+def render_new_thing(args: ScriptArguments, resolution: int, seed: int) -> tuple[Dataset, Dataset]:
     """Images to learn from, and as many held-out ones: the same thing at other places, in other sizes."""
     world = SceneConfig(
         resolution, styles=(args.new_style,), categories=(args.new_category,), colours=(args.new_colour,)
@@ -92,7 +93,7 @@ def draw_new_thing(args: ScriptArguments, resolution: int, seed: int) -> tuple[D
 def load_images(args: ScriptArguments, resolution: int, seed: int) -> tuple[Dataset, Dataset]:
     """Images to learn from, and held-out ones."""
     if args.dataset is None:
-        return draw_new_thing(args, resolution, seed)
+        return render_new_thing(args, resolution, seed)
     columns = parse_columns(args.columns, "--columns")
     rows = load_rows(
         args.dataset, args.split, columns, needed=STREAM_COLUMNS["paired"], bad_captions=args.bad_captions
@@ -103,7 +104,7 @@ def load_images(args: ScriptArguments, resolution: int, seed: int) -> tuple[Data
     return rows.select(range(last)), rows.select(range(last, len(rows)))
 
 
-def draw(pipe: ITITPipeline, prompts: list[str], args: ITITTrainingArguments) -> list[PIL.Image.Image]:
+def generate(pipe: ITITPipeline, prompts: list[str], args: ITITTrainingArguments) -> list[PIL.Image.Image]:
     """`NUM_SHOWN` images of each prompt, from the same seeds each time."""
     pipe.set_progress_bar_config(disable=True)
     seeds = [torch.Generator().manual_seed(args.seed + i) for i in range(NUM_SHOWN * len(prompts))]
@@ -124,29 +125,31 @@ def report(before: dict[str, float], after: dict[str, float], prefix: str = "eva
 
 
 def main(arguments: list[str] | None = None) -> tuple[dict, dict]:
-    """Load, draw, train, draw again, save; the losses on held-out images before and after."""
+    """Load, generate, train, generate again, save; the losses on held-out images before and after."""
     recipe = os.path.join(os.path.dirname(__file__), "recipes", "lora_twenty_images.yaml")
     args, training_args = parse_arguments([ScriptArguments, ITITTrainingArguments], arguments, recipe)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     set_seed(training_args.seed)
     pipe = ITITPipeline.from_pretrained(args.model)
     train, held_out = load_images(args, pipe.image_processor.size["height"], training_args.seed)
-    prompts = list(args.prompts or [train[0]["text"] if isinstance(train[0]["text"], str) else train[0]["text"][0]])
-    images = draw(pipe, prompts, training_args)
+    prompts = list(args.prompts or captions_of(train[0]["text"])[:1])
+    images = generate(pipe, prompts, training_args)
     labels = [f"before: {prompt}" for prompt in prompts for _ in range(NUM_SHOWN)]
 
     add_lora(pipe.model, args.rank, adapter_name=args.adapter_name)
     on_bad_image = training_args.on_bad_image
-    rows = [add_image_token_ids(part, pipe.processor, on_bad_image=on_bad_image) for part in (train, held_out)]
+    train = add_image_token_ids(train, pipe.processor, on_bad_image=on_bad_image)
+    held_out = add_image_token_ids(held_out, pipe.processor, on_bad_image=on_bad_image)
     # The adapter is uploaded below, and not the pipeline with it.
-    push_to_hub, training_args.push_to_hub = training_args.push_to_hub, False
+    push_to_hub = training_args.push_to_hub
+    training_args.push_to_hub = False
     trainer = ITITTrainer(
         model=pipe.model,
         args=training_args,
         processing_class=pipe.processor,
         text_encoder=pipe.text_encoder,
-        train_streams={"paired": rows[0]},
-        eval_dataset=rows[1],
+        train_streams={"paired": train},
+        eval_dataset=held_out,
         scheduler=pipe.scheduler,
     )
     before = trainer.evaluate()
@@ -155,7 +158,7 @@ def main(arguments: list[str] | None = None) -> tuple[dict, dict]:
     report(before, after)
 
     pipe.model.eval()
-    images += draw(pipe, prompts, training_args)
+    images += generate(pipe, prompts, training_args)
     labels += [label.replace("before", "after") for label in labels]
     grid = os.path.join(training_args.output_dir, "before-after.png")
     image_grid(images, labels, columns=NUM_SHOWN).save(grid)

@@ -416,7 +416,7 @@ def test_a_split_is_judged_in_both_directions(monkeypatch):
     perfect = PerfectPipeline(drawing, words)
     shares, scenes = evaluate_emoji_scenes.evaluate_split(perfect, ReadsThese(), rows, options)
     assert set(shares.values()) == {1.0}
-    assert scenes == {"prompts": prompts, "drawn_right": [True] * 3, "said": prompts}
+    assert scenes == {"prompts": prompts, "generated_right": [True] * 3, "captions": prompts}
     assert perfect.seeds == [9]  # scene 2 from seed 7 + 2, though it stands in the second batch
     options.num_images_per_prompt = 2
     evaluate_emoji_scenes.evaluate_split(perfect, ReadsThese(), rows, options)
@@ -424,8 +424,8 @@ def test_a_split_is_judged_in_both_directions(monkeypatch):
 
     drawing["a red bus"] = stored[1]  # draws a blue car for it
     shares, scenes = evaluate_emoji_scenes.evaluate_split(PerfectPipeline(drawing, words), ReadsThese(), rows, options)
-    assert scenes["drawn_right"] == [False, True, True]
-    assert shares["drawn_both"] == shares["drawn_then_described_both"] == pytest.approx(2 / 3)
+    assert scenes["generated_right"] == [False, True, True]
+    assert shares["generated_both"] == shares["generated_then_captioned_both"] == pytest.approx(2 / 3)
     assert shares["rendered_both"] == shares["reconstructed_both"] == shares["caption_both"] == 1.0
 
 
@@ -434,7 +434,7 @@ def test_a_right_drawing_that_was_trained_on_is_counted_as_a_copy():
     trained_on = torch.tensor([bus, [0, 0], [1, 1], [2, 2], [3, 3], [4, 4], [9, 9], [10, 10], [11, 11]])
     drawn = torch.tensor([bus, car, tree, tree])
     shares = evaluate_emoji_scenes.evaluate_copies(drawn, [True, True, True, False], trained_on)
-    assert shares == {"drawn_copied": 0.25, "drawn_true_and_new": 0.5}
+    assert shares == {"generated_copied": 0.25, "generated_true_and_new": 0.5}
 
 
 def test_scenes_unlike_others_have_a_thing_in_a_colour_that_these_lack():

@@ -41,8 +41,8 @@ def painted(*box):
     return {"background": image, "layers": [layer], "composite": image}
 
 
-def test_drawing_shows_each_step_with_what_is_hidden_veiled(studio):
-    images, lines = zip(*studio.draw("a red bus", "", 4, 3.0, 0), strict=True)
+def test_each_step_is_shown_with_what_is_masked_veiled(studio):
+    images, lines = zip(*studio.generate("a red bus", "", 4, 3.0, 0), strict=True)
     assert lines == ("Step 1 of 4", "Step 2 of 4", "Step 3 of 4", "Done: 4 steps, seed 0")
     assert {image.size for image in images} == {(16, 16)}
     assert all(one.tobytes() != other.tobytes() for one, other in itertools.pairwise(images))
@@ -50,10 +50,10 @@ def test_drawing_shows_each_step_with_what_is_hidden_veiled(studio):
     assert pale[0] > pale[3]
 
 
-def test_a_drawing_nobody_waits_for_stops(studio):
-    drawing = studio.draw("a red bus", "", 4, 3.0, 0)
-    next(drawing)
-    drawing.close()
+def test_an_image_nobody_waits_for_stops(studio):
+    stream = studio.generate("a red bus", "", 4, 3.0, 0)
+    next(stream)
+    stream.close()
     assert studio.pipe.interrupt
 
 
@@ -70,7 +70,7 @@ def test_an_edit_without_paint_is_a_variation(studio):
 
 
 def test_a_caption_says_how_sure_it_is(studio):
-    caption, line = studio.describe(tiny_pairs(1)["image"][0], 2, "a red")
+    caption, line = studio.caption(tiny_pairs(1)["image"][0], 2, "a red")
     assert caption.startswith("a red") and "%" in line
 
 
@@ -86,14 +86,14 @@ def files_that_pages_decode_in_other_ways(folder):
     return [str(folder / name) for name in ("transparent.png", "deep.png", "turned.jpg")]
 
 
-def test_a_file_is_described_as_the_pipeline_describes_it(studio, tmp_path, monkeypatch):
+def test_a_file_is_captioned_as_the_pipeline_captions_it(studio, tmp_path, monkeypatch):
     seen, caption = [], studio.pipe.caption
     monkeypatch.setattr(
         studio.pipe, "caption", lambda image, **options: seen.append(image) or caption(image, **options)
     )
     for file in files_that_pages_decode_in_other_ways(tmp_path):
-        said, _ = studio.describe(file, 1, "")
-        assert seen[-1] == file and said == caption(file, num_beams=1)[0]
+        text, _ = studio.caption(file, 1, "")
+        assert seen[-1] == file and text == caption(file, num_beams=1)[0]
 
 
 def test_the_page_hands_on_the_file_that_was_chosen(app, studio, monkeypatch):
@@ -113,14 +113,14 @@ def test_a_cycle_has_a_image_and_a_row_for_each_round(studio):
 @pytest.mark.parametrize(
     ("task", "arguments", "message"),
     [
-        ("draw", (" ", "", 2, 3.0, 0), "Write what to draw"),
-        ("draw", ("a " * 99, "", 2, 3.0, 0), "more than 32 tokens"),
-        ("draw", ("a bus", "", 2, 3.0, None), "The seed must be a whole number"),
+        ("generate", (" ", "", 2, 3.0, 0), "Write what to draw"),
+        ("generate", ("a " * 99, "", 2, 3.0, 0), "more than 32 tokens"),
+        ("generate", ("a bus", "", 2, 3.0, None), "The seed must be a whole number"),
         ("edit", (None, "a bus", 1.0, 2, 3.0, 0), "Choose an image to edit"),
         ("edit", ({"background": None, "layers": []}, "a bus", 1.0, 2, 3.0, 0), "Choose an image to edit"),
         ("edit", (painted(), "a bus", 1.0, 2, 3.0, 0), "Paint over what should change"),
         ("edit", (painted(), "a bus", 0.1, 2, 3.0, 0), "leaves no step"),
-        ("describe", (None, 4, ""), "Choose an image to describe"),
+        ("caption", (None, 4, ""), "Choose an image to describe"),
         ("cycle", ("", 2, 2, 3.0, 0), "Write what to start from"),
         ("to_canvas", (None,), "Draw an image first"),
     ],
@@ -131,7 +131,7 @@ def test_bad_input_is_said_in_plain_words(studio, task, arguments, message):
         list(result)
 
 
-def test_a_drawn_image_comes_back_from_the_canvas_as_it_was(studio):
+def test_a_generated_image_comes_back_from_the_canvas_as_it_was(studio):
     image = tiny_pairs(1)["image"][0]
     canvas = studio.to_canvas(image)
     layer = PIL.Image.new("RGBA", canvas.size)
@@ -172,11 +172,11 @@ def test_the_page_answers_as_its_tasks_do(app, studio, tmp_path):
     _, address, _ = blocks.launch(prevent_thread_lock=True, quiet=True, server_port=None)
     try:
         client = Client(address, verbose=False, download_files=str(tmp_path))
-        image, line = client.predict("a red bus", "", 2, 3.0, 0, api_name="/draw")
-        *_, (drawn, _) = studio.draw("a red bus", "", 2, 3.0, 0)
-        assert PIL.Image.open(image).convert("RGB").tobytes() == drawn.tobytes() and line.startswith("Done")
+        image, line = client.predict("a red bus", "", 2, 3.0, 0, api_name="/generate")
+        *_, (generated, _) = studio.generate("a red bus", "", 2, 3.0, 0)
+        assert PIL.Image.open(image).convert("RGB").tobytes() == generated.tobytes() and line.startswith("Done")
         with pytest.raises(Exception, match="Write what to draw"):
-            client.predict("", "", 2, 3.0, 0, api_name="/draw")
+            client.predict("", "", 2, 3.0, 0, api_name="/generate")
     finally:
         blocks.close()
 
@@ -191,7 +191,7 @@ def address():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("screen", ["desktop", "phone"])
-def test_a_visitor_draws_edits_describes_and_cycles(address, screen):
+def test_a_visitor_generates_edits_captions_and_cycles(address, screen):
     with screenshot_app.Visitor(address, screen) as visitor:
         shots = screenshot_app.tour(visitor, "a red bus", "a blue fish")
         widths = visitor.driver.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
@@ -203,11 +203,11 @@ def test_a_visitor_sees_the_image_of_the_seed_and_what_is_wrong(address, app):
     from itit_hf import ITITPipeline
 
     studio = app.Studio(ITITPipeline.from_pretrained("checkpoints/emoji-scenes-64"))
-    *_, (drawn, _) = studio.draw("a red bus", "", 12, 3.0, 0)
+    *_, (generated, _) = studio.generate("a red bus", "", 12, 3.0, 0)
     with screenshot_app.Visitor(address, "desktop") as visitor:
         visitor.click("#draw-button")
         visitor.wait.until(lambda driver: "Write what to draw" in driver.find_element("tag name", "body").text)
         visitor.write("#draw-prompt", "a red bus")
         visitor.click("#draw-button")
         visitor.wait_for_text("#draw-line", "Done")
-        assert visitor.image().tobytes() == drawn.tobytes()
+        assert visitor.image().tobytes() == generated.tobytes()

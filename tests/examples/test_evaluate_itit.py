@@ -53,7 +53,7 @@ def report(folders, tmp_path_factory):
 
 def test_both_directions_are_measured_and_each_figure_says_how(report):
     names = {"cider_d", "bleu_4", "rouge_l", "distinct_captions", "fid", "precision", "recall", "density", "coverage"}
-    names |= {"code_usage_drawn", "code_usage_true", "cycle_word_f1_round_2", "cycle_same_image_tokens_round_2"}
+    names |= {"code_usage_generated", "code_usage_true", "cycle_word_f1_round_2", "cycle_same_image_tokens_round_2"}
     assert names <= set(report["figures"])
     for name, figure in report["figures"].items():
         assert figure["samples"] == (3 if name.startswith("cycle") else 7), name
@@ -100,9 +100,10 @@ def test_coco_is_read_through_a_preset_that_says_when_it_is_cut_short(folders, t
     monkeypatch.setattr(evaluation, "inception_features", means)
     coco = tmp_path / "dataset_coco.json"
     figures = evaluate(folders, tmp_path, "--preset", "umt", "--num_cycles", "0", dataset=coco)
-    assert figures["figures"]["code_usage_drawn"]["samples"] == 4 and figures["figures"]["cider_d"]["samples"] == 2
+    assert figures["figures"]["code_usage_generated"]["samples"] == 4 and figures["figures"]["cider_d"]["samples"] == 2
     assert (
-        "4 of the 30000 samples of this preset: not comparable" in figures["figures"]["code_usage_drawn"]["protocol"]
+        "4 of the 30000 samples of this preset: not comparable"
+        in figures["figures"]["code_usage_generated"]["protocol"]
     )
     assert figures["left_out"]["distances of images"] == "they need six images of each side"
 

@@ -11,7 +11,7 @@ from ..testing_utils import script
 
 table2 = script("table2")
 
-SHARES = {"caption_both": 0.5, "drawn_both": 0.25, "drawn_true_and_new": 0.25}
+SHARES = {"caption_both": 0.5, "generated_both": 0.25, "generated_true_and_new": 0.25}
 
 
 @pytest.fixture

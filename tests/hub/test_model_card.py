@@ -37,7 +37,7 @@ def row(card, name):
 @pytest.fixture
 def evaluation():
     def figures(*values):
-        names = ("caption_both", "drawn_category", "rendered_category", "drawn_then_described_category")
+        names = ("caption_both", "generated_category", "rendered_category", "generated_then_captioned_category")
         shares = dict(zip(names, values, strict=True))
         return {"num_scenes": 200, "shares": shares, "intervals": {name: [0.1, 0.9] for name in names}}
 
@@ -133,9 +133,9 @@ def test_the_hub_is_shown_what_the_model_gets_right_and_no_ceiling(evaluation):
     told = {(each.dataset_split, each.task_type, each.metric_name): each.metric_value for each in results}
     assert told == {
         ("validation", "image-to-text", "caption: both"): 0.67,
-        ("validation", "text-to-image", "drawn: category"): 0.155,
+        ("validation", "text-to-image", "generated: category"): 0.155,
         ("heldout", "image-to-text", "caption: both"): 0.16,
-        ("heldout", "text-to-image", "drawn: category"): 0.035,
+        ("heldout", "text-to-image", "generated: category"): 0.035,
     }
     assert {each.dataset_name for each in results} == {"scenes"}
 

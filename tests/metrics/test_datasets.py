@@ -90,7 +90,7 @@ def test_coco30k_draws_random_captions_and_looks_at_all_of_val2014(coco):
 
 
 def test_the_test_split_is_described_whatever_is_drawn(coco):
-    assert [len(row["text"]) for row in open_evaluation(PRESETS["itit"], EvaluationSource(coco)).to_describe] == [5, 5]
+    assert [len(row["text"]) for row in open_evaluation(PRESETS["itit"], EvaluationSource(coco)).to_caption] == [5, 5]
 
 
 def test_random_choices_are_those_of_their_seed():
@@ -113,7 +113,7 @@ def test_archives_are_read_as_training_reads_them_and_no_further_than_they_must(
         write_archive(tmp_path / f"{shard:05}.tar", [("0.JPG", jpeg("red")), ("0.json", record)])
     archives = EvaluationSource(str(tmp_path / "*.tar"))
     data = open_evaluation(PRESETS["dataset"], archives)
-    assert [row["text"] for row in data.to_describe] == [["bus 0", "a bus"], ["bus 1", "a bus"]]
+    assert [row["text"] for row in data.to_caption] == [["bus 0", "a bus"], ["bus 1", "a bus"]]
     assert data.prompts == ["bus 0", "bus 1"] and len(data.references) == 2
     assert load_image(next(iter(data.references))["image"]).size == (16, 16)
     (tmp_path / "00001.tar").write_bytes(b"broken")
@@ -131,8 +131,8 @@ def table_with(tmp_path, captions, **names):
 def test_captions_are_read_without_decoding_an_image(tmp_path):
     source = EvaluationSource(table_with(tmp_path, ["a bus", "a\x0bfish"]))
     data = open_evaluation(PRESETS["dataset"], source, num_samples=2)
-    assert data.prompts == ["a bus", "a fish"] and list(data.to_describe.captions()) == [["a bus"], ["a fish"]]
-    assert next(iter(data.to_describe))["image"]["bytes"] == b"nothing that can be decoded"
+    assert data.prompts == ["a bus", "a fish"] and list(data.to_caption.captions()) == [["a bus"], ["a fish"]]
+    assert next(iter(data.to_caption))["image"]["bytes"] == b"nothing that can be decoded"
 
 
 def test_columns_and_captions_that_are_none_are_as_in_training(tmp_path):

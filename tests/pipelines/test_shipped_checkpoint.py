@@ -30,39 +30,39 @@ ROWS = {
     "captions: category right": "caption_category",
     "captions: colour right": "caption_colour",
     "captions: category and colour right": "caption_both",
-    "generated: category as asked": "drawn_category",
-    "generated: colour as asked": "drawn_colour",
-    "**generated: category and colour as asked**": "drawn_both",
-    "the same, and no copy of a training image": "drawn_true_and_new",
+    "generated: category as asked": "generated_category",
+    "generated: colour as asked": "generated_colour",
+    "**generated: category and colour as asked**": "generated_both",
+    "the same, and no copy of a training image": "generated_true_and_new",
     "ceiling: true images through the image tokenizer": "reconstructed_both",
     "true images": "rendered_both",
-    "generated, then captioned by the same model (self-consistency)": "drawn_then_described_both",
+    "generated, then captioned by the same model (self-consistency)": "generated_then_captioned_both",
 }
 ROWS_OF_TWO = {
     "captions the grammar can read": "caption_grammatical",
     "captions: categories and colours right": "caption_both",
     "captions: all they say right, the relation first of all": "caption_true",
-    "generated: as many things as asked": "drawn_number",
-    "generated: categories as asked": "drawn_category",
-    "generated: colours as asked": "drawn_colour",
-    "generated: categories and colours as asked": "drawn_both",
-    "**generated: categories, colours and relation as asked**": "drawn_true",
-    "the same, and no copy of a training image": "drawn_true_and_new",
+    "generated: as many things as asked": "generated_number",
+    "generated: categories as asked": "generated_category",
+    "generated: colours as asked": "generated_colour",
+    "generated: categories and colours as asked": "generated_both",
+    "**generated: categories, colours and relation as asked**": "generated_true",
+    "the same, and no copy of a training image": "generated_true_and_new",
     "ceiling: true images through the image tokenizer": "reconstructed_true",
     "true images": "rendered_true",
-    "generated, then captioned by the same model (self-consistency)": "drawn_then_described_true",
+    "generated, then captioned by the same model (self-consistency)": "generated_then_captioned_true",
 }
 ROWS_OF_ONE = {
     "captions: category and colour right": "caption_both",
-    "generated: category as asked": "drawn_category",
-    "generated: colour as asked": "drawn_colour",
-    "**generated: category and colour as asked**": "drawn_both",
+    "generated: category as asked": "generated_category",
+    "generated: colour as asked": "generated_colour",
+    "**generated: category and colour as asked**": "generated_both",
     "ceiling: one thing through the image tokenizer": "reconstructed_both",
 }
 METRICS = json.loads(card_file("emoji-scenes-64-metrics.json"))["figures"]
 TABLE2 = json.loads(card_file("table2.json"))["runs"]
 TWO_PERCENT = json.loads(card_file("two_percent.json"))
-TABLE2_COLUMNS = ("captions", "captions, held out", "drawn", "drawn, held out")
+TABLE2_COLUMNS = ("captions", "captions, held out", "generated", "generated, held out")
 METRIC_ROWS = {
     "CIDEr-D (COCO tools: the same)": "cider_d",
     "BLEU-4": "bleu_4",
@@ -76,7 +76,7 @@ METRIC_ROWS = {
     "coverage": "coverage",
     "R-precision, among 99 random prompts": "r_precision",
     "R-precision, among copies with one word changed": "r_precision_hard",
-    "codes used in generated images": "code_usage_drawn",
+    "codes used in generated images": "code_usage_generated",
     "words kept after 1 round of generating and captioning (F1)": "cycle_word_f1_round_1",
     "words kept after 4 rounds": "cycle_word_f1_round_4",
 }
@@ -151,18 +151,18 @@ def test_the_card_says_what_two_percent_of_the_captions_are_worth(runs, name):
     assert f"| {name}2% / all | {' | '.join(f'{share:.2f}' for share in shares)} |" in CARD
 
 
-EVALUATED = [(EVALUATION, split, "drawn_both") for split in SPLITS]
-EVALUATED += [(EVALUATION_OF_TWO, split, "drawn_true") for split in SPLITS_OF_TWO]
+EVALUATED = [(EVALUATION, split, "generated_both") for split in SPLITS]
+EVALUATED += [(EVALUATION_OF_TWO, split, "generated_true") for split in SPLITS_OF_TWO]
 
 
 @pytest.mark.parametrize(("evaluation", "split", "figure"), EVALUATED)
 def test_a_share_of_the_evaluation_is_that_of_its_scenes(evaluation, split, figure):
     found = evaluation["results"][split]
-    right = found["scenes"]["drawn_right"]
+    right = found["scenes"]["generated_right"]
     assert len(right) == found["num_scenes"] and sum(right) / len(right) == found["shares"][figure]
 
 
-def test_it_draws_a_red_bus(pipe):
+def test_it_generates_a_red_bus(pipe):
     classifier = SceneClassifier.from_pretrained(ROOT / "checkpoints" / "emoji-scenes-classifier")
     image = pipe("a red bus", num_inference_steps=12, generator=torch.Generator().manual_seed(0)).images[0]
     (seen,) = classifier.read([image])
@@ -170,41 +170,42 @@ def test_it_draws_a_red_bus(pipe):
     assert "red bus" in pipe.caption(image)[0]
 
 
-def test_it_draws_one_thing_left_of_another(pipe_of_two):
+def test_it_generates_one_thing_left_of_another(pipe_of_two):
     classifier = SceneClassifier.from_pretrained(ROOT / "checkpoints" / "emoji-scenes-classifier")
     prompt = "a yellow star left of a blue umbrella"
     image = pipe_of_two(prompt, num_inference_steps=12, generator=torch.Generator().manual_seed(0)).images[0]
     assert image.size == (96, 96)
     assert prompt_accuracy([image], [prompt], classifier)["true"] == 1.0
-    said = pipe_of_two.caption(image)[0]
-    assert "yellow star" in said and "blue umbrella" in said
+    caption = pipe_of_two.caption(image)[0]
+    assert "yellow star" in caption and "blue umbrella" in caption
 
 
-def drawn_again(pipe, evaluation: dict, split: str) -> tuple[float, float]:
-    """Shares of the first hundred drawings that are as asked: found again, and found before."""
+def generated_again(pipe, evaluation: dict, split: str) -> tuple[float, float]:
+    """Shares of the first hundred images that are as asked: found again, and found before."""
     settings, found = evaluation["settings"], evaluation["results"][split]["scenes"]
     classifier = SceneClassifier.from_pretrained(ROOT / "checkpoints" / "emoji-scenes-classifier")
-    prompts, drawn = found["prompts"][:100], []
+    prompts = found["prompts"][:100]
+    generated = []
     for start in range(0, len(prompts), 50):
-        drawn += pipe(
+        generated += pipe(
             prompts[start : start + 50],
             num_inference_steps=settings["num_inference_steps"],
             guidance_scale=settings["guidance_scale"],
             generator=[torch.Generator().manual_seed(settings["seed"] + start + i) for i in range(50)],
         ).images
-    return prompt_accuracy(drawn, prompts, classifier)["true"], sum(found["drawn_right"][:100]) / 100
+    return prompt_accuracy(generated, prompts, classifier)["true"], sum(found["generated_right"][:100]) / 100
 
 
-# Rounding on another machine may turn a token, and with it a drawing that was on the edge.
+# Rounding on another machine may turn a token, and with it an image that was on the edge.
 @pytest.mark.slow
 @pytest.mark.parametrize("split", SPLITS)
 def test_drawings_are_right_as_often_as_the_evaluation_found(pipe, split):
-    again, before = drawn_again(pipe, EVALUATION, split)
+    again, before = generated_again(pipe, EVALUATION, split)
     assert again == pytest.approx(before, abs=0.03)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("split", SPLITS_OF_TWO)
 def test_drawings_of_two_things_are_right_as_often_as_the_evaluation_found(pipe_of_two, split):
-    again, before = drawn_again(pipe_of_two, EVALUATION_OF_TWO, split)
+    again, before = generated_again(pipe_of_two, EVALUATION_OF_TWO, split)
     assert again == pytest.approx(before, abs=0.03)

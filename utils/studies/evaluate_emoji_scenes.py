@@ -7,20 +7,22 @@ r"""Evaluate a checkpoint on the emoji scenes, exactly:
 For each split, with 95% intervals, in the language of the dataset:
 
 - `caption_*`: how true the captions of its images are, by the grammar.
-- `drawn_*`: how true the images are that the model draws for the plain captions, as the classifier reads them.
-- `reconstructed_*`: the same of the true images, coded and decoded by the image tokenizer: the ceiling of `drawn_*`.
+- `generated_*`: how true the images are that the model generates for the plain captions, as the classifier reads them.
+- `reconstructed_*`: the same of the true images, coded and decoded by the image tokenizer: the ceiling of
+  `generated_*`.
 - `rendered_*`: the same of the true images: what the classifier itself gets right.
-- `drawn_then_described_*`: whether the *same* model names what it was asked to draw. That is self-consistency, not
-  accuracy: a model that draws and describes wrongly in the same way would pass.
-- With `--copies_of` the split trained on: `drawn_copied`, how many drawings have more than half of their thing, token
-  by token, from one image of it, and `drawn_true_and_new`, how many are true and no such copy. From few images a
-  model learns them by heart, and repeats them when it is asked.
+- `generated_then_captioned_*`: whether the *same* model names what it was asked for in the image that it generated.
+  That is self-consistency, not accuracy: a model that generates and captions wrongly in the same way would pass.
+- With `--copies_of` the split trained on: `generated_copied`, how many images have more than half of their thing,
+  token by token, from one image of that split, and `generated_true_and_new`, how many are true and no such copy. From
+  few images a model learns them by heart, and repeats them when it is asked.
 
-With `--num_images_per_prompt 4` four are drawn, and judged is the one given which the model itself finds the prompt
-most likely (`ITITPipeline(..., return_best=1)`); neither classifier nor true image has a part in the choice.
-With `--sheet` the first hundred drawings of the last split stand in an image, in the order of its scenes.
+With `--num_images_per_prompt 4` four are generated, and judged is the one given which the model itself finds the
+prompt most likely (`ITITPipeline(..., return_best=1)`); neither classifier nor true image has a part in the choice.
+With `--sheet` the first hundred generated images of the last split stand in one image, in the order of its scenes.
 With `--unlike` only the scenes with a thing that no scene of that split shows in its colour: what the pairs lack.
-With `--num_objects 2` only the scenes of two things, whose plain captions also say how the two stand: `drawn_true`.
+With `--num_objects 2` only the scenes of two things, whose plain captions also tell how the two stand:
+`generated_true`.
 """
 
 import json
@@ -48,7 +50,7 @@ from itit_hf.emoji_scenes.scenes import Scene
 
 logger = logging.getLogger(__name__)
 
-BETWEEN_DRAWINGS = 1_000_000  # seeds from one drawing of a prompt to its next: more than a split has scenes
+BETWEEN_IMAGES = 1_000_000  # seeds from one image of a prompt to its next: more than a split has scenes
 
 
 @torch.no_grad()
@@ -65,11 +67,10 @@ def reconstruct(pipe: ITITPipeline, images: list) -> list:
     return pipe.image_processor.postprocess(pixel_values, output_type="pil")
 
 
-def draw(pipe: ITITPipeline, prompts: list[str], seed: int, options) -> list:
-    """An image of each prompt. Drawing j of prompt i is drawn from a generator of its own, whatever the batch size;
-    of several the model itself chooses."""
-    drawings = range(options.num_images_per_prompt)
-    seeds = [seed + i + j * BETWEEN_DRAWINGS for i in range(len(prompts)) for j in drawings]
+def generate(pipe: ITITPipeline, prompts: list[str], seed: int, options) -> list:
+    """An image of each prompt. Image j of prompt i has a seed of its own, whatever the batch size; of several the
+    model itself chooses."""
+    seeds = [seed + i + j * BETWEEN_IMAGES for i in range(len(prompts)) for j in range(options.num_images_per_prompt)]
     return pipe(
         prompts,
         num_inference_steps=options.num_inference_steps,
@@ -89,33 +90,39 @@ def evaluate_split(
     trained_on: torch.Tensor | None = None,
     language: str = "en",
 ) -> tuple[dict[str, float], dict[str, list]]:
-    """All shares of one split, and of copies if the tokens of the images trained on are given; and what was said and
-    drawn of each scene."""
-    prompts, scenes = [texts[0] for texts in rows["text"]], [Scene.from_json(text) for text in rows["scene"]]
-    images, drawn, reconstructed, said, redescribed = [], [], [], [], []
+    """All shares of one split, and of copies if the tokens of the images trained on are given; and the caption of each
+    scene, and whether its generated image is right."""
+    prompts = [texts[0] for texts in rows["text"]]
+    scenes = [Scene.from_json(text) for text in rows["scene"]]
+    images: list = []
+    reconstructed: list = []
+    captions: list[str] = []
+    generated: list = []
+    captions_of_generated: list[str] = []
+    caption_options = {"num_beams": options.num_beams, "max_new_tokens": options.max_new_tokens}
     for start in tqdm(range(0, len(rows), options.batch_size), desc="scenes"):
         batch = list(rows[start : start + options.batch_size]["image"])
         images += batch
         reconstructed += reconstruct(pipe, batch)
-        said += pipe.caption(batch, num_beams=options.num_beams, max_new_tokens=options.max_new_tokens)
-        drawn += draw(pipe, prompts[start : start + len(batch)], options.seed + start, options)
-        redescribed += pipe.caption(drawn[start:], num_beams=options.num_beams, max_new_tokens=options.max_new_tokens)
+        captions += pipe.caption(batch, **caption_options)
+        generated += generate(pipe, prompts[start : start + len(batch)], options.seed + start, options)
+        captions_of_generated += pipe.caption(generated[start:], **caption_options)
     if options.sheet:
-        shown = drawn[: min(len(drawn), 100) // 10 * 10]
+        shown = generated[: min(len(generated), 100) // 10 * 10]
         make_image_grid(shown, rows=len(shown) // 10, cols=10).save(options.sheet)
     figures = {
-        "caption": caption_accuracy(said, scenes, language),
-        "drawn": prompt_accuracy(drawn, prompts, classifier, language),
+        "caption": caption_accuracy(captions, scenes, language),
+        "generated": prompt_accuracy(generated, prompts, classifier, language),
         "reconstructed": prompt_accuracy(reconstructed, prompts, classifier, language),
         "rendered": prompt_accuracy(images, prompts, classifier, language),
-        "drawn_then_described": caption_accuracy(redescribed, scenes, language),
+        "generated_then_captioned": caption_accuracy(captions_of_generated, scenes, language),
     }
     shares = {f"{what}_{name}": share for what, shares in figures.items() for name, share in shares.items()}
-    pairs = zip(drawn, prompts, strict=True)
-    right = [prompt_accuracy([drawing], [prompt], classifier, language)["true"] == 1.0 for drawing, prompt in pairs]
+    pairs = zip(generated, prompts, strict=True)
+    right = [prompt_accuracy([image], [prompt], classifier, language)["true"] == 1.0 for image, prompt in pairs]
     if trained_on is not None:
-        shares |= evaluate_copies(tokens_of(pipe, drawn), right, trained_on)
-    return shares, {"prompts": prompts, "drawn_right": right, "said": said}
+        shares |= evaluate_copies(tokens_of(pipe, generated), right, trained_on)
+    return shares, {"prompts": prompts, "generated_right": right, "captions": captions}
 
 
 def unlike(rows, others):
@@ -129,10 +136,10 @@ def unlike(rows, others):
 
 
 def evaluate_copies(image_token_ids: torch.Tensor, right: list[bool], trained_on: torch.Tensor) -> dict[str, float]:
-    """Shares of drawings that are copies of the images trained on, and of those that are right and no copies."""
+    """Shares of generated images that copy images trained on, and of those that are right and no copies."""
     copied = (copied_shares(image_token_ids, trained_on) > 0.5).tolist()
     new = sum(good and not copy for good, copy in zip(right, copied, strict=True))
-    return {"drawn_copied": sum(copied) / len(right), "drawn_true_and_new": new / len(right)}
+    return {"generated_copied": sum(copied) / len(right), "generated_true_and_new": new / len(right)}
 
 
 def main(arguments: list[str] | None = None) -> dict:
@@ -148,15 +155,15 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--num_inference_steps", type=int, default=12, help="Decoding steps.")
     parser.add_argument("--guidance_scale", type=float, default=3.0, help="1 + tau.")
     parser.add_argument(
-        "--num_images_per_prompt", type=int, default=1, help="Drawn of a prompt; judged is the model's own choice."
+        "--num_images_per_prompt", type=int, default=1, help="Generated of a prompt; judged is the model's own choice."
     )
     parser.add_argument("--temperature", type=float, help="Of the order of decoding; the scheduler's by default.")
-    parser.add_argument("--seed", type=int, default=0, help="Scene i is drawn from this seed plus i.")
+    parser.add_argument("--seed", type=int, default=0, help="The image of scene i is generated from this seed plus i.")
     parser.add_argument("--batch_size", type=int, default=50, help="Scenes at a time.")
     parser.add_argument("--copies_of", help="Split of the dataset that was trained on, such as paired[:500].")
     parser.add_argument("--unlike", help="Judge only scenes with a thing that this split shows not in its colour.")
     parser.add_argument("--num_objects", type=int, choices=(1, 2), help="Judge only scenes of so many things.")
-    parser.add_argument("--sheet", help="PNG for the first hundred drawings of the last split, ten in a row.")
+    parser.add_argument("--sheet", help="PNG for the first hundred generated images of the last split.")
     parser.add_argument("--output", help="JSON file for figures, each scene's result, settings, versions.")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -17,7 +17,7 @@ from transformers import TrainingArguments
 NOT_RECORDED = "*not recorded*"
 TAGS = ["itit", "text-to-image", "image-to-text"]
 # What an evaluation measured of the model itself, by task; the rest are ceilings and self-consistency.
-_TASKS = {"caption": "image-to-text", "drawn": "text-to-image"}
+_TASKS = {"caption": "image-to-text", "generated": "text-to-image"}
 # Settings of transformers that change the weights, besides those that our own arguments name.
 _INHERITED = ("per_device_train_batch_size", "gradient_accumulation_steps", "bf16", "fp16", "seed", "data_seed")
 _LIBRARIES = ("itit_hf", "torch", "transformers", "diffusers")
@@ -178,7 +178,7 @@ def eval_results(evaluation: Mapping) -> list[EvalResult]:
     """The figures of an evaluation in the form in which the Hub shows them.
 
     Only what the model itself gets right is among them: not the ceilings (`rendered_*`, `reconstructed_*`), and not
-    whether it agrees with itself (`drawn_then_described_*`).
+    whether it agrees with itself (`generated_then_captioned_*`).
 
     Args:
         evaluation (`Mapping`): The JSON of `utils/studies/evaluate_emoji_scenes.py`.

@@ -141,12 +141,12 @@ class EvaluationData:
     """What an evaluation goes through.
 
     Args:
-        to_describe ([`EvaluationRows`]): Rows whose images are captioned.
+        to_caption ([`EvaluationRows`]): Rows whose images are captioned.
         prompts (`list[str]`): What images are generated of.
         references ([`EvaluationRows`]): Rows whose images the generated ones are held against.
     """
 
-    to_describe: EvaluationRows
+    to_caption: EvaluationRows
     prompts: list[str]
     references: EvaluationRows
 

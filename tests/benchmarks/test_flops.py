@@ -112,12 +112,12 @@ def test_a_text_of_three_tokens_sees_one_two_and_three_of_itself():
 
 def test_half_of_the_positions_are_dropped_while_at_least_half_are_hidden():
     work = Workload(tiny_config())  # 16 image tokens
-    assert [work.num_kept(count) for count in (16, 8, 7, 0)] == [8, 8, 16, 16]
+    assert [work.num_visible(count) for count in (16, 8, 7, 0)] == [8, 8, 16, 16]
 
 
 def test_hidden_tokens_of_four_steps_follow_the_cosine():
     work = Workload(tiny_config(num_image_tokens=100), num_inference_steps=4)
-    assert work.hidden_by_step() == [100, 92, 70, 38]
+    assert work.masked_by_step() == [100, 92, 70, 38]
 
 
 def test_one_sample_of_each_loss_keeps_less_than_1100_mebibytes_at_the_base_size():

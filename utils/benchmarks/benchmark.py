@@ -1,11 +1,11 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""How fast ITIT draws, describes and trains, beside others of its kind; on two quiet cores it takes 15 minutes:
+r"""How fast ITIT generates, captions and trains, beside others of its kind; on two quiet cores it takes 15 minutes:
 
     python utils/benchmarks/benchmark.py --json out/benchmark.json --check utils/benchmarks/benchmark_goals.json
 
 Everything is built from configurations with random weights and timed in one process, as absolute times on a shared
-machine say little: a round times every case of a group once, and the next round starts at another case. On a CPU the
+machine tell little: a round times every case of a group once, and the next round starts at another case. On a CPU the
 clock is the CPU time of one thread. What is compared is the ratio of two cases within a round, and its lowest, median
 and highest value over the rounds. Before anything is timed, the fast paths are held against the plain ones.
 
@@ -14,8 +14,8 @@ On a GPU, with CUDA graphs:
     python utils/benchmarks/benchmark.py --device cuda --dtype bfloat16 --warmup 3 --compile reduce-overhead \
         --json out/benchmark.json --check utils/benchmarks/benchmark_goals.json
 
-Drawing, describing, training and growth are groups that follow one another, so that no more than one group's models
-are in memory. `benchmark_goals.json` says which cases are divided by which, at which batch size; with it, nothing else
+Generating, captioning, training and growth are groups that follow one another, so that no more than one group's models
+are in memory. `benchmark_goals.json` tells which cases are divided by which, at which batch size; with it, nothing else
 is timed. The exit status is 1 if a goal is missed. Without `--check` every case is timed, which takes longer.
 """
 
@@ -102,9 +102,9 @@ def check_fast_paths(options: Namespace):
     model = build_model(small)
     for name, same in (
         ("beams that share a prefix", _beams_agree(model)),
-        ("logits at hidden positions only", _logits_agree(model)),
+        ("logits at masked positions only", _logits_agree(model)),
         ("texts without their padding", _trimmed_texts_agree(model)),
-        ("drawing by the inverse of the distribution function", _draws_agree(options.device)),
+        ("draws by the inverse of the distribution function", _draws_agree(options.device)),
     ):
         if not same:
             raise RuntimeError(f"{name}: the result is not that of the plain path")
@@ -117,17 +117,17 @@ def _image(model) -> torch.Tensor:
 
 
 def _beams_agree(model) -> bool:
-    said = {"image_token_ids": _image(model), "num_beams": 4, "max_new_tokens": 6, "do_sample": False}
-    plain = model.generate(**said, cache_implementation="static", disable_compile=True)
-    return torch.equal(model.generate(**said), plain)
+    inputs = {"image_token_ids": _image(model), "num_beams": 4, "max_new_tokens": 6, "do_sample": False}
+    plain = model.generate(**inputs, cache_implementation="static", disable_compile=True)
+    return torch.equal(model.generate(**inputs), plain)
 
 
 @torch.no_grad()
 def _logits_agree(model) -> bool:
     ids = _image(model)
-    hidden = random_mask(torch.tensor([0.5, 0.8]), ids.size(1), torch.Generator().manual_seed(0)).to(ids.device)
-    positions, _ = masked_positions(hidden)
-    inputs = {"image_token_ids": ids, "bool_masked_pos": hidden}
+    mask = random_mask(torch.tensor([0.5, 0.8]), ids.size(1), torch.Generator().manual_seed(0)).to(ids.device)
+    positions, _ = masked_positions(mask)
+    inputs = {"image_token_ids": ids, "bool_masked_pos": mask}
     every = model(**inputs, logit_positions=torch.arange(ids.size(1), device=ids.device).expand_as(ids)).image_logits
     some = model(**inputs, logit_positions=positions).image_logits
     return torch.allclose(some, every.gather(1, positions[..., None].expand_as(some)), atol=1e-3)
@@ -144,7 +144,8 @@ def _trimmed_texts_agree(model) -> bool:
 
 
 def _draws_agree(device: str) -> bool:
-    probs, num_draws = torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05], device=device), 200_000
+    probs = torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05], device=device)
+    num_draws = 200_000
     uniform = torch.rand(num_draws, generator=torch.Generator().manual_seed(0)).to(device)
     drawn = sample_categorical(probs.expand(num_draws, -1), uniform)
     return torch.allclose(drawn.bincount(minlength=5) / num_draws, probs, atol=0.005)

@@ -87,7 +87,7 @@ class Case:
 
 
 def build_config(options: Namespace, dropout: float | None = None) -> ITITConfig:
-    """The network's configuration: T5-base's width of text, an end of text that is never said; `dropout` replaces its
+    """The network's configuration: T5-base's width of text, an end of text that is never predicted; `dropout` replaces its
     own."""
     config = ITITConfig.preset(options.preset)
     if dropout is not None:
@@ -119,12 +119,12 @@ def generate_cases(options: Namespace, batch_size: int) -> list[Case]:
         config.encoder_drop = drop
         for text_name, (text_length, null_length) in TEXT_LENGTHS.items():
             work = Workload(config, batch_size, text_length, null_length, STEPS, GUIDANCE_SCALE)
-            name = f"draw {text_name}{drop_name}"
-            run = _drawing(model, work, random_texts(model, batch_size, text_length, null_length), drop)
+            name = f"generate {text_name}{drop_name}"
+            run = _generation(model, work, random_texts(model, batch_size, text_length, null_length), drop)
             cases.append(Case(name, run, flops.generate(work)))
     texts = random_texts(model, batch_size, 64, 64)
     steps = options.anchor_steps
-    cases.append(Case("draw naively", lambda: draw_naively(model, texts, steps), times=STEPS / steps))
+    cases.append(Case("generate naively", lambda: generate_naively(model, texts, steps), times=STEPS / steps))
     cases += [_amused_case(name, options, batch_size) for name in AMUSED if name in options.anchors]
     cases += _tiny_cases(options, batch_size)
     like = {"device": options.device, "dtype": options.dtype}
@@ -137,9 +137,9 @@ def _tiny_cases(options: Namespace, batch_size: int) -> list[Case]:
     """Images of the tiny preset, by prompts of four tokens: operations so small that their calls weigh much."""
     model = build_model(Namespace(**vars(options) | {"preset": "tiny"}), options.compile)
     work = Workload(model.config, batch_size, 4, 1, STEPS, GUIDANCE_SCALE)
-    run = _drawing(model, work, random_texts(model, batch_size, 4, 1), "half")
+    run = _generation(model, work, random_texts(model, batch_size, 4, 1), "half")
     in_two_calls = patch.object(sampling, "MAX_POSITIONS_OF_ONE_CALL", 0)(run)
-    return [Case("draw tiny", run, flops.generate(work)), Case("draw tiny, in two calls", in_two_calls)]
+    return [Case("generate tiny", run, flops.generate(work)), Case("generate tiny, in two calls", in_two_calls)]
 
 
 def random_texts(model, batch_size: int, text_length: int, null_length: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -149,7 +149,7 @@ def random_texts(model, batch_size: int, text_length: int, null_length: int) -> 
     return tuple(torch.randn(size, device=model.device, dtype=model.dtype) for size in sizes)
 
 
-def _drawing(model, work: Workload, texts, drop: str) -> Callable[[], torch.Tensor]:
+def _generation(model, work: Workload, texts, drop: str) -> Callable[[], torch.Tensor]:
     scheduler = ITITScheduler(mask_token_id=work.config.mask_token_id)
     condition, negative = (TextCondition(text) for text in texts)
 
@@ -162,30 +162,31 @@ def _drawing(model, work: Workload, texts, drop: str) -> Callable[[], torch.Tens
 
 
 @torch.no_grad()
-def draw_naively(model, texts: tuple[torch.Tensor, torch.Tensor], num_steps: int) -> torch.Tensor:
+def generate_naively(model, texts: tuple[torch.Tensor, torch.Tensor], num_steps: int) -> torch.Tensor:
     """The first steps of decoding without any saving: nothing dropped, all logits, multinomial draws.
 
     Args:
-        model ([`ITITForPreTraining`]): What draws.
+        model ([`ITITForPreTraining`]): What generates.
         texts (`tuple[torch.Tensor, torch.Tensor]`): See [`random_texts`].
         num_steps (`int`): Steps of `STEPS`; each costs the same.
 
     Returns:
-        `torch.LongTensor` of shape `(batch_size, num_image_tokens)`, `mask_token_id` where still hidden.
+        `torch.LongTensor` of shape `(batch_size, num_image_tokens)`, `mask_token_id` where still masked.
     """
-    config, batch_size = model.config, len(texts[0])
+    config = model.config
+    batch_size = len(texts[0])
     every = torch.arange(config.num_image_tokens, device=model.device).expand(batch_size, -1)
     ids = torch.full_like(every, config.mask_token_id)
     for step in range(num_steps):
-        hidden = ids == config.mask_token_id
-        inputs = {"image_token_ids": ids, "bool_masked_pos": hidden, "logit_positions": every}
+        masked = ids == config.mask_token_id
+        inputs = {"image_token_ids": ids, "bool_masked_pos": masked, "logit_positions": every}
         logits = [model(**inputs, text_embeds=text).image_logits for text in texts]
         probs = classifier_free_guidance(*logits, GUIDANCE_SCALE).float().softmax(dim=-1)  # (B, K, V)
-        drawn = torch.multinomial(probs.flatten(0, 1), 1).view_as(ids)
-        confidence = probs.gather(-1, drawn[..., None])[..., 0].log() + gumbel(torch.rand_like(probs[..., 0]))
-        rank = confidence.masked_fill(~hidden, torch.inf).argsort(dim=-1).argsort(dim=-1)
-        num_hidden = int(config.num_image_tokens * math.cos(math.pi / 2 * (step + 1) / STEPS))
-        ids = torch.where(hidden, drawn, ids).masked_fill(rank < num_hidden, config.mask_token_id)
+        sampled = torch.multinomial(probs.flatten(0, 1), 1).view_as(ids)
+        confidence = probs.gather(-1, sampled[..., None])[..., 0].log() + gumbel(torch.rand_like(probs[..., 0]))
+        rank = confidence.masked_fill(~masked, torch.inf).argsort(dim=-1).argsort(dim=-1)
+        num_masked = int(config.num_image_tokens * math.cos(math.pi / 2 * (step + 1) / STEPS))
+        ids = torch.where(masked, sampled, ids).masked_fill(rank < num_masked, config.mask_token_id)
     return ids
 
 
@@ -228,7 +229,7 @@ def _amused_case(name: str, options: Namespace, batch_size: int) -> Case:
 
 
 class EndAfter(LogitsProcessor):
-    """Ends a caption after so many words, whatever the network says.
+    """Ends a caption after so many words, whatever the network predicts.
 
     Args:
         num_words (`int`): New tokens before the end.
@@ -311,9 +312,9 @@ def train_cases(options: Namespace, batch_size: int) -> list[Case]:
         Case("train i2t2i", training(model, work, ("i2t2i",), options), flops.image_cycle(work)),
     ]
     for name, (steps, guidance_scale) in SYNTHESES.items():
-        drawn = replace(work, num_inference_steps=steps, guidance_scale=guidance_scale)
-        run = training(model, drawn, ("t2i2t",), options)
-        cases.append(Case(f"train t2i2t, {name}", run, flops.text_cycle(drawn)))
+        synthesis = replace(work, num_inference_steps=steps, guidance_scale=guidance_scale)
+        run = training(model, synthesis, ("t2i2t",), options)
+        cases.append(Case(f"train t2i2t, {name}", run, flops.text_cycle(synthesis)))
     return cases + _train_variants(options, work) + _trained_peers(options, batch_size)
 
 
@@ -329,12 +330,12 @@ def _train_variants(options: Namespace, work: Workload) -> list[Case]:
 
 
 def batch_of(work: Workload, device: str = "cpu") -> dict[str, torch.Tensor]:
-    """A part of a batch, see [`ITITObjectives`], with texts of full length."""
+    """The batch of a stream, see [`ITITObjectives`], with texts of full length."""
     config = work.config
     ids = torch.randint(config.codebook_size, (work.batch_size, config.num_image_tokens), device=device)
     text = torch.randint(2, config.num_text_tokens, (work.batch_size, work.text_length), device=device)
-    part = {"image_token_ids": ids, "input_ids": text, "attention_mask": torch.ones_like(text)}
-    return part | {"sample_index": torch.arange(work.batch_size, device=device)}
+    stream_batch = {"image_token_ids": ids, "input_ids": text, "attention_mask": torch.ones_like(text)}
+    return stream_batch | {"sample_index": torch.arange(work.batch_size, device=device)}
 
 
 def build_objectives(
@@ -487,16 +488,16 @@ def growth_cases(options: Namespace, batch_size: int) -> list[Case]:
         torch.manual_seed(options.seed)
         model = ITITForPreTraining(config).to(options.device, options.dtype).eval()
         every = torch.arange(side * side, device=options.device).expand(batch_size, -1)
-        hidden = every % 2 == 0
+        masked = every % 2 == 0
         texts = random_texts(model, batch_size, 64, 64)
-        inputs = {"image_token_ids": every % config.codebook_size, "bool_masked_pos": hidden, "text_embeds": texts[0]}
+        inputs = {"image_token_ids": every % config.codebook_size, "bool_masked_pos": masked, "text_embeds": texts[0]}
         run = torch.no_grad()(lambda model=model, inputs=inputs, every=every: model(**inputs, logit_positions=every))
         cases.append(Case(f"pass of {side} x {side} tokens", run))
     return cases
 
 
 GROUPS = {
-    "draw": generate_cases,
+    "generate": generate_cases,
     "caption": caption_cases,
     "train": train_cases,
     "update": update_cases,

@@ -9,8 +9,8 @@ what the code does and holds it against them, so that a lost saving is seen with
 
 - A multiply-add is two FLOPs. Matrix products are counted, and nothing else: norms, softmax and sampling are not.
 - Training costs each product three times, forward and two backward; twice where its input needs no gradient.
-- What need not be computed does not count: hidden positions the encoder is not given, logits and queries of the last
-  block where nothing is read, tokens of a reconstruction that are hidden again, keys of the future in a causal
+- What need not be computed does not count: masked positions the encoder is not given, logits and queries of the last
+  block where nothing is read, tokens of a reconstruction that are masked again, keys of the future in a causal
   decoder, a second encoder pass for image to image, the encoder and the prefix once for each beam.
 - The frozen text encoder and image tokenizer are not part of the network, and are left out.
 
@@ -41,9 +41,9 @@ class Workload:
         null_length (`int`): Tokens of the text that guidance moves away from; the empty text is one.
         num_inference_steps (`int`): Decoding steps S of an image (appendix B).
         guidance_scale (`float`): 1.0 spares the pass with the empty text.
-        num_beams (`int`): Of a caption; a cycle says its captions greedily, whatever this is.
-        num_new_tokens (`int`): Tokens said in a caption, and in that of a cycle.
-        t2i_mask_ratio (`float`): Share of tokens hidden in text to image; the mean of Table 3's law.
+        num_beams (`int`): Of a caption; a cycle captions greedily, whatever this is.
+        num_new_tokens (`int`): Tokens generated in a caption, and in that of a cycle.
+        t2i_mask_ratio (`float`): Share of tokens masked in text to image; the mean of Table 3's law.
         i2t_mask_ratio (`float`): The same in image to text.
     """
 
@@ -58,27 +58,27 @@ class Workload:
     t2i_mask_ratio: float = 0.75
     i2t_mask_ratio: float = 0.635
 
-    def num_hidden(self, mask_ratio: float) -> int:
-        """Image tokens of a sample hidden at a ratio in [0, 1]."""
+    def num_masked(self, mask_ratio: float) -> int:
+        """Image tokens of a sample masked at a ratio in [0, 1]."""
         return math.ceil(mask_ratio * self.config.num_image_tokens)
 
-    def num_kept(self, num_hidden: int) -> int:
-        """Image positions that the encoder is given when so many tokens are hidden (appendix B)."""
+    def num_visible(self, num_masked: int) -> int:
+        """Image positions that the encoder is given when so many tokens are masked (appendix B)."""
         num_tokens, drop = self.config.num_image_tokens, self.config.encoder_drop
         if drop == "all":
-            return num_tokens - num_hidden
+            return num_tokens - num_masked
         half = num_tokens // 2
-        return num_tokens - half if drop == "half" and num_hidden >= half else num_tokens
+        return num_tokens - half if drop == "half" and num_masked >= half else num_tokens
 
     @property
-    def num_said_again(self) -> int:
-        """Image tokens that the first leg of text -> image -> text says: hidden from it, and shown to the second leg
+    def num_predicted_and_shown(self) -> int:
+        """Image tokens that the first pass of text -> image -> text predicts: masked from it, and shown to the second
         (on average; the two masks are independent)."""
-        shown = 1 - self.num_hidden(self.i2t_mask_ratio) / self.config.num_image_tokens
-        return round(self.num_hidden(self.t2i_mask_ratio) * shown)
+        shown = 1 - self.num_masked(self.i2t_mask_ratio) / self.config.num_image_tokens
+        return round(self.num_masked(self.t2i_mask_ratio) * shown)
 
-    def hidden_by_step(self) -> list[int]:
-        """Image tokens of a sample that are hidden before each decoding step, while there are any."""
+    def masked_by_step(self) -> list[int]:
+        """Image tokens of a sample that are masked before each decoding step, while there are any."""
         scheduler = ITITScheduler(mask_token_id=self.config.mask_token_id)
         scheduler.set_timesteps(self.num_inference_steps)
         num_tokens = self.config.num_image_tokens
@@ -103,9 +103,9 @@ def block(rows: int, width: int, mlp: int, queries: int | None = None, scores: i
     return attention + 2 * linear(queries, width, mlp)
 
 
-def encoder(config: ITITConfig, num_kept: int, text_length: int) -> int:
-    """FLOPs of the joint encoder over kept image positions and text, without [`text_projection`] (section 3.1)."""
-    return config.num_hidden_layers * block(num_kept + text_length, config.hidden_size, config.intermediate_size)
+def encoder(config: ITITConfig, num_visible: int, text_length: int) -> int:
+    """FLOPs of the joint encoder over visible image positions and text, without [`text_projection`] (section 3.1)."""
+    return config.num_hidden_layers * block(num_visible + text_length, config.hidden_size, config.intermediate_size)
 
 
 def text_projection(config: ITITConfig, text_length: int) -> int:
@@ -149,16 +149,16 @@ def text_head(config: ITITConfig, num_logits: int) -> int:
 
 
 def generate(work: Workload) -> int:
-    """FLOPs of drawing a batch: `num_inference_steps` parallel steps, twice each with guidance (appendix B). A text
-    is projected once, not once a step."""
+    """FLOPs of generating a batch of images: `num_inference_steps` steps, twice each with guidance (appendix B). A
+    text is projected once, not once a step."""
     config = work.config
     texts = [work.text_length] if work.guidance_scale == 1.0 else [work.text_length, work.null_length]
     total = sum(text_projection(config, length) for length in texts)
-    for num_hidden in work.hidden_by_step():
-        num_kept = work.num_kept(num_hidden)
+    for num_masked in work.masked_by_step():
+        num_visible = work.num_visible(num_masked)
         for length in texts:
-            total += encoder(config, num_kept, length) + feature_projection(config, num_kept + length)
-            total += image_decoder(config, length, num_hidden)
+            total += encoder(config, num_visible, length) + feature_projection(config, num_visible + length)
+            total += image_decoder(config, length, num_masked)
     return work.batch_size * total
 
 
@@ -175,35 +175,35 @@ def caption(work: Workload) -> int:
     # Of the last block only keys and values of the prefix are ever read.
     prefill = feature_projection(config, prefix) + (depth - 1) * block(prefix, width, mlp)
     prefill += block(prefix, width, mlp, queries=0)
-    said = 0
+    generated = 0
     for num_said in range(work.num_new_tokens):
         rows = work.num_beams if num_said else 1
         keys = prefix + 1 + num_said
-        said += rows * (depth * block(1, width, mlp, scores=keys) + text_head(config, 1))
-    return work.batch_size * (encoded + prefill + said)
+        generated += rows * (depth * block(1, width, mlp, scores=keys) + text_head(config, 1))
+    return work.batch_size * (encoded + prefill + generated)
 
 
 def paired_step(work: Workload) -> int:
     """FLOPs of a training step without a cycle, forward and backward: text to image, equation (2), and image to text
     with image to image in one encoder pass, equation (1) and section 3.2; each pair serves both."""
     config = work.config
-    hidden = work.num_hidden(work.i2t_mask_ratio)
-    described = _encode_image(work) + _describe(work, work.text_length)
-    filled = 3 * (feature_projection(config, _image_features(work)) + image_decoder(config, 1, hidden))
-    return work.batch_size * (_draw(work, work.text_length) + described + filled)
+    masked = work.num_masked(work.i2t_mask_ratio)
+    captioned = _encode_image(work) + _caption(work, work.text_length)
+    filled = 3 * (feature_projection(config, _image_features(work)) + image_decoder(config, 1, masked))
+    return work.batch_size * (_generate_image(work, work.text_length) + captioned + filled)
 
 
 def text_cycle(work: Workload) -> int:
     """FLOPs of a training step of text -> image -> text, equation (3), its synthesis included. The decoder of the
-    first leg is trained, its encoder is run forward only (appendix B)."""
+    first pass is trained, its encoder is run forward only (appendix B)."""
     to_logits = linear(
-        work.num_said_again, work.config.hidden_size, work.config.codebook_size
+        work.num_predicted_and_shown, work.config.hidden_size, work.config.codebook_size
     )  # from embeddings, backward
     return _text_cycle(work, first_pass=3) + work.batch_size * to_logits
 
 
 def text_half_cycle(work: Workload) -> int:
-    """FLOPs of [`text_cycle`] whose gradient stops at the reconstruction: a first leg without backward (Table 2)."""
+    """FLOPs of [`text_cycle`] whose gradient stops at the reconstruction: a first pass without backward (Table 2)."""
     return _text_cycle(work, first_pass=1)
 
 
@@ -212,53 +212,59 @@ def image_cycle(work: Workload) -> int:
     words included. What the frozen text encoder does with them, forward and backward, comes on top."""
     config, length = work.config, work.num_new_tokens
     to_logits = linear(length, config.text_hidden_size, config.num_text_tokens)  # from embeddings, backward
-    to_embeddings = text_projection(config, length)  # the gradient of the second leg's text
+    to_embeddings = text_projection(config, length)  # the gradient of the second pass's text
     return _image_cycle(work, first_pass=3) + work.batch_size * (to_logits + to_embeddings)
 
 
 def image_half_cycle(work: Workload) -> int:
-    """FLOPs of [`image_cycle`] whose gradient stops at the reconstruction: a first leg without backward (Table 2)."""
+    """FLOPs of [`image_cycle`] whose gradient stops at the reconstruction: a first pass without backward (Table 2)."""
     return _image_cycle(work, first_pass=1)
 
 
 def _text_cycle(work: Workload, first_pass: int) -> int:
     """`first_pass` is how often each product of its decoder is done: 3, or forward only, 1."""
-    config, length, hidden = work.config, work.text_length, work.num_hidden(work.t2i_mask_ratio)
-    kept = work.num_kept(hidden)
-    first = text_projection(config, length) + encoder(config, kept, length)
-    first += min(first_pass, 2) * feature_projection(config, kept + length)
-    first += first_pass * image_decoder(config, length, work.num_said_again)
-    second = _encode_image(work) + _describe(work, length)
+    config = work.config
+    length = work.text_length
+    masked = work.num_masked(work.t2i_mask_ratio)
+    visible = work.num_visible(masked)
+    first = text_projection(config, length) + encoder(config, visible, length)
+    first += min(first_pass, 2) * feature_projection(config, visible + length)
+    first += first_pass * image_decoder(config, length, work.num_predicted_and_shown)
+    second = _encode_image(work) + _caption(work, length)
     return generate(work) + work.batch_size * (first + second)
 
 
 def _image_cycle(work: Workload, first_pass: int) -> int:
     """As [`_text_cycle`]."""
-    config, length, kept = work.config, work.num_new_tokens, work.num_kept(work.num_hidden(work.i2t_mask_ratio))
-    first = text_projection(config, 1) + encoder(config, kept, 1)
-    first += min(first_pass, 2) * feature_projection(config, kept + 1)
-    first += first_pass * (text_decoder(config, kept + 1, length) + text_head(config, length))
+    config = work.config
+    length = work.num_new_tokens
+    visible = work.num_visible(work.num_masked(work.i2t_mask_ratio))
+    first = text_projection(config, 1) + encoder(config, visible, 1)
+    first += min(first_pass, 2) * feature_projection(config, visible + 1)
+    first += first_pass * (text_decoder(config, visible + 1, length) + text_head(config, length))
     synthesis = caption(replace(work, num_beams=1))
-    return synthesis + work.batch_size * (first + _draw(work, length))
+    return synthesis + work.batch_size * (first + _generate_image(work, length))
 
 
-def _draw(work: Workload, text_length: int) -> int:
+def _generate_image(work: Workload, text_length: int) -> int:
     """Text to image of one sample, forward and backward; the text gets no gradient."""
-    config, hidden = work.config, work.num_hidden(work.t2i_mask_ratio)
-    kept = work.num_kept(hidden)
-    projections = 2 * text_projection(config, text_length) + 3 * feature_projection(config, kept + text_length)
-    return projections + 3 * (encoder(config, kept, text_length) + image_decoder(config, text_length, hidden))
+    config = work.config
+    masked = work.num_masked(work.t2i_mask_ratio)
+    visible = work.num_visible(masked)
+    projections = 2 * text_projection(config, text_length) + 3 * feature_projection(config, visible + text_length)
+    return projections + 3 * (encoder(config, visible, text_length) + image_decoder(config, text_length, masked))
 
 
 def _encode_image(work: Workload) -> int:
     """Encoder pass of image to text of one sample, forward and backward."""
-    kept = work.num_kept(work.num_hidden(work.i2t_mask_ratio))
-    return 2 * text_projection(work.config, 1) + 3 * encoder(work.config, kept, 1)
+    visible = work.num_visible(work.num_masked(work.i2t_mask_ratio))
+    return 2 * text_projection(work.config, 1) + 3 * encoder(work.config, visible, 1)
 
 
-def _describe(work: Workload, text_length: int) -> int:
+def _caption(work: Workload, text_length: int) -> int:
     """Text decoder and head behind [`_encode_image`], forward and backward."""
-    config, seen = work.config, work.num_kept(work.num_hidden(work.i2t_mask_ratio)) + 1
+    config = work.config
+    seen = work.num_visible(work.num_masked(work.i2t_mask_ratio)) + 1
     decoded = feature_projection(config, seen) + text_decoder(config, seen, text_length)
     return 3 * (decoded + text_head(config, text_length))
 
@@ -280,9 +286,9 @@ def saved_by_block(rows: int, width: int, mlp: int, heads: int, queries: int | N
     return attention + saved_by_norm(queries, width) + queries * width + 2 * queries * mlp
 
 
-def saved_by_encoder(config: ITITConfig, num_kept: int, text_length: int) -> int:
+def saved_by_encoder(config: ITITConfig, num_visible: int, text_length: int) -> int:
     """Numbers kept by the joint encoder, its result included."""
-    rows, width = num_kept + text_length, config.hidden_size
+    rows, width = num_visible + text_length, config.hidden_size
     blocks = saved_by_block(rows, width, config.intermediate_size, config.num_attention_heads)
     norms = 2 * saved_by_norm(rows, width) + rows * width
     return config.num_hidden_layers * blocks + norms + text_length * config.text_hidden_size
@@ -320,56 +326,57 @@ def saved_by_text_decoder(config: ITITConfig, prefix_length: int, text_length: i
 
 def saved_by_text_to_image(work: Workload) -> int:
     """Numbers kept by a batch of text to image, equation (2)."""
-    return work.batch_size * _saved_by_drawing(work, work.text_length)
+    return work.batch_size * _saved_by_generating(work, work.text_length)
 
 
 def saved_by_image_to_text(work: Workload) -> int:
     """Numbers kept by a batch of image to text with image to image in its encoder pass, equation (1) and section
     3.2."""
-    hidden = work.num_hidden(work.i2t_mask_ratio)
-    filled = saved_by_image_decoder(work.config, 1, hidden)
-    return work.batch_size * (_saved_by_describing(work) + filled)
+    masked = work.num_masked(work.i2t_mask_ratio)
+    filled = saved_by_image_decoder(work.config, 1, masked)
+    return work.batch_size * (_saved_by_captioning(work) + filled)
 
 
 def saved_by_text_cycle(work: Workload) -> int:
-    """Numbers kept by a batch of text -> image -> text, equation (3). Nothing of the first leg's encoder but its
+    """Numbers kept by a batch of text -> image -> text, equation (3). Nothing of the first pass's encoder but its
     result, as no gradient goes there (appendix B)."""
-    config, hidden = work.config, work.num_hidden(work.t2i_mask_ratio)
-    features = (work.num_kept(hidden) + work.text_length) * config.hidden_size
-    first = features + saved_by_image_decoder(config, work.text_length, work.num_said_again)
-    return work.batch_size * (first + _saved_by_describing(work))
+    config = work.config
+    masked = work.num_masked(work.t2i_mask_ratio)
+    features = (work.num_visible(masked) + work.text_length) * config.hidden_size
+    first = features + saved_by_image_decoder(config, work.text_length, work.num_predicted_and_shown)
+    return work.batch_size * (first + _saved_by_captioning(work))
 
 
 def saved_by_text_half_cycle(work: Workload) -> int:
-    """Numbers kept by a batch of the half of [`saved_by_text_cycle`] (Table 2): nothing of the first leg."""
-    return work.batch_size * _saved_by_describing(work)
+    """Numbers kept by a batch of the half of [`saved_by_text_cycle`] (Table 2): nothing of the first pass."""
+    return work.batch_size * _saved_by_captioning(work)
 
 
 def saved_by_image_cycle(work: Workload) -> int:
-    """Numbers kept by a batch of image -> text -> image, equation (4); the first leg keeps no logits, as they are made
-    again in the backward pass. What the frozen text encoder keeps comes on top."""
+    """Numbers kept by a batch of image -> text -> image, equation (4); the first pass keeps no logits, as they are
+    made again in the backward pass. What the frozen text encoder keeps comes on top."""
     config, length, seen = work.config, work.num_new_tokens, _image_features(work)
     first = seen * config.hidden_size + saved_by_text_decoder(config, seen, length)
-    return work.batch_size * (first + _saved_by_drawing(work, length))
+    return work.batch_size * (first + _saved_by_generating(work, length))
 
 
 def saved_by_image_half_cycle(work: Workload) -> int:
-    """Numbers kept by a batch of the half of [`saved_by_image_cycle`] (Table 2): nothing of the first leg."""
-    return work.batch_size * _saved_by_drawing(work, work.num_new_tokens)
+    """Numbers kept by a batch of the half of [`saved_by_image_cycle`] (Table 2): nothing of the first pass."""
+    return work.batch_size * _saved_by_generating(work, work.num_new_tokens)
 
 
 def _image_features(work: Workload) -> int:
-    """Encoder features of an image in image to text: what is kept of it, and the empty text."""
-    return work.num_kept(work.num_hidden(work.i2t_mask_ratio)) + 1
+    """Encoder features of an image in image to text: what is visible of it, and the empty text."""
+    return work.num_visible(work.num_masked(work.i2t_mask_ratio)) + 1
 
 
-def _saved_by_drawing(work: Workload, text_length: int) -> int:
-    hidden = work.num_hidden(work.t2i_mask_ratio)
-    encoded = saved_by_encoder(work.config, work.num_kept(hidden), text_length)
-    return encoded + saved_by_image_decoder(work.config, text_length, hidden)
+def _saved_by_generating(work: Workload, text_length: int) -> int:
+    masked = work.num_masked(work.t2i_mask_ratio)
+    encoded = saved_by_encoder(work.config, work.num_visible(masked), text_length)
+    return encoded + saved_by_image_decoder(work.config, text_length, masked)
 
 
-def _saved_by_describing(work: Workload) -> int:
+def _saved_by_captioning(work: Workload) -> int:
     config, length, seen = work.config, work.text_length, _image_features(work)
     encoded = saved_by_encoder(config, seen - 1, 1)
     return encoded + saved_by_text_decoder(config, seen, length) + length * config.num_text_tokens

@@ -99,9 +99,10 @@ def judge(folder: Path, pairs: int | None, options: Namespace) -> dict[str, floa
 
 def run_all(options: Namespace) -> list[dict]:
     """Train and judge every row, number of pairs and seed that was asked for."""
-    runs, folder = [], Path(options.output_dir).resolve()
-    wanted = [(row, seed, pairs) for seed in options.seeds for pairs in options.pairs for row in options.rows]
-    for row, seed, pairs in tqdm(wanted, desc="runs"):
+    folder = Path(options.output_dir).resolve()
+    runs: list[dict] = []
+    asked = [(row, seed, pairs) for seed in options.seeds for pairs in options.pairs for row in options.rows]
+    for row, seed, pairs in tqdm(asked, desc="runs"):
         start = None
         if options.go_on_from:
             start = Path(options.go_on_from).resolve() / run_name(row, seed, pairs)
@@ -144,18 +145,21 @@ def table(runs: list[dict]) -> str:
 def plot(runs: list[dict], file: Path):
     """Every run a dot, and a line through the means: over the rows, or over the number of pairs where there are
     several."""
-    rows, by_pairs = sorted({run["row"] for run in runs}), len({run["pairs"] for run in runs}) > 1
+    rows = sorted({run["row"] for run in runs})
+    by_pairs = len({run["pairs"] for run in runs}) > 1
     figure, axes = plt.subplots(2, 3, figsize=(12, 6.5), layout="constrained")
     for axis, title in zip(axes.flat, PLOTTED, strict=True):
         found = [run for run in runs if run["figures"][title] is not None]
         if by_pairs:
             for row in rows:
-                _draw(axis, [(run["pairs"], run["figures"][title]) for run in found if run["row"] == row], label(row))
+                _plot_points(
+                    axis, [(run["pairs"], run["figures"][title]) for run in found if run["row"] == row], label(row)
+                )
             axis.set_xscale("log")
             axis.set_xlabel("pairs")
             axis.legend()
         else:
-            _draw(axis, [(rows.index(run["row"]), run["figures"][title]) for run in found], "")
+            _plot_points(axis, [(rows.index(run["row"]), run["figures"][title]) for run in found], "")
             axis.set_xticks(range(len(rows)), [label(row) for row in rows])
         axis.set_title(title)
         axis.grid(axis="y", alpha=0.3)
@@ -168,7 +172,7 @@ def label(row: int) -> str:
     return f"{row}\n{ROW_NAMES[row]}" if row in ROW_NAMES else str(row)
 
 
-def _draw(axis, points: list[tuple[int, float]], name: str):
+def _plot_points(axis, points: list[tuple[int, float]], name: str):
     """Points of one colour, and a line through the means of those with the same x."""
     at: dict[int, list[float]] = {}
     for x, y in sorted(points):
@@ -186,7 +190,7 @@ def parse(arguments: list[str] | None) -> Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--pairs", type=int, nargs="+", default=[None], help="Numbers of pairs; the recipe's if none.")
     parser.add_argument(
-        "--copies_of", default="paired[:1000]", help="The recipes' pairs, of which drawings are copies."
+        "--copies_of", default="paired[:1000]", help="The recipes' pairs, of which generated images may be copies."
     )
     parser.add_argument(
         "--start_steps", type=int, default=1200, help="On the pairs alone; 0: all rows from new weights."

@@ -194,8 +194,9 @@ def create_model(args: ScriptArguments, texts: list[str]) -> tuple[PreTrainedMod
         return model, AutoProcessor.from_pretrained(args.model_name_or_path)
     if args.image_tower is not None:
         model = VisionTextDualEncoderModel.from_vision_text_pretrained(args.image_tower, args.text_tower)
-        parts = AutoImageProcessor.from_pretrained(args.image_tower), AutoTokenizer.from_pretrained(args.text_tower)
-        return model, VisionTextDualEncoderProcessor(*parts)
+        image_processor = AutoImageProcessor.from_pretrained(args.image_tower)
+        tokenizer = AutoTokenizer.from_pretrained(args.text_tower)
+        return model, VisionTextDualEncoderProcessor(image_processor, tokenizer)
     config = AlignConfig.from_pretrained(args.config_name)
     tokenizer = BertTokenizer(model_max_length=config.text_config.max_position_embeddings)
     tokenizer = tokenizer.train_new_from_iterator(texts, config.text_config.vocab_size, show_progress=False)

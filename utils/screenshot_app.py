@@ -139,8 +139,8 @@ class Visitor:
             raise RuntimeError(f"there is no tab {tab!r}") from error
 
     def wait_for_text(self, selector: str, text: str):
-        """Wait until an element says it."""
-        self.wait.until(lambda driver: text in self.find(selector).text, f"{selector} never said {text!r}")
+        """Wait until an element shows it."""
+        self.wait.until(lambda driver: text in self.find(selector).text, f"{selector} never showed {text!r}")
 
     def image(self) -> PIL.Image.Image:
         """The image that the open tab shows, as the app sent it."""
@@ -178,11 +178,11 @@ def tour(visitor: Visitor, prompt: str, edit_prompt: str) -> list[PIL.Image.Imag
     visitor.wait_for_text("#draw-line", "Done")
     visitor.wait.until(lambda _: visitor.find(".image img").get_property("naturalWidth"))  # it comes after its line
     shots = {"Draw": visitor.screenshot()}
-    drawn = visitor.image()
+    generated = visitor.image()
     visitor.open("Describe")
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "drawn.png"
-        drawn.save(path)
+        path = Path(folder) / "generated.png"
+        generated.save(path)
         visitor.driver.find_element("css selector", "#describe-image input[type=file]").send_keys(str(path))
         visitor.find("#describe-image img")
     visitor.click("#describe-button")
@@ -208,7 +208,7 @@ def main(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(description="Photograph the app.")
     parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline folder.")
     parser.add_argument("--output", default="docs/images/app.png", help="Where the image is written.")
-    parser.add_argument("--prompt", default="a red bus", help="What is drawn, and what the cycle starts from.")
+    parser.add_argument("--prompt", default="a red bus", help="What is generated, and what the cycle starts from.")
     parser.add_argument("--edit_prompt", default="a blue bus", help="What is painted in.")
     parser.add_argument("--phone", action="store_true", help="On a narrow screen.")
     args = parser.parse_args(arguments)

@@ -169,7 +169,7 @@ def losses_of(reading: SceneReading, targets: Targets) -> dict[str, torch.Tensor
     """Losses by name. That of the centres is the quality focal loss of Li et al. (2020, eq. 3).
 
     Args:
-        reading ([`SceneReading`]): What the network said.
+        reading ([`SceneReading`]): What the network read.
         targets ([`Targets`]): What is true.
 
     Returns:

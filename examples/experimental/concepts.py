@@ -6,7 +6,7 @@ r"""Experimental, after ViCHA: the words that a dual encoder finds nearest to an
         --output_dir out/with-concepts
 
 The vocabulary is the words of the captions, or of a text file with one a line. A model that was trained on these pairs
-describes better when it is told the concepts of a new image: `pipe.caption(image, prompt="bus, red:")`. Images
+captions better when it is told the concepts of a new image: `pipe.caption(image, prompt="bus, red:")`. Images
 without captions get the concepts alone.
 """
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Experimental, after CoCa: a contrastive loss beside the others, so that one net draws, describes and searches.
+r"""Experimental, after CoCa: a contrastive loss beside the others, so that one net generates, captions and searches.
 
     python examples/experimental/contrastive_head.py --dataset path/to/pairs --held_out path/to/others \
         --model out/itit/pipeline --objectives i2t t2i i2i --output_dir out/contrastive

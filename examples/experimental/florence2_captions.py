@@ -26,7 +26,7 @@ TASKS = ("<CAPTION>", "<DETAILED_CAPTION>", "<MORE_DETAILED_CAPTION>")
 
 
 @torch.no_grad()
-def describe(model, processor, images: list, task: str, max_new_tokens: int) -> list[str]:
+def caption(model, processor, images: list, task: str, max_new_tokens: int) -> list[str]:
     """One caption for each image, by beam search."""
     inputs = processor(text=[task] * len(images), images=images, return_tensors="pt").to(model.device, model.dtype)
     ids = model.generate(**inputs, num_beams=3, do_sample=False, max_new_tokens=max_new_tokens)
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None):
     parser.add_argument("--dataset", required=True, help="Folder, pattern of files or Hub id with `image`.")
     parser.add_argument("--split", help="Its split, or a part of it.")
     parser.add_argument("--model", default="florence-community/Florence-2-base", help="Folder or Hub id.")
-    parser.add_argument("--task", choices=TASKS, default=TASKS[0], help="How much is said.")
+    parser.add_argument("--task", choices=TASKS, default=TASKS[0], help="How long captions are.")
     parser.add_argument("--max_new_tokens", type=int, default=64, help="Tokens of a caption at most.")
     parser.add_argument("--batch_size", type=int, default=8, help="Images at a time.")
     parser.add_argument("--output_dir", default="out/pseudo-pairs", help="Where the parquet file is written.")
@@ -57,12 +57,13 @@ def main(arguments: list[str] | None = None):
         if options.on_bad_image == "skip"
         else rows
     )
-    files, said = without_decoding(rows), []
+    files = without_decoding(rows)
+    captions: list[str] = []
     for start in tqdm(range(0, len(rows), options.batch_size), desc="captions"):
         batch = files[start : start + options.batch_size]["image"]
         images = [load_image(image, name=f"row {i}") for i, image in enumerate(batch, start)]
-        said += describe(model, processor, images, options.task, options.max_new_tokens)
-    pairs = rows.remove_columns([name for name in rows.column_names if name != "image"]).add_column("text", said)
+        captions += caption(model, processor, images, options.task, options.max_new_tokens)
+    pairs = rows.remove_columns([name for name in rows.column_names if name != "image"]).add_column("text", captions)
     folder = Path(options.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     pairs.to_parquet(folder / "train.parquet")

@@ -37,7 +37,7 @@ class CiderDMetric(evaluate.Metric):
         )
 
     def _compute(self, predictions, references):
-        said = [tokenize_caption(text) for text in predictions]
+        predicted = [tokenize_caption(text) for text in predictions]
         true = [[tokenize_caption(text) for text in texts] for texts in references]
-        scores = CiderD(true).scores(said, true)
+        scores = CiderD(true).scores(predicted, true)
         return {"cider_d": sum(scores) / len(scores)}

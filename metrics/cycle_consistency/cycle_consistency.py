@@ -1,16 +1,16 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""How far a cycle of drawing and describing comes back, for evaluate: `evaluate.load("metrics/cycle_consistency")`."""
+"""How far a cycle of image and caption comes back, for evaluate: `evaluate.load("metrics/cycle_consistency")`."""
 
 import datasets
 import evaluate
 
 from itit_hf.pipelines.pipeline_output import word_f1
 
-_DESCRIPTION = "How much of a text is said again after it was drawn and described (T2I2T), by its words."
+_DESCRIPTION = "How much of a text comes back from the caption of its image (T2I2T), by its words."
 _INPUTS = """
 Args:
-    predictions (`list[str]`): What was said in the end.
+    predictions (`list[str]`): The last captions.
     references (`list[list[str]]`): For each, the texts that the cycle may have started from; the nearest counts.
 
 Returns:
@@ -39,10 +39,11 @@ class CycleConsistencyMetric(evaluate.Metric):
 
     def _compute(self, predictions, references):
         best = [
-            max(word_f1(start, said) for start in starts) for said, starts in zip(predictions, references, strict=True)
+            max(word_f1(start, predicted) for start in starts)
+            for predicted, starts in zip(predictions, references, strict=True)
         ]
         same = [
-            any(start.lower().split() == said.lower().split() for start in starts)
-            for said, starts in zip(predictions, references, strict=True)
+            any(start.lower().split() == predicted.lower().split() for start in starts)
+            for predicted, starts in zip(predictions, references, strict=True)
         ]
         return {"cycle_same_words": sum(same) / len(same), "cycle_word_f1": sum(best) / len(best)}

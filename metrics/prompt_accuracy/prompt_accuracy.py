@@ -11,7 +11,7 @@ from itit_hf.emoji_scenes.evaluation import prompt_accuracy
 _DESCRIPTION = "Shares of images of emoji scenes that show what was asked for, as a trained classifier reads them."
 _INPUTS = """
 Args:
-    images (`list[PIL.Image.Image]`): What was drawn.
+    images (`list[PIL.Image.Image]`): What was generated.
     prompts (`list[str]`): What was asked for, in sentences of the grammar.
     classifier (`str`, *optional*): Folder of the classifier.
 

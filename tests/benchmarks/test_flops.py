@@ -134,7 +134,7 @@ def test_the_table_has_a_row_for_each_operation(capsys):
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
 @pytest.mark.parametrize("encoder_drop", ["half", "all"])
-def test_drawing_does_no_avoidable_work(encoder_drop, guidance_scale):
+def test_generating_does_no_avoidable_work(encoder_drop, guidance_scale):
     model, work = build(encoder_drop=encoder_drop)
     work = replace(work, guidance_scale=guidance_scale)
     assert LOWEST < counted(lambda: draw(model, work)) / flops.generate(work) < HIGHEST

@@ -71,7 +71,7 @@ def test_images_are_held_against_their_prompts(pipe, tmp_path):
 
 def test_a_image_does_not_depend_on_the_batch_size(pipe, tmp_path):
     setting = Setting("remasking", "cosine", 2.0, 3, "linear")
-    pairs = [study_sampler.draw(pipe, PROMPTS, setting, options_of(tmp_path, "--batch_size", n))[0] for n in "13"]
+    pairs = [study_sampler.generate(pipe, PROMPTS, setting, options_of(tmp_path, "--batch_size", n))[0] for n in "13"]
     alone, together = (np.stack([np.asarray(image, dtype=int) for image in images]) for images in pairs)
     assert abs(alone - together).max() <= 1  # a token of another code would be far off; rounding may differ by one
 

@@ -15,8 +15,8 @@ On a GPU, with CUDA graphs:
         --json out/benchmark.json --check utils/benchmarks/benchmark_goals.json
 
 Generating, captioning, training and growth are groups that follow one another, so that no more than one group's models
-are in memory. `benchmark_goals.json` tells which cases are divided by which, at which batch size; with it, nothing else
-is timed. The exit status is 1 if a goal is missed. Without `--check` every case is timed, which takes longer.
+are in memory. `benchmark_goals.json` tells which cases are divided by which, at which batch size; with it, nothing
+else is timed. The exit status is 1 if a goal is missed. Without `--check` every case is timed, which takes longer.
 """
 
 import ctypes

@@ -87,8 +87,8 @@ class Case:
 
 
 def build_config(options: Namespace, dropout: float | None = None) -> ITITConfig:
-    """The network's configuration: T5-base's width of text, an end of text that is never predicted; `dropout` replaces its
-    own."""
+    """The network's configuration: T5-base's width of text, an end of text that is never predicted; `dropout` replaces
+    its own."""
     config = ITITConfig.preset(options.preset)
     if dropout is not None:
         config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout

@@ -64,11 +64,12 @@ def retrieval(scores: torch.Tensor, relevant: torch.Tensor, prefix: str = "") ->
 
 def zero_shot(scorer: DualEncoderScorer, image_embeds: torch.Tensor, scenes: list[Scene], world: SceneConfig) -> dict:
     """Shares of images whose category, colour and both are the nearest labels."""
-    categories, colours = list(world.categories), list(world.colours)
-    said = scorer.embed_texts(
+    categories = list(world.categories)
+    colours = list(world.colours)
+    label_embeds = scorer.embed_texts(
         [plain_caption(category, colour, world.language) for category in categories for colour in colours]
     )
-    said = said.view(len(categories), len(colours), -1)  # (K, C, D)
+    label_embeds = label_embeds.view(len(categories), len(colours), -1)  # (K, C, D)
     things = [(scene.objects[0].category, scene.objects[0].colour) for scene in scenes]
 
     def right(labels: torch.Tensor, names: list, wanted: list) -> float:
@@ -76,9 +77,9 @@ def zero_shot(scorer: DualEncoderScorer, image_embeds: torch.Tensor, scenes: lis
         return sum(names[i] == name for i, name in zip(nearest, wanted, strict=True)) / len(wanted)
 
     return {
-        "category": right(said.mean(dim=1), categories, [category for category, _ in things]),
-        "colour": right(said.mean(dim=0), colours, [colour for _, colour in things]),
-        "both": right(said.flatten(0, 1), list(itertools.product(categories, colours)), things),
+        "category": right(label_embeds.mean(dim=1), categories, [category for category, _ in things]),
+        "colour": right(label_embeds.mean(dim=0), colours, [colour for _, colour in things]),
+        "both": right(label_embeds.flatten(0, 1), list(itertools.product(categories, colours)), things),
     }
 
 

@@ -70,7 +70,7 @@ def ridge_accuracy(fitted: tuple, judged: tuple, num_classes: int, penalty: floa
 
 def main(arguments: list[str] | None = None) -> dict:
     """Probe trained and random weights, log, and write JSON if asked."""
-    parser = ArgumentParser(description="Probe what a text encoder says of colours at nouns.")
+    parser = ArgumentParser(description="Probe what a text encoder knows of colours at nouns.")
     parser.add_argument("--text_encoder", required=True, help="Folder or Hub id of the encoder with its tokenizer.")
     parser.add_argument("--dataset", required=True, help="Folder of emoji scenes of two things, in English.")
     parser.add_argument("--splits", nargs="+", default=["validation", "heldout"], help="Splits to judge on.")

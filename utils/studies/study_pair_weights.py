@@ -97,11 +97,12 @@ def trained(options, model: str, rows: Dataset, clean: Dataset, seed: int) -> di
 def figures(pipe: ITITPipeline, clean: Dataset, trainer: ITITTrainer, options) -> dict[str, float]:
     """On clean pairs: losses of both directions, and how true greedy captions are."""
     pipe.model.eval()
-    said, batch_size = [], options.batch_size
+    predicted: list[str] = []
+    batch_size = options.batch_size
     for start in range(0, len(clean), batch_size):
-        said += pipe.caption(list(clean[start : start + batch_size]["image"]), num_beams=1, max_new_tokens=24)
+        predicted += pipe.caption(list(clean[start : start + batch_size]["image"]), num_beams=1, max_new_tokens=24)
     scenes = [Scene.from_json(scene) for scene in clean["scene"]]
-    true = caption_accuracy(said, scenes, load_config(options.dataset).language)
+    true = caption_accuracy(predicted, scenes, load_config(options.dataset).language)
     losses = trainer.evaluate()
     return {
         "i2t": pair_losses(pipe, clean, batch_size).mean().item(),

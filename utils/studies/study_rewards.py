@@ -39,16 +39,17 @@ KINDS = ("cider_d", "cross_entropy")
 @torch.no_grad()
 def judge(pipe: ITITPipeline, rows: Dataset, options: Namespace) -> dict:
     """Figures of greedy captions, and the first of them."""
-    said, model = [], pipe.model.eval()
+    predicted: list[str] = []
+    model = pipe.model.eval()
     for ids in torch.tensor(rows["image_token_ids"][:]).split(options.batch_size):
         out = model.generate(image_token_ids=ids, num_beams=1, do_sample=False, max_new_tokens=options.max_new_tokens)
-        said += pipe.processor.batch_decode(out[:, model.config.num_prefix_tokens + 1 :])
-    figures = caption_scores(said, rows["text"][:])
-    figures["bad_endings"] = bad_endings([tokenize_caption(text) for text in said])
+        predicted += pipe.processor.batch_decode(out[:, model.config.num_prefix_tokens + 1 :])
+    figures = caption_scores(predicted, rows["text"][:])
+    figures["bad_endings"] = bad_endings([tokenize_caption(text) for text in predicted])
     if "scene" in rows.column_names:
         scenes = [Scene.from_json(text) for text in rows["scene"]]
-        figures |= caption_accuracy(said, scenes, load_config(options.dataset).language)
-    return {"figures": figures, "said": said[:5]}
+        figures |= caption_accuracy(predicted, scenes, load_config(options.dataset).language)
+    return {"figures": figures, "captions": predicted[:5]}
 
 
 def train(kind: str, pipe: ITITPipeline, pairs: Dataset, seed: int, options: Namespace):

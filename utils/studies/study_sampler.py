@@ -1,13 +1,13 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Which way of decoding draws what was asked for, and at what cost: every combination of order, temperature, number
-of steps and guidance, on one checkpoint and the same prompts:
+r"""Which way of decoding generates what was asked for, and at what cost: every combination of order, temperature,
+number of steps and guidance, on one checkpoint and the same prompts:
 
     python utils/studies/study_sampler.py --model checkpoints/emoji-scenes-64 --dataset data/emoji-scenes-64
 
-Image i is drawn from the same seed in every setting, and judged by the classifier. The figures go into a JSON file,
-written after each setting: started again, the script goes on where it was. Beside it stands a Markdown table, the best
-first.
+Image i is generated from the same seed in every setting, and judged by the classifier. The figures go into a JSON
+file, written after each setting: started again, the script goes on where it was. Beside it stands a Markdown table,
+the best first.
 
 The best of many settings looks better than it is, as luck is picked too. Measure the one that you choose again on
 scenes that this table has not seen: `utils/studies/evaluate_emoji_scenes.py` with another split or seed.
@@ -77,7 +77,8 @@ class Setting:
 
 def paper_setting() -> Setting:
     """The preset that every cost is compared with."""
-    scheduler, call = PRESETS["paper"], CALL_PRESETS["paper"]
+    scheduler = PRESETS["paper"]
+    call = CALL_PRESETS["paper"]
     return Setting(
         scheduler["decoding_order"],
         scheduler["masking_schedule"],
@@ -97,9 +98,10 @@ def grid(options: Namespace) -> list[Setting]:
     return list(dict.fromkeys(settings))
 
 
-def draw(pipe: ITITPipeline, prompts: list[str], setting: Setting, options: Namespace) -> tuple[list, int]:
+def generate(pipe: ITITPipeline, prompts: list[str], setting: Setting, options: Namespace) -> tuple[list, int]:
     """Images of prompts, and how often the network looked at each on the way."""
-    images, looks = [], 0
+    images: list = []
+    looks = 0
 
     def count(module, args, kwargs):
         nonlocal looks
@@ -129,7 +131,7 @@ def draw(pipe: ITITPipeline, prompts: list[str], setting: Setting, options: Name
 def measure(pipe: ITITPipeline, classifier: SceneClassifier, prompts: list[str], setting: Setting, options) -> dict:
     """Shares with their 95% intervals, calls of the network per image, and seconds of this machine per image."""
     start = time.perf_counter()
-    images, calls = draw(pipe, prompts, setting, options)
+    images, calls = generate(pipe, prompts, setting, options)
     seconds = time.perf_counter() - start
     shares = prompt_accuracy(images, prompts, classifier)
     return {
@@ -220,7 +222,7 @@ def parse(arguments: list[str] | None = None) -> Namespace:
     parser = ArgumentParser(description="Compare ways of decoding on the emoji scenes.")
     parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline folder or Hub id.")
     parser.add_argument("--dataset", default="data/emoji-scenes-64", help="Dataset folder.")
-    parser.add_argument("--split", default="validation", help="Split whose plain captions are drawn.")
+    parser.add_argument("--split", default="validation", help="Split whose plain captions are the prompts.")
     parser.add_argument("--num_scenes", type=int, default=300, help="The first so many of the split.")
     parser.add_argument("--num_objects", type=int, choices=(1, 2), help="Only scenes of so many things.")
     parser.add_argument("--classifier", default="checkpoints/emoji-scenes-classifier", help="Folder or Hub id.")
@@ -233,7 +235,7 @@ def parse(arguments: list[str] | None = None) -> Namespace:
     parser.add_argument(
         "--guidance_interval", nargs=2, type=float, default=[0.25, 0.75], help="Shares of the steps, of `interval`."
     )
-    parser.add_argument("--seed", type=int, default=0, help="Image i is drawn from this seed plus i.")
+    parser.add_argument("--seed", type=int, default=0, help="Image i is generated from this seed plus i.")
     parser.add_argument("--batch_size", type=int, default=50, help="Images at a time.")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="Where to compute.")
     parser.add_argument("--output", default="out/study_sampler.json", help="JSON file; the table stands beside it.")

@@ -219,7 +219,8 @@ def open_evaluation(
     """
     if num_samples is not None and num_samples < 1:
         raise ValueError(f"`num_samples` must be at least 1, got {num_samples}")
-    dataset, skip = source.dataset, source.on_bad_image == "skip"
+    dataset = source.dataset
+    skip = source.on_bad_image == "skip"
     if preset.splits and not dataset.endswith(".json"):
         raise ValueError(f"`dataset` must be COCO's dataset_coco.json for this preset, got {dataset}")
     if not dataset.endswith(".json"):
@@ -227,21 +228,25 @@ def open_evaluation(
         stream_rows = num_samples if kind_of(dataset) == "tar" else None
         rows = load_rows(dataset, source.split, source.columns, stream_rows, COLUMNS, source.bad_captions)
         rows = rows.select(range(min(num_samples or len(rows), len(rows))))
-        return _of_the_same_rows(readable_images(rows, source.split or source_name(dataset)) if skip else rows)
+        if skip:
+            rows = readable_images(rows, source.split or source_name(dataset))
+        return _of_the_same_rows(rows)
     folder = str(Path(dataset).parent) if source.images is None else source.images
-    described = karpathy_rows(dataset, folder, (source.split or "test",), source.bad_captions)[:num_samples]
-    described = [described[i] for i in _readable(described)] if skip else described
+    to_caption = karpathy_rows(dataset, folder, (source.split or "test",), source.bad_captions)[:num_samples]
+    if skip:
+        to_caption = [to_caption[i] for i in _readable(to_caption)]
     if not preset.splits:
-        return _of_the_same_rows(described)
+        return _of_the_same_rows(to_caption)
     rows = karpathy_rows(dataset, folder, preset.splits, source.bad_captions)
     number = min(num_samples or preset.num_samples, preset.num_samples)
     prompts, references = choose_prompts(rows, preset.choice, number, seed)
     if skip and not preset.all_references:
-        kept = _readable(references)
-        prompts, references = [prompts[i] for i in kept], [references[i] for i in kept]
+        readable = _readable(references)
+        prompts = [prompts[i] for i in readable]
+        references = [references[i] for i in readable]
     if preset.all_references:
         references = [rows[i] for i in _readable(rows)] if skip else rows
-    return EvaluationData(EvaluationRows(described), prompts, EvaluationRows(references))
+    return EvaluationData(EvaluationRows(to_caption), prompts, EvaluationRows(references))
 
 
 def _of_the_same_rows(rows: Sequence[Mapping] | datasets.Dataset) -> EvaluationData:

@@ -100,8 +100,10 @@ class _Convolution(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, kernel, stride: int = 1, same: bool = True):
         super().__init__()
-        sides = (kernel, kernel) if isinstance(kernel, int) else kernel
-        padding = tuple(side // 2 for side in sides) if same and stride == 1 else 0
+        height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
+        padding = (0, 0)
+        if same and stride == 1:
+            padding = (height // 2, width // 2)
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, bias=False)
         self.bn = nn.BatchNorm2d(out_channels, eps=1e-3)
 
@@ -118,31 +120,31 @@ class _Block(nn.Module):
         for branch in branches:
             channels = in_channels
             for step in branch:
-                steps = step if isinstance(step, list) else [step]
-                for name, *shape in (each for each in steps if not isinstance(each, str)):
-                    self.add_module(name, _Convolution(channels, *shape))
-                    next_channels = shape[0]
-                channels = channels if isinstance(step, str) else next_channels
+                if isinstance(step, str):
+                    continue  # a pool has no weights
+                for name, out_channels, kernel, stride in step if isinstance(step, list) else [step]:
+                    self.add_module(name, _Convolution(channels, out_channels, kernel, stride))
+                channels = out_channels
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         outputs = []
         for branch in self.branches:
-            hidden = x
+            hidden_states = x
             for step in branch:
-                hidden = self._step(step, hidden)
-            outputs.append(hidden)
+                hidden_states = self._step(step, hidden_states)
+            outputs.append(hidden_states)
         return torch.cat(outputs, dim=1)  # (B, C, h, w)
 
-    def _step(self, step: Step, hidden: torch.Tensor) -> torch.Tensor:
+    def _step(self, step: Step, hidden_states: torch.Tensor) -> torch.Tensor:
         if step == "average":
-            return F.avg_pool2d(hidden, 3, stride=1, padding=1, count_include_pad=False)
+            return F.avg_pool2d(hidden_states, 3, stride=1, padding=1, count_include_pad=False)
         if step == "maximum":
-            return F.max_pool2d(hidden, 3, stride=1, padding=1)
+            return F.max_pool2d(hidden_states, 3, stride=1, padding=1)
         if step == "halving":
-            return F.max_pool2d(hidden, 3, stride=2)
+            return F.max_pool2d(hidden_states, 3, stride=2)
         if isinstance(step, list):
-            return torch.cat([self._step(each, hidden) for each in step], dim=1)
-        return self.get_submodule(step[0])(hidden)
+            return torch.cat([self._step(each, hidden_states) for each in step], dim=1)
+        return self.get_submodule(step[0])(hidden_states)
 
 
 class InceptionV3(nn.Module):
@@ -214,6 +216,7 @@ def resize_bilinear(images: torch.Tensor, size: int) -> torch.Tensor:
         low = place.long()
         high = (low + 1).clamp(max=images.size(dim) - 1)
         share = (place - low).view(-1, *[1] * (3 - dim))  # (size) or (size, 1)
-        first, second = images.index_select(dim, low), images.index_select(dim, high)
+        first = images.index_select(dim, low)
+        second = images.index_select(dim, high)
         images = first + (second - first) * share
     return images

@@ -253,60 +253,61 @@ def test_the_exit_status_says_whether_there_are_problems(
     assert bool(printed.err) == bool(status)
 
 
-@pytest.fixture
-def plain_problems_of(problems_with, tmp_path):
-    """Problems of one more module by the rules of plainness too; its code starts at line 4."""
-
-    def plain_problems_of(code: str) -> list[str]:
-        assert problems_with({"src/itit_hf/fishes/pike.py": MODULE + code, "tests/fishes/test_pike.py": HEADER}) == []
-        return check_repo.check(tmp_path, plain=True)
-
-    return plain_problems_of
-
-
 @pytest.mark.parametrize("signature", ["a, b, c, d, e, f, g, h", "self, a, b, c, d, *, e, f, g, h", "*args"])
-def test_a_function_may_have_eight_arguments(plain_problems_of, signature):
-    assert plain_problems_of(f"def _dive({signature}): ...\n") == []
+def test_a_function_may_have_eight_arguments(problems_of, signature):
+    assert problems_of(f"def _dive({signature}): ...\n") == []
 
 
 @pytest.mark.parametrize("signature", ["a, b, c, d, e, f, g, h, i", "cls, a, b, c, d, /, e, f, g, *, h, i=0"])
-def test_a_function_must_not_have_nine_arguments(plain_problems_of, signature):
-    (problem,) = plain_problems_of(f"def _dive({signature}): ...\n")
+def test_a_function_must_not_have_nine_arguments(problems_of, signature):
+    (problem,) = problems_of(f"def _dive({signature}): ...\n")
     assert problem.startswith("src/itit_hf/fishes/pike.py:4: `_dive` has 9 arguments and must have 8 at most")
 
 
 @pytest.mark.parametrize("call", ["f(ids, *text, *kept)", "f(*text, embeds)", "model.f(ids, *(a, b))"])
-def test_unlike_things_are_not_unpacked_into_a_call(plain_problems_of, call):
-    (problem,) = plain_problems_of(f"def _dive(ids, text, kept, embeds, model, f, a, b):\n    return {call}\n")
+def test_unlike_things_are_not_unpacked_into_a_call(problems_of, call):
+    (problem,) = problems_of(f"def _dive(ids, text, kept, embeds, model, f, a, b):\n    return {call}\n")
     assert "among other arguments of `f`; name the arguments" in problem
 
 
 @pytest.mark.parametrize("call", ["f(*args)", "f(kept, *args)", "max(1, *kept)", "f(*kept)", "f(ids, **kept)"])
-def test_things_of_a_kind_and_relayed_ones_may_be_unpacked(plain_problems_of, call):
-    assert plain_problems_of(f"def _dive(ids, kept, f, *args):\n    return {call}\n") == []
+def test_things_of_a_kind_and_relayed_ones_may_be_unpacked(problems_of, call):
+    assert problems_of(f"def _dive(ids, kept, f, *args):\n    return {call}\n") == []
 
 
 @pytest.mark.parametrize("statement", ["a, b = 1, 2", "a, b = b, c", "self.a, self.b = a, b"])
-def test_an_assignment_packs_nothing(plain_problems_of, statement):
-    (problem,) = plain_problems_of(f"def _dive(self, a, b, c):\n    {statement}\n")
+def test_an_assignment_packs_nothing(problems_of, statement):
+    (problem,) = problems_of(f"def _dive(self, a, b, c):\n    {statement}\n")
     assert "into one assignment; write one for each" in problem
 
 
 @pytest.mark.parametrize("statement", ["a, b = b, a", "a, b = c", "a, b, c = b, c, a", "a = b, c"])
-def test_a_swap_and_what_a_call_returns_are_no_packing(plain_problems_of, statement):
-    assert plain_problems_of(f"def _dive(a, b, c):\n    {statement}\n") == []
+def test_a_swap_and_what_a_call_returns_are_no_packing(problems_of, statement):
+    assert problems_of(f"def _dive(a, b, c):\n    {statement}\n") == []
 
 
 @pytest.mark.parametrize(
     "expression", ["1 if a and b else 2", "1 if a else 2 if b else 3", "(1 if a else 2) if b else 3"]
 )
-def test_a_ternary_has_one_condition(plain_problems_of, expression):
-    (problem, *_) = plain_problems_of(f"def _dive(a, b):\n    return {expression}\n")
+def test_a_ternary_has_one_condition(problems_of, expression):
+    (problem, *_) = problems_of(f"def _dive(a, b):\n    return {expression}\n")
     assert "has more than one condition; write `if` statements" in problem
 
 
-def test_a_ternary_of_one_condition_is_plain(plain_problems_of):
-    assert plain_problems_of("def _dive(a, b):\n    return a if not b else None\n") == []
+def test_a_ternary_of_one_condition_is_plain(problems_of):
+    assert problems_of("def _dive(a, b):\n    return a if not b else None\n") == []
+
+
+def test_scripts_and_tests_may_be_less_plain(problems_with):
+    assert problems_with({"examples/dive.py": HEADER + "a, b = 1, 2\n"}) == []
+
+
+def test_a_room_that_is_not_plain_yet_is_counted_when_asked(problems_with, tmp_path):
+    room = check_repo.NOT_YET_PLAIN[0]
+    files = {f"src/itit_hf/{room}/pike.py": MODULE + "a, b = 1, 2\n", f"tests/{room}/test_pike.py": HEADER}
+    assert problems_with(files) == []
+    (problem,) = check_repo.check(tmp_path, plain=True)
+    assert problem.startswith(f"src/itit_hf/{room}/pike.py:4: packs `(a, b)` into one assignment")
 
 
 def test_each_signature_that_a_library_prescribes_has_its_reason():

@@ -99,6 +99,22 @@ def test_keyed_draws_never_change_between_machines_or_versions():
     assert [draws.integer(0, 99) for _ in range(5)] == [77, 50, 83, 34, 63]
 
 
+@pytest.mark.parametrize("key", [(-1, 0), (0, -1), (2**64, 0), (0, 2**64)])
+def test_each_half_of_a_key_of_draws_has_64_bits(key):
+    with pytest.raises(ValueError, match=f"`seed` and `index` must be .* got {key[0]} and {key[1]}"):
+        KeyedDraws(*key)
+
+
+def test_two_objects_need_two_categories_and_one_needs_one(cut_outs):
+    with pytest.raises(ValueError, match="`categories` must be at least two"):
+        SceneConfig(styles=(cut_outs,), categories=SHAPES[:1], max_objects=2)
+    assert SceneConfig(styles=(cut_outs,), categories=SHAPES[:1], max_objects=1).categories == tuple(SHAPES[:1])
+
+
+def test_a_dataset_has_as_many_rows_as_the_pairs_images_and_texts_of_the_recipes():
+    assert SplitSizes() == SplitSizes(20_000, 20_000, 20_000, 1_000, 1_000, 0, 0)
+
+
 def test_two_objects_do_not_touch_and_stand_in_their_relation(config):
     scenes = [world_of(config).sample(0, n) for n in range(2000)]
     pairs = [scene for scene in scenes if len(scene.objects) == 2]

@@ -20,7 +20,7 @@ from functools import wraps
 import PIL.Image
 import torch
 
-from itit_hf import ITITPipeline
+from itit_hf import ITITPipeline, SamplingSettings
 from itit_hf.models.processing_itit import tokenize_text
 
 CANVAS = 512  # pixels of the brush's canvas: one of the model's pixels is too small to hit
@@ -84,8 +84,7 @@ class Studio:
         output = self.pipe.cycle(
             prompt,
             rounds=int(rounds),
-            num_inference_steps=int(num_steps),
-            guidance_scale=guidance_scale,
+            sampling=SamplingSettings(int(num_steps), guidance_scale),
             generator=_generator(seed),
         )
         drift = output.drift()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from itit_hf import ITITPipeline
+from itit_hf import ITITPipeline, SamplingSettings
 from itit_hf.pipelines.pipeline_output import ITITCycleOutput
 from itit_hf.training.sample_logging import image_grid
 
@@ -68,9 +68,7 @@ def main(arguments: list[str] | None = None):
         prompt=args.prompt,
         image=args.image,
         rounds=args.rounds,
-        num_inference_steps=args.num_inference_steps,
-        guidance_scale=args.guidance_scale,
-        temperature=args.temperature,
+        sampling=SamplingSettings(args.num_inference_steps, args.guidance_scale, temperature=args.temperature),
         num_beams=args.num_beams,
         generator=torch.Generator().manual_seed(args.seed),
     )

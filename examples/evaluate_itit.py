@@ -32,7 +32,7 @@ import PIL.Image
 import torch
 from tqdm.auto import tqdm
 
-from itit_hf import ITITPipeline, decode_image_token_ids
+from itit_hf import ITITPipeline, SamplingSettings, decode_image_token_ids
 from itit_hf.data.captions import BAD_CAPTION_POLICIES
 from itit_hf.data.loading import parse_columns
 from itit_hf.data.streams import BAD_IMAGE_POLICIES
@@ -387,14 +387,13 @@ def evaluate_images(pipe: ITITPipeline, data, network: FeatureNetwork, scorer, o
 
 def evaluate_cycle(pipe: ITITPipeline, prompts: list[str], options, report: Report):
     """Generate and caption by turns, and measure what stays of the first text and the first image."""
+    sampling = SamplingSettings(options.num_inference_steps, options.guidance_scale, temperature=options.temperature)
     drifts: dict[str, list[torch.Tensor]] = {"word_f1": [], "same_words": [], "same_image_tokens": []}
     for n, batch in enumerate(tqdm(list(batches(prompts, options.batch_size)), desc="cycles")):
         drift = pipe.cycle(
             batch,
             rounds=options.rounds,
-            num_inference_steps=options.num_inference_steps,
-            guidance_scale=options.guidance_scale,
-            temperature=options.temperature,
+            sampling=sampling,
             num_beams=options.num_beams,
             max_new_tokens=options.max_new_tokens,
             generator=generators(options, n * options.batch_size, len(batch)),

@@ -15,7 +15,7 @@ _import_structure = {
     "rng": ["keyed_generators"],
     "objectives.losses": ["caption_loss", "masked_image_loss"],
     "decoding.scheduling_itit": ["ITITScheduler"],
-    "decoding.sampling": ["TextCondition", "classifier_free_guidance", "decode_image_tokens"],
+    "decoding.sampling": ["SamplingSettings", "TextCondition", "classifier_free_guidance", "decode_image_tokens"],
     "models.image_processing_itit": ["ITITImageProcessorPil"],
     "models.image_loading_itit": ["ImageLimits", "load_image"],
     "models.image_tokenization_itit": ["PatchVQModel", "decode_image_token_ids", "encode_images"],

@@ -11,7 +11,7 @@ import torch
 import flops
 from counting import TableTextEncoder, counted, numbers_kept
 from flops import Workload
-from itit_hf.decoding.sampling import TextCondition, decode_image_tokens
+from itit_hf.decoding.sampling import SamplingSettings, TextCondition, decode_image_tokens
 from itit_hf.decoding.scheduling_itit import ITITScheduler
 from itit_hf.masking import MaskRatio
 from itit_hf.models.configuration_itit import ITITConfig
@@ -83,7 +83,11 @@ def draw(model, work):
     scheduler = ITITScheduler(work.config.mask_token_id)
     away = negative if work.null_length > 1 else None  # one token: the model's own null text
     decode_image_tokens(
-        model.eval(), condition, scheduler, work.num_inference_steps, work.guidance_scale, negative_condition=away
+        model.eval(),
+        condition,
+        scheduler,
+        SamplingSettings(work.num_inference_steps, work.guidance_scale),
+        negative_condition=away,
     )
 
 

@@ -1,6 +1,5 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-import inspect
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from itit_hf.decoding.sampling import (
     CALL_PRESETS,
+    InpaintInputs,
+    SamplingSettings,
     TextCondition,
     classifier_free_guidance,
     decode_image_tokens,
@@ -42,7 +43,7 @@ def test_generating_on_a_cpu_does_not_wait_for_the_compiler(model, scheduler, mo
         raise AssertionError("there are no CUDA graphs here")
 
     monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", mark)
-    assert decode_image_tokens(model, texts(0), scheduler, num_inference_steps=2).shape == (1, 16)
+    assert decode_image_tokens(model, texts(0), scheduler, SamplingSettings(num_inference_steps=2)).shape == (1, 16)
 
 
 def texts(*seeds):
@@ -98,7 +99,7 @@ def test_a_single_step_has_the_whole_guidance():
 )
 def test_guidance_out_of_range_is_named(model, scheduler, name, bad):
     with pytest.raises(ValueError, match=f"`{name}`"):
-        decode_image_tokens(model, texts(0), scheduler, 2, **{name: bad})
+        decode_image_tokens(model, texts(0), scheduler, SamplingSettings(2, **{name: bad}))
 
 
 @pytest.mark.parametrize(
@@ -107,47 +108,49 @@ def test_guidance_out_of_range_is_named(model, scheduler, name, bad):
 )
 def test_no_null_pass_where_there_is_no_guidance(settings, guided):
     stub = KnownImage()
-    decode_image_tokens(stub, texts(0), ITITScheduler(mask_token_id=5), 4, guidance_scale=3.0, **settings)
+    decode_image_tokens(stub, texts(0), ITITScheduler(mask_token_id=5), SamplingSettings(4, **settings))
     assert stub.with_text == [text for step in range(4) for text in ([True, False] if step in guided else [True])]
 
 
 def test_guidance_in_the_whole_interval_is_the_default(model, scheduler):
-    default = decode_image_tokens(model, texts(0), scheduler, 4, generator=generators(0))
+    default = decode_image_tokens(model, texts(0), scheduler, SamplingSettings(4), generator=generators(0))
     whole = {"guidance_schedule": "constant", "guidance_interval": (0.0, 1.0)}
     late = {"guidance_interval": (0.5, 1.0)}
-    assert torch.equal(default, decode_image_tokens(model, texts(0), scheduler, 4, **whole, generator=generators(0)))
+    assert torch.equal(
+        default, decode_image_tokens(model, texts(0), scheduler, SamplingSettings(4, **whole), generator=generators(0))
+    )
     assert not torch.equal(
-        default, decode_image_tokens(model, texts(0), scheduler, 4, **late, generator=generators(0))
+        default, decode_image_tokens(model, texts(0), scheduler, SamplingSettings(4, **late), generator=generators(0))
     )
 
 
 def test_the_paper_is_the_preset_and_the_default():
     assert set(CALL_PRESETS) == set(PRESETS)
-    preset, defaults = CALL_PRESETS["paper"], inspect.signature(decode_image_tokens).parameters
+    preset = CALL_PRESETS["paper"]
     assert preset == {"num_inference_steps": 24, "guidance_scale": 3.0, "guidance_schedule": "constant"}
-    assert preset == {name: defaults[name].default for name in preset}
+    assert SamplingSettings(**preset) == SamplingSettings()
 
 
 @pytest.mark.parametrize("steps", [1, 2, 8, 24])
 def test_decoding_leaves_no_mask_id(model, scheduler, steps):
-    ids = decode_image_tokens(model, texts(0, 1), scheduler, steps)
+    ids = decode_image_tokens(model, texts(0, 1), scheduler, SamplingSettings(steps))
     assert ids.shape == (2, 16) and ids.min() >= 0 and ids.max() < 23
 
 
 def test_decoding_draws_what_the_model_wants():
-    ids = decode_image_tokens(KnownImage(), texts(0), ITITScheduler(mask_token_id=5), 4)
+    ids = decode_image_tokens(KnownImage(), texts(0), ITITScheduler(mask_token_id=5), SamplingSettings(4))
     assert ids.tolist() == [[3] * 16]
 
 
 def test_the_encoder_gets_half_of_the_positions_while_half_are_hidden():
     stub = KnownImage()
-    decode_image_tokens(stub, texts(0), ITITScheduler(mask_token_id=5), 4, guidance_scale=1.0)
+    decode_image_tokens(stub, texts(0), ITITScheduler(mask_token_id=5), SamplingSettings(4, guidance_scale=1.0))
     assert stub.calls == [(8, 16), (8, 14), (8, 11), (None, 6)]  # floor(16 cos(pi s / 8)) are hidden
 
 
 def test_no_guidance_spares_the_second_pass():
     stub = KnownImage()
-    decode_image_tokens(stub, texts(0), ITITScheduler(mask_token_id=5), 4, guidance_scale=1.0)
+    decode_image_tokens(stub, texts(0), ITITScheduler(mask_token_id=5), SamplingSettings(4, guidance_scale=1.0))
     assert len(stub.calls) == 4
 
 
@@ -155,7 +158,9 @@ def test_no_guidance_spares_the_second_pass():
 def test_there_is_no_guidance_at_one_and_below(scale):
     stub, scheduler = KnownImage(), ITITScheduler(mask_token_id=5)
     for schedule in ("constant", "linear"):
-        decode_image_tokens(stub, texts(0), scheduler, 3, guidance_scale=scale, guidance_schedule=schedule)
+        decode_image_tokens(
+            stub, texts(0), scheduler, SamplingSettings(3, guidance_scale=scale, guidance_schedule=schedule)
+        )
     assert stub.with_text == [True] * 6
 
 
@@ -165,7 +170,9 @@ def test_guidance_that_a_callback_changes_holds_from_the_next_step_on():
         return state
 
     stub = KnownImage()
-    decode_image_tokens(stub, texts(0), ITITScheduler(mask_token_id=5), 5, guidance_scale=2.0, on_step_end=end)
+    decode_image_tokens(
+        stub, texts(0), ITITScheduler(mask_token_id=5), SamplingSettings(5, guidance_scale=2.0), on_step_end=end
+    )
     assert stub.with_text == [True, False, True, False, True, True, True]
 
 
@@ -175,8 +182,10 @@ def test_a_changed_guidance_keeps_its_schedule(model, scheduler):
         return state
 
     def drawn(scale, on_step_end=None):
-        options = {"guidance_schedule": "linear", "on_step_end": on_step_end, "generator": generators(3)}
-        return decode_image_tokens(model, texts(0), scheduler, 5, guidance_scale=scale, **options)
+        settings = SamplingSettings(5, guidance_scale=scale, guidance_schedule="linear")
+        return decode_image_tokens(
+            model, texts(0), scheduler, settings, generator=generators(3), on_step_end=on_step_end
+        )
 
     assert torch.equal(drawn(2.0, change), drawn(4.0))  # the first step is not guided in either
     assert not torch.equal(drawn(2.0), drawn(4.0))
@@ -187,10 +196,12 @@ def test_a_call_within_a_call_changes_nothing(model, order):
     scheduler = ITITScheduler(mask_token_id=23, temperature=2.0, decoding_order=order)
 
     def drawn(on_step_end=None):
-        return decode_image_tokens(model, texts(0), scheduler, 6, generator=generators(4), on_step_end=on_step_end)
+        return decode_image_tokens(
+            model, texts(0), scheduler, SamplingSettings(6), generator=generators(4), on_step_end=on_step_end
+        )
 
     def another(state):
-        decode_image_tokens(model, texts(1, 2), scheduler, 9, temperature=[0.5, 3.0])
+        decode_image_tokens(model, texts(1, 2), scheduler, SamplingSettings(9, temperature=[0.5, 3.0]))
         return state
 
     assert torch.equal(drawn(another), drawn())
@@ -199,15 +210,17 @@ def test_a_call_within_a_call_changes_nothing(model, order):
 
 def test_a_scheduler_of_another_codebook_is_named(model):
     with pytest.raises(ValueError, match="`scheduler`: `mask_token_id` must be that of the model, 23, got 8192"):
-        decode_image_tokens(model, texts(0), ITITScheduler(), 4)
+        decode_image_tokens(model, texts(0), ITITScheduler(), SamplingSettings(4))
 
 
 @pytest.mark.parametrize("order", DECODING_ORDERS)
 def test_images_of_a_batch_equal_the_images_alone(model, order):
     scheduler = ITITScheduler(mask_token_id=23, temperature=2.0, decoding_order=order)
-    together = decode_image_tokens(model, texts(0, 1, 2), scheduler, 8, generator=generators(5, 6, 7))
+    together = decode_image_tokens(
+        model, texts(0, 1, 2), scheduler, SamplingSettings(8), generator=generators(5, 6, 7)
+    )
     for row in range(3):
-        alone = decode_image_tokens(model, texts(row), scheduler, 8, generator=generators(5 + row))
+        alone = decode_image_tokens(model, texts(row), scheduler, SamplingSettings(8), generator=generators(5 + row))
         assert torch.equal(together[row : row + 1], alone)
 
 
@@ -216,7 +229,7 @@ def test_given_tokens_stay_and_only_the_rest_is_drawn(model, order):
     scheduler = ITITScheduler(mask_token_id=23, temperature=2.0, decoding_order=order)
     start = torch.full((2, 16), 23)
     start[0, :5], start[1, 3] = 7, 11
-    ids = decode_image_tokens(model, texts(0, 1), scheduler, 6, image_token_ids=start)
+    ids = decode_image_tokens(model, texts(0, 1), scheduler, SamplingSettings(6), start=InpaintInputs(start))
     assert ids[0, :5].tolist() == [7] * 5 and ids[1, 3] == 11 and ids.max() < 23
 
 
@@ -225,14 +238,16 @@ def test_mixed_masks_equal_the_masks_alone(model, order):
     scheduler = ITITScheduler(mask_token_id=23, temperature=2.0, decoding_order=order)
     start = torch.full((2, 16), 23)
     start[0, :12] = 7
-    together = decode_image_tokens(model, texts(0, 1), scheduler, 6, image_token_ids=start, generator=generators(1, 2))
+    together = decode_image_tokens(
+        model, texts(0, 1), scheduler, SamplingSettings(6), start=InpaintInputs(start), generator=generators(1, 2)
+    )
     for row in range(2):
         alone = decode_image_tokens(
             model,
             texts(row),
             scheduler,
-            6,
-            image_token_ids=start[row : row + 1],
+            SamplingSettings(6),
+            start=InpaintInputs(start[row : row + 1]),
             generator=generators(1 + row),
         )
         assert torch.equal(together[row : row + 1], alone)
@@ -240,13 +255,15 @@ def test_mixed_masks_equal_the_masks_alone(model, order):
 
 def test_a_whole_image_is_left_as_it_is(model, scheduler):
     start = torch.arange(16)[None]
-    assert torch.equal(decode_image_tokens(model, texts(0), scheduler, 3, image_token_ids=start), start)
+    assert torch.equal(
+        decode_image_tokens(model, texts(0), scheduler, SamplingSettings(3), start=InpaintInputs(start)), start
+    )
 
 
 def test_broken_weights_are_named(model, scheduler):
     model.image_decoder.head_bias.data[0] = torch.nan
     with pytest.raises(ValueError, match="not finite"):
-        decode_image_tokens(model, texts(0), scheduler, 4)
+        decode_image_tokens(model, texts(0), scheduler, SamplingSettings(4))
 
 
 def test_a_callback_sees_each_step_and_may_change_the_tokens(model, scheduler):
@@ -258,7 +275,7 @@ def test_a_callback_sees_each_step_and_may_change_the_tokens(model, scheduler):
         state.image_token_ids[0, 0] = 2
         return state
 
-    ids = decode_image_tokens(model, texts(0), scheduler, 4, on_step_end=watch)
+    ids = decode_image_tokens(model, texts(0), scheduler, SamplingSettings(4), on_step_end=watch)
     assert [step[:2] for step in seen] == [(0, 3), (1, 2), (2, 1), (3, 0)]
     assert ids[0, 0] == 2 and seen[-1][2] == 0
 
@@ -304,7 +321,9 @@ def test_tokens_that_a_callback_replaces_are_counted_again(put, when, order, dro
             state.image_token_ids[1, ::5] = put
         return state
 
-    ids = decode_image_tokens(model, texts(0, 1), scheduler, 6, generator=generators(1, 2), on_step_end=replace)
+    ids = decode_image_tokens(
+        model, texts(0, 1), scheduler, SamplingSettings(6), generator=generators(1, 2), on_step_end=replace
+    )
     assert all(given_in_full(inputs) for inputs in model.inputs) and ids.max() < 23
     if put == 11:
         assert ids[0, 1:15].eq(11).all() and ids[1, ::5].eq(11).all()
@@ -321,7 +340,9 @@ def test_what_a_callback_masks_is_spread_over_the_steps_that_are_left(model, sch
         counts.append(int((state.image_token_ids == 23).sum()))
         return state
 
-    decode_image_tokens(model, texts(0), scheduler, 4, image_token_ids=start, on_step_end=mask_all)
+    decode_image_tokens(
+        model, texts(0), scheduler, SamplingSettings(4), start=InpaintInputs(start), on_step_end=mask_all
+    )
     assert counts == [16, 11, 6, 0]  # floor(16 cos(pi s / 8))
 
 
@@ -332,7 +353,9 @@ def test_what_a_callback_masks_after_the_last_step_stays_as_it_was_filled(model,
         return state
 
     plain, masked = (
-        decode_image_tokens(model, texts(0), scheduler, 4, generator=generators(0), on_step_end=on_step_end)
+        decode_image_tokens(
+            model, texts(0), scheduler, SamplingSettings(4), generator=generators(0), on_step_end=on_step_end
+        )
         for on_step_end in (None, mask)
     )
     assert torch.equal(plain, masked)
@@ -344,15 +367,19 @@ def test_what_a_callback_put_there_is_in_an_interrupted_result(model, scheduler)
         state.image_token_ids[0, 3] = 19
         return state
 
-    ids = decode_image_tokens(model, texts(0), scheduler, 4, on_step_end=put_and_stop)
+    ids = decode_image_tokens(model, texts(0), scheduler, SamplingSettings(4), on_step_end=put_and_stop)
     assert ids[0, 3] == 19 and ids.max() < 23
 
 
 def test_a_negative_text_takes_the_place_of_the_null_text(model, scheduler):
     null = TextCondition(model.model.null_text_embeds)
-    default = decode_image_tokens(model, texts(0), scheduler, 4, generator=generators(0))
-    same = decode_image_tokens(model, texts(0), scheduler, 4, negative_condition=null, generator=generators(0))
-    other = decode_image_tokens(model, texts(0), scheduler, 4, negative_condition=texts(9), generator=generators(0))
+    default = decode_image_tokens(model, texts(0), scheduler, SamplingSettings(4), generator=generators(0))
+    same = decode_image_tokens(
+        model, texts(0), scheduler, SamplingSettings(4), negative_condition=null, generator=generators(0)
+    )
+    other = decode_image_tokens(
+        model, texts(0), scheduler, SamplingSettings(4), negative_condition=texts(9), generator=generators(0)
+    )
     assert torch.equal(default, same) and not torch.equal(default, other)
 
 
@@ -390,7 +417,9 @@ def test_one_call_of_both_passes_draws_what_two_calls_draw(monkeypatch, schedule
     for padding in (1.0, -1.0):  # always, and never
         monkeypatch.setattr("itit_hf.decoding.sampling.MAX_PADDING_OF_ONE_CALL", padding)
         drawn.append(
-            decode_image_tokens(model, text, scheduler, 5, negative_condition=away, generator=generators(4, 5))
+            decode_image_tokens(
+                model, text, scheduler, SamplingSettings(5), negative_condition=away, generator=generators(4, 5)
+            )
         )
     assert torch.equal(*drawn) and batches == [4] * 5 + [2] * 10
 
@@ -403,20 +432,17 @@ def test_a_late_start_takes_the_last_steps_with_their_guidance_and_draws_the_mar
         model,
         TextCondition(torch.zeros(1, 4, 10)),
         scheduler,
-        num_inference_steps=4,
-        guidance_interval=(0.75, 1.0),
-        image_token_ids=given,
-        bool_masked_pos=mask,
-        strength=0.5,
+        SamplingSettings(num_inference_steps=4, guidance_interval=(0.75, 1.0)),
+        start=InpaintInputs(given, bool_masked_pos=mask, strength=0.5),
     )
     # 5 of 8 are hidden after two of four steps, 3 after three; only the last step is guided.
     assert [count for _, count in model.calls] == [5, 3, 3] and model.with_text == [True, True, False]
     assert (drawn[mask] == 3).sum() == 5 and (drawn[~mask] == 2).all()
 
 
-def test_a_late_start_from_nothing_is_named(scheduler):
-    with pytest.raises(ValueError, match="a `strength` below 1 needs an image"):
-        decode_image_tokens(KnownImage(), TextCondition(torch.zeros(1, 4, 10)), scheduler, strength=0.5)
+def test_a_late_start_from_nothing_is_named():
+    with pytest.raises(ValueError, match="a `strength` below 1 needs `bool_masked_pos`"):
+        InpaintInputs(torch.full((1, 16), 2), strength=0.5)
 
 
 def test_an_interrupted_drawing_is_its_preview(scheduler):
@@ -456,9 +482,9 @@ class NoDoubles(TorchDispatchMode):
 @pytest.mark.parametrize("strength", [0.6, 1.0])
 def test_nothing_is_computed_in_float64(model, order, strength):
     scheduler, ids = ITITScheduler(mask_token_id=23, decoding_order=order), torch.arange(32).view(2, 16) % 23
-    edit = {"image_token_ids": ids, "bool_masked_pos": ids % 3 < 2, "strength": strength}
+    start = InpaintInputs(ids, ids % 3 < 2, strength)
     with NoDoubles():
-        decode_image_tokens(model, texts(0, 1), scheduler, 5, **edit)
+        decode_image_tokens(model, texts(0, 1), scheduler, SamplingSettings(5), start=start)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
@@ -469,8 +495,8 @@ def test_torchs_default_type_changes_nothing(model, order, dtype):
     start[0, :9] = 4
 
     def drawn():
-        options = {"image_token_ids": start, "bool_masked_pos": start == 23, "strength": 0.8}
-        return decode_image_tokens(model, text, scheduler, 5, generator=generators(1, 2), **options)
+        edit = InpaintInputs(start, start == 23, strength=0.8)
+        return decode_image_tokens(model, text, scheduler, SamplingSettings(5), start=edit, generator=generators(1, 2))
 
     plain = drawn()
     torch.set_default_dtype(dtype)
@@ -488,7 +514,7 @@ def test_no_step_waits_for_the_device(model, order):
     reads = []
     for steps in (2, 8):
         with ReadCounter() as counter:
-            decode_image_tokens(model, padded, scheduler, steps, image_token_ids=start)
+            decode_image_tokens(model, padded, scheduler, SamplingSettings(steps), start=InpaintInputs(start))
         reads.append(counter.total)
     assert reads[0] == reads[1]  # what was given is counted once, and broken weights are looked for once
 
@@ -502,7 +528,7 @@ def test_a_mask_that_hides_nothing_is_not_handed_on():
         masks.append(state.condition.attention_mask)
         return state
 
-    decode_image_tokens(stub, with_mask, ITITScheduler(mask_token_id=5), 2, on_step_end=on_step_end)
+    decode_image_tokens(stub, with_mask, ITITScheduler(mask_token_id=5), SamplingSettings(2), on_step_end=on_step_end)
     assert masks == [None, None]
 
 
@@ -510,11 +536,11 @@ def test_a_mask_that_hides_nothing_is_not_handed_on():
 def test_a_compiled_model_draws_the_same_in_few_graphs_without_breaks(scheduler, drop):
     depth = {"num_hidden_layers": 1, "image_decoder_num_hidden_layers": 1}
     model = ITITForImageGeneration(tiny_config(encoder_drop=drop, **depth)).eval()
-    options = {"num_inference_steps": 5}
-    plain = decode_image_tokens(model, texts(0, 1), scheduler, **options, generator=generators(2, 3))
+    settings = SamplingSettings(5)
+    plain = decode_image_tokens(model, texts(0, 1), scheduler, settings, generator=generators(2, 3))
     torch._dynamo.reset()
     counter = CompileCounter()
     model.compile(backend=counter, fullgraph=True)
-    drawn = decode_image_tokens(model, texts(0, 1), scheduler, **options, generator=generators(2, 3))
+    drawn = decode_image_tokens(model, texts(0, 1), scheduler, settings, generator=generators(2, 3))
     assert torch.equal(drawn, plain)
     assert counter.frame_count <= 6  # with and without text, positions dropped or not, one size and then any

@@ -17,6 +17,7 @@ from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback, SDCFGC
 from diffusers.hooks import apply_layerwise_casting
 
 from itit_hf import ITITPipeline
+from itit_hf.decoding.sampling import SamplingSettings
 from itit_hf.decoding.scheduling_itit import DECODING_ORDERS, ITITScheduler
 from itit_hf.models.modeling_itit import ITITForCaptioning, ITITForImageGeneration, ITITForPreTraining, ITITModel
 
@@ -331,7 +332,7 @@ def test_the_progress_bar_counts_the_steps_that_are_taken(pipe, monkeypatch):
     monkeypatch.setattr(pipe, "progress_bar", lambda total: totals.append(total) or progress_bar(total=total))
     pipe("a bus", num_inference_steps=3)
     pipe("a bus", image=tiny_pairs(1)["image"][0], strength=0.5, num_inference_steps=4)
-    pipe.cycle("a bus", rounds=2, num_inference_steps=3, num_beams=1, max_new_tokens=2)
+    pipe.cycle("a bus", rounds=2, sampling=SamplingSettings(3), num_beams=1, max_new_tokens=2)
     assert totals == [3, 2, 6]
 
 

@@ -7,6 +7,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 
 from itit_hf.data.image_tokens import add_image_token_ids
+from itit_hf.decoding.sampling import SamplingSettings
 from itit_hf.decoding.scheduling_itit import ITITScheduler
 from itit_hf.masking import MaskRatio, draw_mask
 from itit_hf.models.configuration_itit import ITITConfig
@@ -219,12 +220,11 @@ def test_pairs_keep_their_latents_in_a_column(pipe):
 def test_the_pipeline_describes_scores_and_cycles(pipe, tmp_path):
     pipe.set_progress_bar_config(disable=True)
     image = tiny_pairs(1)[0]["image"]
-    options = {"num_inference_steps": 2}
     inputs = pipe.processor(images=[image])
     words = pipe.processor(text=["a red bus"])
     want = caption_log_likelihoods(pipe.model, inputs.image_token_ids, words, inputs.image_latents)
     torch.testing.assert_close(pipe.score(image, "a red bus").log_likelihoods, want.log_likelihoods)
-    assert len(pipe.cycle("a red bus", rounds=1, generator=generators(0), **options).texts[0]) == 2
+    assert len(pipe.cycle("a red bus", rounds=1, generator=generators(0), sampling=SamplingSettings(2)).texts[0]) == 2
     pipe.save_pretrained(tmp_path)
     assert ITITPipeline.from_pretrained(tmp_path).caption(image) == pipe.caption(image)
 

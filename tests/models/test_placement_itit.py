@@ -9,6 +9,7 @@ from accelerate.hooks import ModelHook
 from transformers import AutoModelForImageTextToText
 
 import itit_hf  # noqa: F401  makes transformers know the folders
+from itit_hf.decoding.sampling import SamplingSettings
 from itit_hf.models.modeling_itit import ITITForPreTraining
 from itit_hf.models.placement_itit import single_device_map
 
@@ -109,7 +110,7 @@ def pipes():
 
 
 IMAGE = tiny_pairs(1)["image"][0]
-SHORT = {"num_inference_steps": 2, "num_beams": 1, "max_new_tokens": 3, "rounds": 2}
+SHORT = {"sampling": SamplingSettings(2), "num_beams": 1, "max_new_tokens": 3, "rounds": 2}
 TASKS = {
     "draw": lambda p: p("a bus", num_inference_steps=2, output_type="pt", **seeded(1)).images,
     "best": lambda p: p("a bus", num_inference_steps=2, num_images_per_prompt=2, return_best=1, **seeded(2)).scores,

@@ -7,7 +7,6 @@ import torch
 
 from itit_hf.models.image_processing_itit import ITITImageProcessorPil
 from itit_hf.pipelines.inpainting import (
-    broadcast_batch_size,
     edit_strength,
     interpolate_prompt_embeds,
     is_token_ids,
@@ -108,12 +107,6 @@ def test_tokens_are_told_from_pixels():
     assert is_token_ids(torch.zeros(2, 16, dtype=torch.long), 16)
     assert not is_token_ids(torch.zeros(16, 16, dtype=torch.uint8), 16)
     assert not is_token_ids(PIL.Image.new("L", (16, 16)), 16)
-
-
-def test_arguments_are_one_for_all_or_one_for_each():
-    assert broadcast_batch_size({"prompt": 1, "image": 3, "mask_image": 3}) == 3
-    with pytest.raises(ValueError, match="as many of each: `prompt` 2, `image` 3"):
-        broadcast_batch_size({"prompt": 2, "image": 3})
 
 
 def text(*values, padding=0):

@@ -6,13 +6,14 @@ import pytest
 import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 
-from itit_hf.decoding.sampling import DecodingState, TextCondition
+from itit_hf.decoding.sampling import DecodingState, SamplingSettings, TextCondition
 from itit_hf.pipelines.pipeline_utils import (
+    RankingSettings,
+    broadcast_batch_size,
     callback_tensor_inputs,
-    check_call,
     check_embeds,
     check_generators,
-    check_return_best,
+    check_output_type,
     check_texts,
     repeat_rows,
     repeat_text,
@@ -142,16 +143,22 @@ def test_tensors_of_a_callback_that_do_not_fit_are_named(returned, message):
 @pytest.mark.parametrize(
     ("check", "arguments", "message"),
     [
-        (check_call, (0, 1.0, "pil"), "`num_images_per_prompt` must be an integer"),
-        (check_call, (1, float("inf"), "pil"), "`guidance_scale` must be finite"),
-        (check_call, (1, 1.0, "jpg"), "`output_type` must be one of"),
+        (RankingSettings, (0,), "`num_images_per_prompt` must be an integer"),
+        (SamplingSettings, (1, float("inf")), "`guidance_scale` must be finite"),
+        (check_output_type, ("jpg",), "`output_type` must be one of"),
         (check_texts, ("prompt", [3]), "`prompt` must be a string"),
         (check_embeds, ("prompt_embeds", torch.zeros(1, 9), 9), r"must be \(batch_size, text_length, 9\)"),
         (check_generators, (generators(0), 2), "one for each of 2"),
-        (check_return_best, (2, 1, "a"), "`return_best` must be an integer from 1"),
-        (check_return_best, (1, 1, None), "have none"),
+        (RankingSettings, (1, 2), "`return_best` must be an integer from 1"),
+        (RankingSettings, (2, None, "judge"), "`rerank` chooses the images of `return_best`"),
     ],
 )
 def test_bad_arguments_are_named(check, arguments, message):
     with pytest.raises(ValueError, match=message):
         check(*arguments)
+
+
+def test_arguments_are_one_for_all_or_one_for_each():
+    assert broadcast_batch_size({"prompt": 1, "image": 3, "mask_image": 3}) == 3
+    with pytest.raises(ValueError, match="as many of each: `prompt` 2, `image` 3"):
+        broadcast_batch_size({"prompt": 2, "image": 3})

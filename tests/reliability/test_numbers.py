@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from itit_hf.decoding.sampling import TextCondition, decode_image_tokens
+from itit_hf.decoding.sampling import SamplingSettings, TextCondition, decode_image_tokens
 from itit_hf.training.checkpointing import find_checkpoint
 
 from ..testing_utils import tiny_pipeline
@@ -126,9 +126,7 @@ def draw(pipe, guidance_scale, temperature):
         pipe.model,
         TextCondition(embeds, mask),
         pipe.scheduler,
-        num_inference_steps=8,
-        guidance_scale=guidance_scale,
-        temperature=temperature,
+        SamplingSettings(num_inference_steps=8, guidance_scale=guidance_scale, temperature=temperature),
         generator=torch.Generator().manual_seed(0),
     )
     return ids, pipe.model.config.codebook_size

@@ -23,7 +23,7 @@ import flops
 from counting import TableTextEncoder, counted
 from flops import Workload
 from itit_hf.decoding import sampling
-from itit_hf.decoding.sampling import TextCondition, classifier_free_guidance, decode_image_tokens
+from itit_hf.decoding.sampling import SamplingSettings, TextCondition, classifier_free_guidance, decode_image_tokens
 from itit_hf.decoding.scheduling_itit import ITITScheduler
 from itit_hf.masking import MaskRatio
 from itit_hf.models import cpu_kernels_itit
@@ -156,7 +156,9 @@ def _generation(model, work: Workload, texts, drop: str) -> Callable[[], torch.T
     def run():
         model.config.encoder_drop = drop
         away = negative if work.null_length > 1 else None  # one token: the model's own null text
-        return decode_image_tokens(model, condition, scheduler, STEPS, GUIDANCE_SCALE, negative_condition=away)
+        return decode_image_tokens(
+            model, condition, scheduler, SamplingSettings(STEPS, GUIDANCE_SCALE), negative_condition=away
+        )
 
     return run
 

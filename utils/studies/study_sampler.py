@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 
 from itit_hf import ITITPipeline, ITITScheduler, TextCondition, decode_image_token_ids, decode_image_tokens
 from itit_hf.data.loading import load_rows
-from itit_hf.decoding.sampling import CALL_PRESETS
+from itit_hf.decoding.sampling import CALL_PRESETS, SamplingSettings
 from itit_hf.decoding.scheduling_itit import PRESETS
 from itit_hf.emoji_scenes.classifier import SceneClassifier
 from itit_hf.emoji_scenes.evaluation import confidence_interval, prompt_accuracy, with_objects
@@ -65,14 +65,14 @@ class Setting:
             mask_token_id, self.masking_schedule, temperature=temperature, decoding_order=self.decoding_order
         )
 
-    def call(self, options: Namespace) -> dict:
-        """Arguments of `decode_image_tokens`."""
-        return {
-            "num_inference_steps": self.num_inference_steps,
-            "guidance_scale": 1.0 if self.guidance == "none" else options.guidance_scale,
-            "guidance_schedule": "linear" if self.guidance == "linear" else "constant",
-            "guidance_interval": options.guidance_interval if self.guidance == "interval" else (0.0, 1.0),
-        }
+    def sampling(self, options: Namespace) -> SamplingSettings:
+        """Steps and guidance of `decode_image_tokens`."""
+        return SamplingSettings(
+            self.num_inference_steps,
+            guidance_scale=1.0 if self.guidance == "none" else options.guidance_scale,
+            guidance_schedule="linear" if self.guidance == "linear" else "constant",
+            guidance_interval=options.guidance_interval if self.guidance == "interval" else (0.0, 1.0),
+        )
 
 
 def paper_setting() -> Setting:
@@ -117,7 +117,7 @@ def generate(pipe: ITITPipeline, prompts: list[str], setting: Setting, options: 
                 pipe.model,
                 TextCondition(*pipe.encode_prompt(batch)),
                 scheduler,
-                **setting.call(options),
+                setting.sampling(options),
                 generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             )
             pixel_values = decode_image_token_ids(pipe.image_tokenizer, ids)  # (B, 3, H, W)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parallel decoding of image tokens: the one text-to-image loop, behind the pipeline and the T2I2T cycle alike."""
 
+import math
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
@@ -34,6 +35,68 @@ class TextCondition:
 
     embeds: torch.Tensor
     attention_mask: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How image tokens are generated: in how many steps, in which order and how strongly guided.
+
+    Args:
+        num_inference_steps (`int`, *optional*, defaults to 24): Steps.
+        guidance_scale (`float`, *optional*, defaults to 3.0):
+            `1 + tau`; at 1.0 and below there is no guidance, and no second pass.
+        guidance_schedule (`str`, *optional*, defaults to `"constant"`): Or `"linear"`, see [`guidance_scales`].
+        guidance_interval (`Sequence[float]` of length 2, *optional*, defaults to `(0.0, 1.0)`):
+            From which share of the steps to which there is guidance; the second pass is spared elsewhere.
+        temperature (`float` or list of floats, *optional*): Randomness of the order; the scheduler's by default.
+
+    Raises:
+        ValueError: If `guidance_scale` is not finite, there is no such schedule, or the interval is not in [0, 1].
+    """
+
+    num_inference_steps: int = 24
+    guidance_scale: float = 3.0
+    guidance_schedule: str = "constant"
+    guidance_interval: Sequence[float] = (0.0, 1.0)
+    temperature: float | list[float] | None = None
+
+    def __post_init__(self):
+        if not math.isfinite(self.guidance_scale):
+            raise ValueError(f"`guidance_scale` must be finite, got {self.guidance_scale}")
+        check_guidance(self.guidance_schedule, self.guidance_interval)
+
+    def scale_of_step(self, step: int, guidance_scale: float) -> float:
+        """The scale of one step, by the schedule and the interval; `guidance_scale` may have changed on the way."""
+        scales = guidance_scales(
+            guidance_scale, self.num_inference_steps, self.guidance_schedule, self.guidance_interval
+        )
+        return scales[step]
+
+
+@dataclass(frozen=True)
+class InpaintInputs:
+    """An image to start from, and what of it is generated anew.
+
+    Args:
+        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): The image; `mask_token_id`
+            where nothing is given.
+        bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_image_tokens)`, *optional*):
+            `True` where tokens are generated anew, all others stay; by default where the image has `mask_token_id`.
+        strength (`float`, *optional*, defaults to 1.0):
+            Share of the steps to take, see [`ITITScheduler.set_timesteps`]; below 1.0 a random part of the tokens at
+            `bool_masked_pos` stays too.
+
+    Raises:
+        ValueError: If `strength` is below 1.0 and there is no `bool_masked_pos`.
+    """
+
+    image_token_ids: torch.Tensor
+    bool_masked_pos: torch.Tensor | None = None
+    strength: float = 1.0
+
+    def __post_init__(self):
+        if self.strength < 1.0 and self.bool_masked_pos is None:
+            raise ValueError("a `strength` below 1 needs `bool_masked_pos`: which tokens may be generated anew")
 
 
 @dataclass
@@ -99,6 +162,16 @@ def classifier_free_guidance(cond: torch.Tensor, uncond: torch.Tensor, guidance_
     return torch.lerp(uncond, cond, guidance_scale)
 
 
+def check_guidance(schedule: str, interval: Sequence[float]) -> None:
+    """Raise a `ValueError` if there is no such schedule, or the interval does not lie in [0, 1]."""
+    if schedule not in GUIDANCE_SCHEDULES:
+        raise ValueError(f"`guidance_schedule` must be one of {GUIDANCE_SCHEDULES}, got {schedule!r}")
+    if len(interval) != 2 or not 0.0 <= interval[0] <= interval[1] <= 1.0:
+        raise ValueError(
+            f"`guidance_interval` must be two shares of the steps, 0 <= start <= stop <= 1, got {interval}"
+        )
+
+
 def guidance_scales(
     guidance_scale: float,
     num_inference_steps: int,
@@ -123,12 +196,7 @@ def guidance_scales(
     Raises:
         ValueError: If there is no such schedule, or the interval does not lie in [0, 1].
     """
-    if schedule not in GUIDANCE_SCHEDULES:
-        raise ValueError(f"`guidance_schedule` must be one of {GUIDANCE_SCHEDULES}, got {schedule!r}")
-    if len(interval) != 2 or not 0.0 <= interval[0] <= interval[1] <= 1.0:
-        raise ValueError(
-            f"`guidance_interval` must be two shares of the steps, 0 <= start <= stop <= 1, got {interval}"
-        )
+    check_guidance(schedule, interval)
     start, stop = interval
     shares = [step / num_inference_steps for step in range(num_inference_steps)]
     scales = [guidance_scale] * num_inference_steps
@@ -198,43 +266,25 @@ def decode_image_tokens(
     model,
     condition: TextCondition,
     scheduler,
-    num_inference_steps: int = 24,
-    guidance_scale: float = 3.0,
-    guidance_schedule: str = "constant",
-    guidance_interval: Sequence[float] = (0.0, 1.0),
-    temperature: float | list[float] | None = None,
+    settings: SamplingSettings | None = None,
     negative_condition: TextCondition | None = None,
+    start: InpaintInputs | None = None,
     generator: Generators = None,
-    image_token_ids: torch.Tensor | None = None,
-    bool_masked_pos: torch.Tensor | None = None,
-    strength: float = 1.0,
     on_step_end: Callable[[DecodingState], DecodingState] | None = None,
 ) -> torch.Tensor:
-    """Draw: fill hidden image tokens in `num_inference_steps` parallel steps (appendix B).
+    """Generate image tokens: fill what is masked in parallel steps (appendix B).
 
-    At each step in which at least half of a sample's tokens are hidden the encoder is given half of the positions
+    At each step in which at least half of a sample's tokens are masked the encoder is given half of the positions
     only, just as in training.
 
     Args:
         model: Called like [`ITITForImageGeneration`]; `model.config` names the number of tokens and the mask id.
         condition ([`TextCondition`]): The text of each sample.
         scheduler ([`ITITScheduler`]): Left as it is: each call steps through a copy, so that several may run at once.
-        num_inference_steps (`int`, *optional*, defaults to 24): Steps.
-        guidance_scale (`float`, *optional*, defaults to 3.0):
-            `1 + tau`; at 1.0 and below there is no guidance, and no second pass.
-        guidance_schedule (`str`, *optional*, defaults to `"constant"`): Or `"linear"`, see [`guidance_scales`].
-        guidance_interval (`Sequence[float]` of length 2, *optional*, defaults to `(0.0, 1.0)`):
-            From which share of the steps to which there is guidance; the second pass is spared elsewhere.
-        temperature (`float` or list of floats, *optional*): In place of the scheduler's.
+        settings ([`SamplingSettings`], *optional*): The paper's by default.
         negative_condition ([`TextCondition`], *optional*): In place of the empty text.
+        start ([`InpaintInputs`], *optional*): What to start from; an image of which all is masked by default.
         generator (`torch.Generator` or a list with one per sample, *optional*): Source of randomness.
-        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_tokens)`, *optional*):
-            Start: given ids stay as they are, `mask_token_id` marks what is to be drawn. All hidden by default.
-        bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_tokens)`, *optional*):
-            `True` at ids of `image_token_ids` that are drawn anew; by default where they are `mask_token_id`.
-        strength (`float`, *optional*, defaults to 1.0):
-            Share of the steps to take, see [`ITITScheduler.set_timesteps`]; below 1.0 a random part of the ids at
-            `bool_masked_pos` stays too.
         on_step_end (`Callable`, *optional*): Called with a [`DecodingState`] after each step; returns it, changed or
             not.
 
@@ -245,51 +295,61 @@ def decode_image_tokens(
         ValueError: If the model gave logits that are not finite, or an argument is out of range.
     """
     config = model.config
-    batch_size, device = len(condition.embeds), condition.embeds.device
-    if strength < 1.0 and (image_token_ids is None or bool_masked_pos is None):
-        raise ValueError("a `strength` below 1 needs an image to start from: `image_token_ids` and `bool_masked_pos`")
+    settings = settings or SamplingSettings()
     check_mask_token(config, scheduler)
     scheduler = copy(scheduler)
-    scheduler.set_timesteps(num_inference_steps, temperature, strength)
+    strength = 1.0 if start is None else start.strength
+    scheduler.set_timesteps(settings.num_inference_steps, settings.temperature, strength)
 
-    def scales(guidance_scale: float) -> list[float]:
-        return guidance_scales(guidance_scale, num_inference_steps, guidance_schedule, guidance_interval)
-
-    scales(guidance_scale)  # refuses what is out of range
-    shape = (batch_size, config.num_image_tokens)
-    if image_token_ids is None:
-        image_token_ids = torch.full(shape, config.mask_token_id, dtype=torch.long, device=device)
-        counts = [config.num_image_tokens] * batch_size
-    else:
-        if bool_masked_pos is None:
-            bool_masked_pos = image_token_ids == config.mask_token_id
-        counts = bool_masked_pos.sum(dim=-1).tolist()
-        image_token_ids = scheduler.add_noise(image_token_ids, bool_masked_pos, generator)
-    tokens = _TokenCounts(scheduler, config, counts)
-    finite = torch.ones((), dtype=torch.bool, device=device)
-    state = DecodingState(-1, -1, image_token_ids, image_token_ids, _without_idle_mask(condition))
-    state.negative_condition = negative_condition and _without_idle_mask(negative_condition)
-    state.guidance_scale = guidance_scale
+    image_token_ids, num_to_generate = _initial_tokens(config, scheduler, condition, start, generator)
+    tokens = _TokenCounts(scheduler, config, num_to_generate)
+    state = DecodingState(
+        step=-1,
+        timestep=-1,
+        image_token_ids=image_token_ids,
+        filled_image_token_ids=image_token_ids,
+        condition=_without_idle_mask(condition),
+        negative_condition=None if negative_condition is None else _without_idle_mask(negative_condition),
+        guidance_scale=settings.guidance_scale,
+    )
+    is_finite = torch.ones((), dtype=torch.bool, device=image_token_ids.device)
     for step, timestep in enumerate(scheduler.timesteps, start=scheduler.first_step):
         if max(tokens.masked, default=0) > 0:
             inputs, positions = _step_inputs(config, state.image_token_ids, tokens.masked, generator)
-            scale = scales(state.guidance_scale)[step]
+            scale = settings.scale_of_step(step, state.guidance_scale)
             logits = _guided_logits(model, inputs, state.condition, state.negative_condition, scale)
             # One sum tells, and is read at the end: reading it here would wait for the device.
-            finite &= logits.sum(dtype=torch.float32).isfinite()
+            is_finite &= logits.sum(dtype=torch.float32).isfinite()
             state.image_token_ids, state.filled_image_token_ids = scheduler.step(
                 logits, timestep, state.image_token_ids, tokens.to_generate, positions, generator, return_dict=False
             )
         tokens.after(step, state.image_token_ids)
         if on_step_end is not None:
-            state.step, state.timestep = step - scheduler.first_step, timestep
+            state.step = step - scheduler.first_step
+            state.timestep = timestep
             state = tokens.count_around(on_step_end, state)
             if state.interrupt:
                 break
-    if not finite:
+    if not is_finite:
         raise ValueError("the model gave image logits that are not finite (NaN or infinite): its weights are broken")
     is_masked = state.image_token_ids == config.mask_token_id  # of an interrupted call, or by a callback
     return torch.where(is_masked, state.filled_image_token_ids, state.image_token_ids)
+
+
+def _initial_tokens(
+    config, scheduler, condition: TextCondition, start: InpaintInputs | None, generator: Generators
+) -> tuple[torch.Tensor, list[int]]:
+    """Token ids of shape `(batch_size, num_tokens)` before the first step, and how many of each sample are to be
+    generated in all steps together."""
+    if start is None:
+        shape = (len(condition.embeds), config.num_image_tokens)
+        ids = torch.full(shape, config.mask_token_id, dtype=torch.long, device=condition.embeds.device)
+        return ids, [config.num_image_tokens] * len(ids)
+    bool_masked_pos = start.bool_masked_pos
+    if bool_masked_pos is None:
+        bool_masked_pos = start.image_token_ids == config.mask_token_id
+    ids = scheduler.add_noise(start.image_token_ids, bool_masked_pos, generator)
+    return ids, bool_masked_pos.sum(dim=-1).tolist()
 
 
 class _TokenCounts:
@@ -303,7 +363,8 @@ class _TokenCounts:
     """
 
     def __init__(self, scheduler, config, to_generate: list[int]):
-        self.scheduler, self.config = scheduler, config
+        self.scheduler = scheduler
+        self.config = config
         self.masked = [scheduler.num_masked_at_start(count) for count in to_generate]
         self.to_generate = torch.tensor(to_generate, dtype=torch.long)
         self.are_replaced = False
@@ -322,7 +383,8 @@ class _TokenCounts:
             more = [max(0, now - then) for now, then in zip(masked, self.masked, strict=True)]
             to_generate = self.to_generate + torch.tensor(more, dtype=torch.long)
             self.to_generate = to_generate.clamp(max=self.config.num_image_tokens)
-            self.masked, self.are_replaced = masked, True
+            self.masked = masked
+            self.are_replaced = True
         return state
 
     def _count(self, image_token_ids: torch.Tensor) -> list[int]:

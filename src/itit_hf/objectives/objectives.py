@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..decoding.sampling import TextCondition, decode_image_tokens
+from ..decoding.sampling import SamplingSettings, TextCondition, decode_image_tokens
 from ..masking import MaskRatio, draw_mask
 from ..models.image_tokenization_itit import image_inputs
 from ..rng import keyed_generators
@@ -337,9 +337,11 @@ class ITITObjectives:
                 unwrapped,
                 TextCondition(embeds, part["attention_mask"]),
                 self.scheduler,
-                num_inference_steps=settings.synthesis_steps,
-                guidance_scale=settings.synthesis_guidance_scale,
-                temperature=settings.synthesis_temperature,
+                SamplingSettings(
+                    num_inference_steps=settings.synthesis_steps,
+                    guidance_scale=settings.synthesis_guidance_scale,
+                    temperature=settings.synthesis_temperature,
+                ),
                 generator=self._generators(part, f"synthesis/{name}"),
             )
 

@@ -1,10 +1,9 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What an image is edited from: its tokens, which of them are drawn anew, and texts between two texts."""
+"""What an image is edited from: its tokens, which of them are generated anew, and texts between two texts."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import PIL.Image
 import torch
@@ -15,21 +14,8 @@ from ..models.image_loading_itit import ImageLimits, list_images, list_masks, lo
 DEFAULT_STRENGTHS = {"masked": 1.0, "whole": 0.5}  # those of diffusers' aMUSEd pipelines
 
 
-@dataclass
-class InpaintInputs:
-    """Where an edit starts.
-
-    Args:
-        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): The images.
-        bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_image_tokens)`): `True` where drawn anew.
-    """
-
-    image_token_ids: torch.Tensor
-    bool_masked_pos: torch.Tensor
-
-
 def edit_strength(strength: float | None, image, mask_image) -> float:
-    """The strength of an edit, or of a drawing from nothing, which is 1.0.
+    """The strength of an edit, or of an image from nothing, which is 1.0.
 
     Args:
         strength (`float`, *optional*): What was asked for; 1.0 with a mask by default, 0.5 without.
@@ -60,6 +46,19 @@ def is_token_ids(image, num_image_tokens: int) -> bool:
     return isinstance(image, torch.Tensor) and image.dtype == torch.long and image.shape[1:] == (num_image_tokens,)
 
 
+def image_sizes(image, num_image_tokens: int) -> list[tuple[int, int]]:
+    """Width and height of the images that masks must fit: those of pixels, or of the grid of tokens, one for all.
+
+    Args:
+        image (`list[PIL.Image.Image]` or `torch.LongTensor` of shape `(batch_size, num_image_tokens)`): Images.
+        num_image_tokens (`int`): K, a square number.
+    """
+    if isinstance(image, torch.Tensor):
+        side = math.isqrt(num_image_tokens)
+        return [(side, side)]
+    return [each.size for each in image]
+
+
 def load_images(image_processor, image) -> list[PIL.Image.Image]:
     """The images to edit, as 8-bit RGB of the size they came in.
 
@@ -80,15 +79,15 @@ def load_images(image_processor, image) -> list[PIL.Image.Image]:
 def token_mask(
     image_processor, mask_image, sizes: Sequence[tuple[int, int]], num_image_tokens: int
 ) -> torch.BoolTensor:
-    """Which tokens are drawn anew: those of whose pixels at least one is marked.
+    """Which tokens are generated anew: those of whose pixels at least one is marked.
 
     A mask goes the way of its image, through the same resizing and cropping.
 
     Args:
         image_processor ([`ITITImageProcessorPil`]): The one of the images.
         mask_image (`PIL.Image.Image`, `np.ndarray`, `torch.Tensor`, path, or a list of them):
-            White where the image is drawn anew, black where it stays. Arrays are (H, W), (B, H, W), (B, H, W, 1) or
-            (B, 1, H, W), of booleans or floats in [0, 1] or unsigned integers.
+            White where the image is generated anew, black where it stays. Arrays are (H, W), (B, H, W),
+            (B, H, W, 1) or (B, 1, H, W), of booleans or floats in [0, 1] or unsigned integers.
         sizes (`Sequence[tuple[int, int]]`): Width and height of each image; one serves all masks, and one mask all.
         num_image_tokens (`int`): K, a square number.
 
@@ -101,7 +100,8 @@ def token_mask(
     limits = ImageLimits(**(image_processor.limits or {}))
     masks = [load_image(mask, limits, f"mask_image[{i}]") for i, mask in enumerate(list_masks(mask_image))]
     for i, mask in enumerate(masks):
-        for size in sizes if len(masks) == 1 else sizes[i : i + 1] if len(sizes) > 1 else sizes:
+        is_one_for_each = len(masks) > 1 and len(sizes) > 1
+        for size in sizes[i : i + 1] if is_one_for_each else sizes:
             _check_shape(i, mask.size, size)
     marked = image_processor.preprocess_mask(masks)[:, None].float()  # (B, 1, H, W)
     patch = marked.size(-1) // math.isqrt(num_image_tokens)
@@ -115,25 +115,6 @@ def _check_shape(index: int, mask: tuple[int, int], image: tuple[int, int]):
             f"`mask_image[{index}]` is {mask[0]} x {mask[1]}, its image {image[0]} x {image[1]}; "
             "they must have the same shape"
         )
-
-
-def broadcast_batch_size(lengths: Mapping[str, int]) -> int:
-    """How many samples arguments make together, each of them one for all or one for each.
-
-    Args:
-        lengths (`Mapping[str, int]`): Entries of each argument, by its name.
-
-    Returns:
-        `int`.
-
-    Raises:
-        ValueError: If two that are not 1 differ.
-    """
-    longest = max(lengths.values())
-    if any(length not in (1, longest) for length in lengths.values()):
-        given = ", ".join(f"`{name}` {length}" for name, length in lengths.items())
-        raise ValueError(f"entries do not go together, give one or as many of each: {given}")
-    return longest
 
 
 def interpolate_prompt_embeds(

@@ -1,8 +1,7 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Draw from text and describe images with one set of weights."""
+"""Images from text, and captions of images, with one set of weights."""
 
-import math
 from collections.abc import Callable, Sequence
 from copy import copy
 
@@ -11,7 +10,14 @@ import torch
 from diffusers import DiffusionPipeline, VQModel
 from transformers import BatchFeature
 
-from ..decoding.sampling import DecodingState, TextCondition, check_mask_token, decode_image_tokens
+from ..decoding.sampling import (
+    DecodingState,
+    InpaintInputs,
+    SamplingSettings,
+    TextCondition,
+    check_mask_token,
+    decode_image_tokens,
+)
 from ..decoding.scheduling_itit import ITITScheduler
 from ..hub.push import PipelineHubMixin
 from ..models.configuration_itit import ITITConfig
@@ -25,9 +31,8 @@ from ..models.processing_itit import ITITProcessor, tokenize_text
 from .call_state import CallState, CallStateMixin
 from .cycle_generation import run_cycle
 from .inpainting import (
-    InpaintInputs,
-    broadcast_batch_size,
     edit_strength,
+    image_sizes,
     interpolate_prompt_embeds,
     is_token_ids,
     load_images,
@@ -37,14 +42,15 @@ from .lora import LoraMixin, without_wrapper
 from .pipeline_output import ITITCycleOutput, ITITPipelineOutput, ITITScoreOutput
 from .pipeline_utils import (
     TENSOR_INPUTS,
+    RankingSettings,
     WholeComponentsMixin,
+    broadcast_batch_size,
     callback_tensor_inputs,
-    check_call,
     check_embeds,
     check_generators,
-    check_return_best,
+    check_output_type,
     check_texts,
-    repeat_rows,
+    repeat_start,
     repeat_text,
     run_callback,
 )
@@ -190,19 +196,19 @@ class ITITPipeline(
         callback_on_step_end: Callable[["ITITPipeline", int, int, dict], dict] | None = None,
         callback_on_step_end_tensor_inputs: list[str] | None = None,
     ) -> ITITPipelineOutput | tuple:
-        r"""Draw; or edit `image`: inpainting and outpainting with a mask, variation without one.
+        r"""Generate images; or edit `image`: inpainting and outpainting with a mask, variation without one.
 
         Args:
-            prompt (`str` or `list[str]`, *optional*): What to draw; or give `prompt_embeds`.
+            prompt (`str` or `list[str]`, *optional*): What to generate; or give `prompt_embeds`.
             image (`PIL.Image.Image`, path, array or tensor, or a list of them, *optional*):
                 What to start from, one for each prompt or one for all. A `torch.LongTensor` of shape
                 `(batch_size, num_image_tokens)` is taken as tokens, as `output_type="latent"` gives them.
             mask_image (`PIL.Image.Image`, path, array or tensor, or a list of them, *optional*):
-                White where the image is drawn anew, of the shape of `image`, one for each prompt or one for all. A
-                token is drawn anew if any of its pixels is white; all others stay, bit for bit. To get the pixels
-                back that the image tokenizer cannot keep, see [`ITITImageProcessorPil.apply_overlay`].
+                White where the image is generated anew, of the shape of `image`, one for each prompt or one for all. A
+                token is generated anew if any of its pixels is white; all others stay, bit for bit. To get the
+                pixels back that the image tokenizer cannot keep, see [`ITITImageProcessorPil.apply_overlay`].
             strength (`float`, *optional*):
-                How much of what may be drawn anew is, in (0, 1]: the share of the steps that are taken, as if the
+                How much of what may be generated anew is, in (0, 1]: the share of the steps that are taken, as if the
                 others had been. By default 1.0 with a mask, and 0.5 without.
             negative_prompt (`str` or `list[str]`, *optional*):
                 What to move away from, in place of the empty text; one for all prompts or one for each.
@@ -243,53 +249,65 @@ class ITITPipeline(
         Raises:
             ValueError: If arguments contradict each other or are out of range; the message names them.
         """
-        names = callback_tensor_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs)
-        check_call(num_images_per_prompt, guidance_scale, output_type)
-        check_return_best(return_best, num_images_per_prompt, prompt, rerank)
+        # 1. Check what can be checked before any work is done.
+        tensor_inputs = callback_tensor_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs)
+        sampling = SamplingSettings(
+            num_inference_steps, float(guidance_scale), guidance_schedule, guidance_interval, temperature
+        )
+        ranking = RankingSettings(num_images_per_prompt, return_best, rerank)
         strength = edit_strength(strength, image, mask_image)
-        self._require("model", "scheduler", *([] if output_type == "latent" else ["image_tokenizer"]))
-        num_timesteps = self._num_steps(num_inference_steps, temperature, strength)
-        words, condition = self._prompt("prompt", prompt, prompt_embeds, prompt_attention_mask)
-        negative = (negative_prompt, negative_prompt_embeds, negative_prompt_attention_mask)
-        num_samples, negative, edit = self._start(condition, negative, image, mask_image)
-        repeats = (num_samples, num_images_per_prompt)
-        check_generators(generator, num_samples * num_images_per_prompt)
+        self.check_inputs(prompt, ranking, output_type)
+        num_timesteps = self.prepare_timesteps(sampling, strength)
 
-        with (
-            self._call(num_timesteps, float(guidance_scale)) as call,
-            self.progress_bar(total=num_timesteps) as progress_bar,
-        ):
+        # 2. Encode the prompts.
+        tokens, condition = self._encode("prompt", prompt, prompt_embeds, prompt_attention_mask)
+        if condition is None:
+            raise ValueError("give exactly one of `prompt` and `prompt_embeds`; both are None")
+        _, negative = self._encode(
+            "negative_prompt", negative_prompt, negative_prompt_embeds, negative_prompt_attention_mask
+        )
+
+        # 3. Prepare the rows of the batch: neighbours are images of one prompt.
+        start, num_samples = self.prepare_edit(image, mask_image, strength, len(condition.embeds))
+        if negative is not None and len(negative.embeds) not in (1, num_samples):
+            raise ValueError(
+                f"`negative_prompt` has {len(negative.embeds)} entries for {num_samples} prompts; give one or as many"
+            )
+        check_generators(generator, num_samples * num_images_per_prompt)
+        condition = repeat_text(condition, num_samples, num_images_per_prompt)
+        negative = repeat_text(negative, num_samples, num_images_per_prompt)
+        start = repeat_start(start, num_samples, num_images_per_prompt)
+
+        # 4. Generate the image tokens.
+        with self._call(num_timesteps, sampling.guidance_scale) as call, self.progress_bar(total=num_timesteps) as bar:
             image_token_ids = decode_image_tokens(
                 self.model,
-                repeat_text(condition, *repeats),
+                condition,
                 self.scheduler,
-                num_inference_steps=num_inference_steps,
-                guidance_scale=float(guidance_scale),
-                guidance_schedule=guidance_schedule,
-                guidance_interval=guidance_interval,
-                temperature=temperature,
-                negative_condition=repeat_text(negative, *repeats),
+                sampling,
+                negative_condition=negative,
+                start=start,
                 generator=generator,
-                image_token_ids=None if edit is None else repeat_rows(edit.image_token_ids, *repeats),
-                bool_masked_pos=None if edit is None else repeat_rows(edit.bool_masked_pos, *repeats),
-                strength=strength,
-                on_step_end=self._step_end(call, progress_bar, callback_on_step_end, names),
+                on_step_end=self._on_step_end(call, bar, callback_on_step_end, tensor_inputs),
             )
+
+        # 5. Choose the best, and turn tokens into images.
         scores = None
         if return_best is not None:
-            image_token_ids, scores = self._best(image_token_ids, prompt, words, rerank, repeats, return_best)
-        output = ITITPipelineOutput(images=self._to_images(image_token_ids, output_type), scores=scores)
+            image_token_ids, scores = self._best(image_token_ids, prompt, tokens, ranking)
+        images = self.postprocess(image_token_ids, output_type)
         self.maybe_free_model_hooks()
+        output = ITITPipelineOutput(images=images, scores=scores)
         return output if return_dict else output.to_tuple()
 
     @torch.no_grad()
     def caption(
         self, images, prompt: str | list[str] | None = None, num_beams: int = 4, max_new_tokens: int | None = None
     ) -> list[str]:
-        """Describe images by beam search (appendix B).
+        """Caption images by beam search (appendix B).
 
         Args:
-            images (`PIL.Image.Image`, path, array or tensor, or a list of them): What to describe.
+            images (`PIL.Image.Image`, path, array or tensor, or a list of them): What to caption.
             prompt (`str` or `list[str]`, *optional*):
                 How the captions begin, such as `"a picture of"`; one for all images or one for each.
             num_beams (`int`, *optional*, defaults to 4): 1 is greedy.
@@ -299,16 +317,17 @@ class ITITPipeline(
             `list[str]`: One caption per image, its beginning included.
 
         Raises:
-            ValueError: If an image cannot be read, or there are as many prompts as neither images nor one.
+            ValueError: If an image cannot be read, or the number of prompts is neither 1 nor the number of images.
         """
         if prompt is not None:
             check_texts("prompt", prompt)
-            num_images, num_prompts = len(list_images(images)), 1 if isinstance(prompt, str) else len(prompt)
+            num_images = len(list_images(images))
+            num_prompts = 1 if isinstance(prompt, str) else len(prompt)
             if num_prompts not in (1, num_images):
                 raise ValueError(
                     f"`prompt` has {num_prompts} entries for {num_images} images; give one, or one for each"
                 )
-        captions = self._describe(self._read(images, prompt), num_beams, max_new_tokens)
+        captions = self._generate_captions(self.preprocess(images, prompt), num_beams, max_new_tokens)
         self.maybe_free_model_hooks()
         return captions
 
@@ -317,9 +336,9 @@ class ITITPipeline(
         """How likely the captioner finds prompts, given images: a measure of how well they belong together.
 
         Args:
-            images (`PIL.Image.Image`, path, array or tensor, or a list of them): What is seen, nothing of it hidden.
+            images (`PIL.Image.Image`, path, array or tensor, or a list of them): What is seen, nothing of it masked.
             prompts (`str` or `list[str]`):
-                What may be said of it: one for each image, one for all images, or several for one image. Cut
+                Possible captions: one for each image, one for all images, or several for one image. Cut
                 like what [`~ITITPipeline.encode_prompt`] is given.
 
         Returns:
@@ -330,8 +349,9 @@ class ITITPipeline(
             ValueError: If the numbers of images and prompts do not go together.
         """
         check_texts("prompts", prompts)
-        image = self._read(images)
-        num_images, num_prompts = len(image["image_token_ids"]), 1 if isinstance(prompts, str) else len(prompts)
+        image = self.preprocess(images)
+        num_images = len(image["image_token_ids"])
+        num_prompts = 1 if isinstance(prompts, str) else len(prompts)
         if num_images != num_prompts and 1 not in (num_images, num_prompts):
             raise ValueError(
                 f"`prompts` has {num_prompts} entries for {num_images} images; give one, as many, or one image"
@@ -346,33 +366,25 @@ class ITITPipeline(
         prompt: str | list[str] | None = None,
         image=None,
         rounds: int = 4,
-        num_inference_steps: int = 24,
-        guidance_scale: float = 3.0,
-        guidance_schedule: str = "constant",
-        guidance_interval: Sequence[float] = (0.0, 1.0),
-        temperature: float | list[float] | None = None,
+        sampling: SamplingSettings | None = None,
         num_beams: int = 4,
         max_new_tokens: int | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
     ) -> ITITCycleOutput:
-        """Draw a prompt, describe the image, draw the description ... (Figures 6 and 10); or start from an image.
+        """Text to image to text ... (Figures 6 and 10), or image to text to image ...
 
-        The captioner is given the drawn tokens themselves, as in training, not an image decoded from them.
+        The captioner is given the generated tokens themselves, as in training, not an image decoded from them.
 
         Args:
             prompt (`str` or `list[str]`, *optional*): Where to start; or give `image`.
             image (`PIL.Image.Image`, path, array or tensor, or a list of them, *optional*): Where to start.
-            rounds (`int`, *optional*, defaults to 4): Images drawn, and captions said, for each start.
-            num_inference_steps (`int`, *optional*, defaults to 24): Decoding steps of each image.
-            guidance_scale (`float`, *optional*, defaults to 3.0): `1 + tau`; no guidance at 1.0 and below.
-            guidance_schedule (`str`, *optional*, defaults to `"constant"`): As in a call, and so is the next.
-            guidance_interval (`Sequence[float]` of length 2, *optional*, defaults to `(0.0, 1.0)`): As there.
-            temperature (`float` or `list[float]`, *optional*): Randomness of the order; the scheduler's by default.
+            rounds (`int`, *optional*, defaults to 4): Images, and captions, that are generated for each start.
+            sampling ([`SamplingSettings`], *optional*): Steps, guidance and temperature; the paper's by default.
             num_beams (`int`, *optional*, defaults to 4): Of each caption; 1 is greedy.
             max_new_tokens (`int`, *optional*): Length limit of captions; the model's `max_text_length` by default.
             generator (`torch.Generator` or a list with one per start, *optional*):
-                Each round draws on from it. With a list, a chain depends on its own generator alone.
+                Serves all rounds, one after the other. With a list, a chain depends on its own generator alone.
             output_type (`str`, *optional*, defaults to `"pil"`): `"pil"`, `"np"`, `"pt"` or `"latent"` (token ids).
 
         Returns:
@@ -383,39 +395,35 @@ class ITITPipeline(
         """
         if not isinstance(rounds, int) or rounds < 1:
             raise ValueError(f"`rounds` must be an integer of at least 1, got {rounds!r}")
-        check_call(1, guidance_scale, output_type)
-        self._require("model", "scheduler", *([] if output_type == "latent" else ["image_tokenizer"]))
-        total = rounds * self._num_steps(num_inference_steps, temperature)
+        sampling = sampling or SamplingSettings()
+        self.check_inputs(prompt, RankingSettings(), output_type)
+        num_timesteps = rounds * self.prepare_timesteps(sampling)
         texts, image_token_ids = self._cycle_start(prompt, image)
         check_generators(generator, len(image_token_ids if texts is None else texts))
-        tokenized = []
+        prompt_tokens = []  # of each round
 
-        with self._call(total, float(guidance_scale)) as call, self.progress_bar(total=total) as progress_bar:
+        with self._call(num_timesteps, sampling.guidance_scale) as call, self.progress_bar(total=num_timesteps) as bar:
 
-            def draw(said: list[str]) -> torch.Tensor:
-                tokenized.append(self._tokenize(said))
+            def generate(texts: list[str]) -> torch.Tensor:
+                prompt_tokens.append(self._tokenize(texts))
                 return decode_image_tokens(
                     self.model,
-                    self._encode_text(tokenized[-1]),
+                    self._encode_text(prompt_tokens[-1]),
                     self.scheduler,
-                    num_inference_steps=num_inference_steps,
-                    guidance_scale=float(guidance_scale),
-                    guidance_schedule=guidance_schedule,
-                    guidance_interval=guidance_interval,
-                    temperature=temperature,
+                    sampling,
                     generator=generator,
-                    on_step_end=self._step_end(call, progress_bar),
+                    on_step_end=self._on_step_end(call, bar),
                 )
 
-            def describe(drawn: torch.Tensor) -> list[str]:
-                return self._describe(self.model.inputs_from_ids(drawn), num_beams, max_new_tokens)
+            def caption(ids: torch.Tensor) -> list[str]:
+                return self._generate_captions(self.model.inputs_from_ids(ids), num_beams, max_new_tokens)
 
-            texts, image_token_ids = run_cycle(draw, describe, rounds, texts, image_token_ids)
+            texts, image_token_ids = run_cycle(generate, caption, rounds, texts, image_token_ids)
         num_images = image_token_ids.size(1)
         flat = image_token_ids.flatten(0, 1)  # (B * R, K)
-        drawn = self.model.inputs_from_ids(flat)
-        scores = self._score(drawn, tokenized[0]).log_likelihoods_per_token  # what is drawn first is each first text
-        images = self._to_images(flat, output_type)
+        # All images of a chain are held against the text of the first one.
+        scores = self._score(self.model.inputs_from_ids(flat), prompt_tokens[0]).log_likelihoods_per_token
+        images = self.postprocess(flat, output_type)
         self.maybe_free_model_hooks()
         if isinstance(images, list):
             images = [images[start : start + num_images] for start in range(0, len(images), num_images)]
@@ -423,36 +431,114 @@ class ITITPipeline(
             images = images.reshape(-1, num_images, *images.shape[1:])
         return ITITCycleOutput(texts, images, image_token_ids, scores.view(-1, num_images))
 
-    def _num_steps(self, num_inference_steps: int, temperature, strength: float = 1.0) -> int:
-        """Refuse what the scheduler refuses before any work is done, and tell how many steps there will be."""
+    def check_inputs(self, prompt, ranking: RankingSettings, output_type: str) -> None:
+        """Refuse what contradicts itself or needs a component that is missing.
+
+        Args:
+            prompt (`str` or `list[str]`, *optional*): As in a call.
+            ranking ([`RankingSettings`]): Ranks images by the words of `prompt`.
+            output_type (`str`): As in a call.
+
+        Raises:
+            ValueError: It names the argument or the component.
+        """
+        check_output_type(output_type)
+        if ranking.return_best is not None and prompt is None:
+            raise ValueError("`return_best` ranks images by the words of `prompt`; `prompt_embeds` have none")
+        self._require("model", "scheduler")
+        if output_type != "latent":
+            self._require("image_tokenizer")
+
+    def prepare_timesteps(self, sampling: SamplingSettings, strength: float = 1.0) -> int:
+        """Refuse what the scheduler refuses before any work is done.
+
+        Args:
+            sampling ([`SamplingSettings`]): Steps and temperature.
+            strength (`float`, *optional*, defaults to 1.0): Share of the steps that are taken.
+
+        Returns:
+            `int`: How many steps there will be.
+
+        Raises:
+            ValueError: If the scheduler is of another model, or a setting is out of range.
+        """
         check_mask_token(self.model.config, self.scheduler)
         scheduler = copy(self.scheduler)
-        scheduler.set_timesteps(num_inference_steps, temperature, strength)
+        scheduler.set_timesteps(sampling.num_inference_steps, sampling.temperature, strength)
         return len(scheduler.timesteps)
 
-    def _step_end(self, call: CallState, progress_bar, callback: Callable | None = None, names: Sequence[str] = ()):
-        """What is done after each step of a drawing."""
+    def prepare_edit(self, image, mask_image, strength: float, num_prompts: int) -> tuple[InpaintInputs | None, int]:
+        """What an edit starts from.
+
+        Args:
+            image: As in a call.
+            mask_image: As in a call.
+            strength (`float`): In (0, 1].
+            num_prompts (`int`): One for all images, or one for each.
+
+        Returns:
+            `(start, num_samples)`: the start, of 1 or `num_samples` rows, or `None` without an image; and how many
+            samples there are.
+
+        Raises:
+            ValueError: If prompts, images and masks do not go together, or one cannot be read.
+        """
+        if image is None:
+            return None, num_prompts
+        num_tokens = self.model.config.num_image_tokens
+        if is_token_ids(image, num_tokens):
+            ids = image.to(self._execution_device)
+        else:
+            image = load_images(self.image_processor, image)
+            ids = self.preprocess(image)["image_token_ids"]
+        lengths = {"prompt": num_prompts, "image": len(ids)}
+        if mask_image is None:
+            mask = torch.ones(1, num_tokens, dtype=torch.bool)
+        else:
+            mask = token_mask(self.image_processor, mask_image, image_sizes(image, num_tokens), num_tokens)
+            lengths["mask_image"] = len(mask)
+        return InpaintInputs(ids, mask.to(ids.device), strength), broadcast_batch_size(lengths)
+
+    def preprocess(self, images, beginnings=None) -> dict[str, torch.Tensor]:
+        """Images, and beginnings of their captions, as inputs of the model.
+
+        Args:
+            images: As in a call.
+            beginnings (`str` or `list[str]`, *optional*): How the captions begin.
+
+        Returns:
+            `dict[str, torch.Tensor]`: `image_token_ids` of shape `(batch_size, num_image_tokens)` and what else the
+            model takes, on its device.
+        """
+        self._require("model", "image_tokenizer")
+        self._onload(self.image_tokenizer)
+        max_length = self.max_text_length
+        inputs = self.processor(images=images, text=beginnings, max_length=max_length, return_tensors="pt")
+        inputs.pop("pixel_values", None)
+        return {name: rows.to(self._execution_device) for name, rows in inputs.items()}
+
+    def postprocess(self, image_token_ids: torch.Tensor, output_type: str):
+        """Token ids of shape `(batch_size, num_image_tokens)` as images of `output_type`."""
+        if output_type == "latent":
+            return image_token_ids
+        self._onload(self.image_tokenizer)
+        pixel_values = decode_image_token_ids(self.image_tokenizer, image_token_ids)  # (B, 3, H, W)
+        return self.image_processor.postprocess(pixel_values, output_type=output_type)
+
+    def _on_step_end(
+        self, call: CallState, progress_bar, callback: Callable | None = None, tensor_inputs: Sequence[str] = ()
+    ) -> Callable[[DecodingState], DecodingState]:
+        """What is done after each step of generating image tokens."""
 
         def on_step_end(state: DecodingState) -> DecodingState:
             progress_bar.update()
             if callback is not None:
-                state = run_callback(self, state, callback, names)
-            state.interrupt, state.guidance_scale = call.interrupt, call.guidance_scale
+                state = run_callback(self, state, callback, tensor_inputs)
+            state.interrupt = call.interrupt
+            state.guidance_scale = call.guidance_scale
             return state
 
         return on_step_end
-
-    def _start(self, condition, negative, image, mask_image) -> tuple[int, TextCondition | None, InpaintInputs | None]:
-        """How many samples there are, what they move away from, and what they are edited from: a row each, or one."""
-        if condition is None:
-            raise ValueError("give exactly one of `prompt` and `prompt_embeds`; both are None")
-        num_samples, edit = self._edit_start(image, mask_image, len(condition.embeds))
-        _, negative = self._prompt("negative_prompt", *negative)
-        if negative is not None and len(negative.embeds) not in (1, num_samples):
-            raise ValueError(
-                f"`negative_prompt` has {len(negative.embeds)} entries for {num_samples} prompts; give one or as many"
-            )
-        return num_samples, negative, edit
 
     def _cycle_start(self, prompt, image) -> tuple[list[str] | None, torch.Tensor | None]:
         """Texts or image token ids, whichever a cycle is to start from."""
@@ -460,28 +546,9 @@ class ITITPipeline(
             given = "both are None" if image is None else "both are given"
             raise ValueError(f"give exactly one of `prompt` and `image`; {given}")
         if prompt is None:
-            return None, self._read(image)["image_token_ids"]
+            return None, self.preprocess(image)["image_token_ids"]
         check_texts("prompt", prompt)
         return [prompt] if isinstance(prompt, str) else list(prompt), None
-
-    def _edit_start(self, image, mask_image, num_prompts: int) -> tuple[int, InpaintInputs | None]:
-        """How many samples there are, and what they start from, a row for each or one for all."""
-        if image is None:
-            return num_prompts, None
-        config, lengths = self.model.config, {"prompt": num_prompts}
-        if is_token_ids(image, config.num_image_tokens):
-            ids, side = image.to(self._execution_device), math.isqrt(config.num_image_tokens)
-            sizes = [(side, side)]
-        else:
-            images = load_images(self.image_processor, image)
-            ids = self._read(images)["image_token_ids"]
-            sizes = [each.size for each in images]
-        lengths["image"] = len(ids)
-        mask = torch.ones(1, config.num_image_tokens, dtype=torch.bool)
-        if mask_image is not None:
-            mask = token_mask(self.image_processor, mask_image, sizes, config.num_image_tokens)
-            lengths["mask_image"] = len(mask)
-        return broadcast_batch_size(lengths), InpaintInputs(ids, mask.to(ids.device))
 
     def _tokenize(self, texts: str | list[str]):
         """Ids and padding mask of texts on the device, cut with a warning."""
@@ -495,14 +562,14 @@ class ITITPipeline(
         embeds = self.text_encoder(input_ids=text["input_ids"], attention_mask=text["attention_mask"])
         return TextCondition(embeds.last_hidden_state, text["attention_mask"])
 
-    def _prompt(self, name: str, text, embeds, attention_mask) -> tuple[dict | None, TextCondition | None]:
-        """Token ids of words, and features of these or given ones; `None` where there is nothing."""
+    def _encode(self, name: str, text, embeds, attention_mask) -> tuple[dict | None, TextCondition | None]:
+        """Token ids of texts, and their features or those that are given; `None` where there is nothing."""
         if text is not None and embeds is not None:
             raise ValueError(f"give `{name}` or `{name}_embeds`, not both")
         if text is not None:
             check_texts(name, text)
-            words = self._tokenize(text)
-            return words, self._encode_text(words)
+            tokens = self._tokenize(text)
+            return tokens, self._encode_text(tokens)
         if embeds is None:
             return None, None
         check_embeds(f"{name}_embeds", embeds, self.model.config.text_hidden_size)
@@ -516,16 +583,9 @@ class ITITPipeline(
         if hook is not None:
             hook.pre_forward(module)
 
-    def _read(self, images, beginnings=None) -> dict[str, torch.Tensor]:
-        """Token ids of images, and of beginnings of their captions, on the device."""
-        self._require("model", "image_tokenizer")
-        self._onload(self.image_tokenizer)
-        max_length = self.max_text_length
-        inputs = self.processor(images=images, text=beginnings, max_length=max_length, return_tensors="pt")
-        inputs.pop("pixel_values", None)
-        return {name: rows.to(self._execution_device) for name, rows in inputs.items()}
-
-    def _describe(self, inputs: dict[str, torch.Tensor], num_beams: int, max_new_tokens: int | None) -> list[str]:
+    def _generate_captions(
+        self, inputs: dict[str, torch.Tensor], num_beams: int, max_new_tokens: int | None
+    ) -> list[str]:
         self._check_vocabulary()
         self._onload(self.model)
         ids = self.model.generate(
@@ -538,7 +598,8 @@ class ITITPipeline(
 
     def _check_vocabulary(self):
         """That the model has a row of its own for each token: ids beyond are those of its start and placeholder."""
-        num_tokens, num_known = len(self.tokenizer), self.model.config.num_text_tokens
+        num_tokens = len(self.tokenizer)
+        num_known = self.model.config.num_text_tokens
         if num_tokens > num_known:
             raise ValueError(
                 f"`tokenizer` has {num_tokens} tokens, and the model says {num_known}: after adding tokens call "
@@ -553,29 +614,24 @@ class ITITPipeline(
         image = {name: rows.to(self._execution_device) for name, rows in image.items()}
         return caption_log_likelihoods(self.model, text=text, **image)
 
-    def _judge(self, image_token_ids: torch.Tensor, prompt: str | list[str], words: dict, rerank) -> torch.Tensor:
-        """Scores of drawn images, those of one prompt standing together: another judge's, if there is one."""
+    def _best(self, image_token_ids: torch.Tensor, prompt, tokens: dict, ranking: RankingSettings):
+        """The ids of each prompt's best images, best first, and their scores."""
+        scores = self._ranking_scores(image_token_ids, prompt, tokens, ranking.rerank)
+        scores, order = scores.view(-1, ranking.num_images_per_prompt).sort(dim=1, descending=True, stable=True)
+        ids = image_token_ids.view(*order.shape, -1)  # (num_prompts, num_images_per_prompt, K)
+        best = order[:, : ranking.return_best, None].expand(-1, -1, ids.size(-1))
+        return ids.gather(1, best).flatten(0, 1), scores[:, : ranking.return_best].flatten()
+
+    def _ranking_scores(self, image_token_ids: torch.Tensor, prompt, tokens: dict, rerank) -> torch.Tensor:
+        """How well images go with their prompts, those of one prompt standing together: the model's own likelihoods,
+        or the scores of `rerank`."""
         if rerank is None:
-            return self._score(self.model.inputs_from_ids(image_token_ids), words).log_likelihoods_per_token
-        prompts, images = [prompt] if isinstance(prompt, str) else prompt, self._to_images(image_token_ids, "pil")
+            return self._score(self.model.inputs_from_ids(image_token_ids), tokens).log_likelihoods_per_token
+        prompts = [prompt] if isinstance(prompt, str) else prompt
+        images = self.postprocess(image_token_ids, "pil")
         times = len(images) // len(prompts)
         scores = rerank.score(images, [text for text in prompts for _ in range(times)])
         return scores.to(image_token_ids.device)
-
-    def _best(self, image_token_ids, prompt, words, rerank, repeats: tuple[int, int], return_best: int):
-        """The ids of each prompt's best images, best first, and their scores."""
-        scores = self._judge(image_token_ids, prompt, words, rerank).view(repeats)  # (num_samples, num_images_each)
-        scores, order = scores.sort(dim=1, descending=True, stable=True)
-        ids = image_token_ids.view(*order.shape, -1)
-        best = order[:, :return_best, None].expand(-1, -1, ids.size(-1))
-        return ids.gather(1, best).flatten(0, 1), scores[:, :return_best].flatten()
-
-    def _to_images(self, image_token_ids: torch.Tensor, output_type: str):
-        if output_type == "latent":
-            return image_token_ids
-        self._onload(self.image_tokenizer)
-        pixel_values = decode_image_token_ids(self.image_tokenizer, image_token_ids)  # (B, 3, H, W)
-        return self.image_processor.postprocess(pixel_values, output_type=output_type)
 
 
 # `DiffusionPipeline.from_pretrained` looks the class that a folder names up in diffusers itself.

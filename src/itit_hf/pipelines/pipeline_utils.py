@@ -2,24 +2,52 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the pipeline asks of its arguments, how it talks to a user's callback, and how it is offloaded."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 
-from ..decoding.sampling import DecodingState, TextCondition
+from ..decoding.sampling import DecodingState, InpaintInputs, TextCondition
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 TENSOR_INPUTS = ("image_token_ids", "filled_image_token_ids", "prompt_embeds", "negative_prompt_embeds")
 
 
-def check_call(num_images_per_prompt: int, guidance_scale: float, output_type: str) -> None:
-    """Raise a `ValueError` that names the argument which is out of range, if one is."""
-    if not isinstance(num_images_per_prompt, int) or num_images_per_prompt < 1:
-        raise ValueError(f"`num_images_per_prompt` must be an integer of at least 1, got {num_images_per_prompt!r}")
-    if not np.isfinite(guidance_scale):
-        raise ValueError(f"`guidance_scale` must be finite, got {guidance_scale}")
+@dataclass(frozen=True)
+class RankingSettings:
+    """How many images of a prompt are generated, and which of them are returned.
+
+    Args:
+        num_images_per_prompt (`int`, *optional*, defaults to 1): Images of a prompt.
+        return_best (`int`, *optional*): How many of them are returned, the best first; all, unranked, by default.
+        rerank (*optional*): Who ranks them, by `score(images, texts)`; the model itself by default.
+
+    Raises:
+        ValueError: If a number is out of range, or there is a `rerank` and nothing to rank.
+    """
+
+    num_images_per_prompt: int = 1
+    return_best: int | None = None
+    rerank: Any = None
+
+    def __post_init__(self):
+        number = self.num_images_per_prompt
+        if not isinstance(number, int) or number < 1:
+            raise ValueError(f"`num_images_per_prompt` must be an integer of at least 1, got {number!r}")
+        if self.return_best is None:
+            if self.rerank is not None:
+                raise ValueError("`rerank` chooses the images of `return_best`; give both")
+        elif not isinstance(self.return_best, int) or not 1 <= self.return_best <= number:
+            raise ValueError(
+                f"`return_best` must be an integer from 1 to `num_images_per_prompt` ({number}), "
+                f"got {self.return_best!r}"
+            )
+
+
+def check_output_type(output_type: str) -> None:
+    """Raise a `ValueError` unless there is such a type."""
     if output_type not in OUTPUT_TYPES:
         raise ValueError(f"`output_type` must be one of {OUTPUT_TYPES}, got {output_type!r}")
 
@@ -44,19 +72,23 @@ def check_generators(generator, num_images: int) -> None:
         raise ValueError(f"`generator` is a list of {len(generator)}; wanted one for each of {num_images} images")
 
 
-def check_return_best(return_best: int | None, num_images_per_prompt: int, prompt, rerank=None) -> None:
-    """Raise a `ValueError` if there are not as many images, no words to rank them by, or a judge without a task."""
-    if return_best is None:
-        if rerank is not None:
-            raise ValueError("`rerank` chooses the images of `return_best`; give both")
-        return
-    if not isinstance(return_best, int) or not 1 <= return_best <= num_images_per_prompt:
-        raise ValueError(
-            f"`return_best` must be an integer from 1 to `num_images_per_prompt` ({num_images_per_prompt}), "
-            f"got {return_best!r}"
-        )
-    if prompt is None:
-        raise ValueError("`return_best` ranks images by the words of `prompt`; `prompt_embeds` have none")
+def broadcast_batch_size(lengths: Mapping[str, int]) -> int:
+    """How many samples arguments make together, each of them one for all or one for each.
+
+    Args:
+        lengths (`Mapping[str, int]`): Entries of each argument, by its name.
+
+    Returns:
+        `int`.
+
+    Raises:
+        ValueError: If two that are not 1 differ.
+    """
+    longest = max(lengths.values())
+    if any(length not in (1, longest) for length in lengths.values()):
+        given = ", ".join(f"`{name}` {length}" for name, length in lengths.items())
+        raise ValueError(f"entries do not go together, give one or as many of each: {given}")
+    return longest
 
 
 def repeat_rows(rows: torch.Tensor | None, num_rows: int, times: int = 1) -> torch.Tensor | None:
@@ -73,6 +105,14 @@ def repeat_text(text: TextCondition | None, num_rows: int, times: int = 1) -> Te
     if text is None:
         return None
     return TextCondition(repeat_rows(text.embeds, num_rows, times), repeat_rows(text.attention_mask, num_rows, times))
+
+
+def repeat_start(start: InpaintInputs | None, num_rows: int, times: int = 1) -> InpaintInputs | None:
+    """[`repeat_rows`] of ids and mask."""
+    if start is None:
+        return None
+    ids = repeat_rows(start.image_token_ids, num_rows, times)
+    return InpaintInputs(ids, repeat_rows(start.bool_masked_pos, num_rows, times), start.strength)
 
 
 def callback_tensor_inputs(callback: Callable | None, names: Sequence[str] | None) -> list[str]:

@@ -155,6 +155,14 @@ def text_hash(texts) -> str:
     return hashlib.sha256(json.dumps(texts, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
+@dataclass(frozen=True)
+class Sample:
+    """What figures are measured on: how many, and a digest of which."""
+
+    size: int
+    digest: str
+
+
 class Report:
     """Figures, each with its protocol and the sample it is of, and what was left out and why.
 
@@ -167,14 +175,14 @@ class Report:
         self.figures: dict[str, dict] = {}
         self.left_out: dict[str, str] = {}
 
-    def add(self, figures: dict[str, float], protocol: str, samples: int, sample_hash: str):
+    def add(self, figures: dict[str, float], protocol: str, sample: Sample):
         """Take up figures of one protocol and sample."""
         for name, value in figures.items():
             self.figures[name] = {
                 "value": float(value),
                 "protocol": protocol,
-                "samples": samples,
-                "sample_hash": sample_hash,
+                "samples": sample.size,
+                "sample_hash": sample.digest,
             }
 
     def leave_out(self, name: str, reason: str):
@@ -228,17 +236,17 @@ def evaluate_captions(pipe: ITITPipeline, rows: Iterable[dict], scorer, options,
         references += [row["text"] for row in batch]
         if scorer is not None:  # which prepares images by a rule of its own
             embeds.append(scorer.embed_images([row["image"] for row in batch]))
-    sample = (len(captions), text_hash(references))
+    sample = Sample(len(captions), text_hash(references))
     decoding = f"beam search of {options.num_beams}; all captions of an image as references; scores times 100"
     scope = f"{decoding}; document frequency over all references; words by tokenize_caption, not PTB"
-    report.add(caption_scores(captions, references), scope, *sample)
+    report.add(caption_scores(captions, references), scope, sample)
     if scorer is not None:
         judge_captions(scorer, torch.cat(embeds), captions, references, options, report)
     reason = missing_for_coco()
     if reason:
         report.leave_out("scores of pycocoevalcap", reason)
         return
-    report.add(coco_caption_scores(captions, references), f"{decoding}; pycocoevalcap, PTB tokens", *sample)
+    report.add(coco_caption_scores(captions, references), f"{decoding}; pycocoevalcap, PTB tokens", sample)
     if missing_for_spice():
         report.leave_out("SPICE", missing_for_spice())
 
@@ -262,7 +270,7 @@ def judge_captions(
         cosines = (image_embeds[images] * scorer.embed_texts(texts)).sum(dim=-1)  # (N,)
         figures = {f"{name}_{figure}": value for figure, value in clip_score(cosines).items()}
         protocol = f"{scope}; {CLIP_SCORE_FORMULA}; {judge_of(scorer, options)}"
-        report.add(figures, protocol, len(captions), text_hash(references))
+        report.add(figures, protocol, Sample(len(captions), text_hash(references)))
 
 
 @dataclass
@@ -334,15 +342,15 @@ def evaluate_prompts(scorer: DualEncoderScorer, image_embeds: torch.Tensor, prom
     text_embeds = scorer.embed_texts(prompts)
     cosines = (image_embeds * text_embeds).sum(dim=-1)  # (B,)
     judge = judge_of(scorer, options)
-    sample = (len(prompts), text_hash(prompts))
-    report.add(clip_score(cosines), f"{CLIP_SCORE_FORMULA}; {judge}", *sample)
+    sample = Sample(len(prompts), text_hash(prompts))
+    report.add(clip_score(cosines), f"{CLIP_SCORE_FORMULA}; {judge}", sample)
     if len(set(prompts)) < 2:
         report.leave_out("R-precision", "all prompts are the same")
         return
     others = random_others(prompts, NUM_OTHERS, options.seed).to(image_embeds.device)  # (B, N)
     scores = (text_embeds[others] @ image_embeds[..., None])[..., 0]  # (B, N)
     protocol = f"own prompt above {others.size(1)} random others, of another wording; a tie is a miss"
-    report.add({"r_precision": r_precision(cosines, scores)}, f"{protocol}; {judge}", *sample)
+    report.add({"r_precision": r_precision(cosines, scores)}, f"{protocol}; {judge}", sample)
     used = {word for prompt in prompts for word in prompt.lower().split()}
     groups = [[word for word in group if word in used] for group in HARD_WORDS]
     changed = [hard_texts(prompt, groups) for prompt in prompts]
@@ -354,7 +362,7 @@ def evaluate_prompts(scorer: DualEncoderScorer, image_embeds: torch.Tensor, prom
     scores = torch.stack([(wrong[i] @ image_embeds[i]).max() for i in with_any])[:, None]  # (B, 1)
     protocol = "own prompt above all copies with one colour, number or thing changed; a tie is a miss"
     hard = {"r_precision_hard": r_precision(cosines[with_any], scores)}
-    report.add(hard, f"{protocol}; {judge}", len(with_any), sample[1])
+    report.add(hard, f"{protocol}; {judge}", Sample(len(with_any), sample.digest))
 
 
 def evaluate_images(pipe: ITITPipeline, data, network: FeatureNetwork, scorer, options, report: Report):
@@ -365,7 +373,7 @@ def evaluate_images(pipe: ITITPipeline, data, network: FeatureNetwork, scorer, o
     true = true_figures(pipe, data.references, network, generated.side, options)
     num_generated = len(generated.features)
     num_true = len(true.features)
-    sample = (num_generated, text_hash([data.prompts, true.pixels_hash]))
+    sample = Sample(num_generated, text_hash([data.prompts, true.pixels_hash]))
     preset = PRESETS[options.preset]
     protocol = (
         f"{preset.protocol}; {num_true} true images, {RULES[pipe.image_processor.aspect_ratio]}, bicubic to "
@@ -378,11 +386,11 @@ def evaluate_images(pipe: ITITPipeline, data, network: FeatureNetwork, scorer, o
         report.leave_out("distances of images", "they need six images of each side")
     else:
         scores = image_scores(generated.features, true.features)
-        report.add(scores, f"{protocol}; neighbours: 3 (precision), 5 (density)", *sample)
+        report.add(scores, f"{protocol}; neighbours: 3 (precision), 5 (density)", sample)
     for name, measured in (("generated", generated), ("true", true)):
         counts = measured.code_counts
         figures = {f"code_usage_{name}": code_usage(counts), f"code_entropy_{name}": code_entropy(counts)}
-        report.add(figures, f"share of codes used; entropy of their frequencies in nats; {protocol}", *sample)
+        report.add(figures, f"share of codes used; entropy of their frequencies in nats; {protocol}", sample)
 
 
 def evaluate_cycle(pipe: ITITPipeline, prompts: list[str], options, report: Report):
@@ -407,7 +415,7 @@ def evaluate_cycle(pipe: ITITPipeline, prompts: list[str], options, report: Repo
         first_round = 2 if name == "same_image_tokens" else 1
         figures |= {f"cycle_{name}_round_{i}": mean for i, mean in enumerate(means, first_round)}
     protocol = "text -> image -> text ..., held against the first text, and the first image generated; means"
-    report.add(figures, protocol, len(prompts), text_hash(prompts))
+    report.add(figures, protocol, Sample(len(prompts), text_hash(prompts)))
 
 
 def parse_args(arguments: list[str] | None = None):

@@ -130,7 +130,8 @@ class PairsDataset(torch.utils.data.Dataset):
     """The first positions of the paired stream, which comes round as often as it must."""
 
     def __init__(self, stream: Stream, num_samples: int):
-        self.stream, self.num_samples = stream, num_samples
+        self.stream = stream
+        self.num_samples = num_samples
 
     def __len__(self) -> int:
         return self.num_samples
@@ -169,7 +170,8 @@ class DualEncoderTrainer(Trainer):
         """The sum of both directions over the batch of one process."""
         if self.script_args.lock_image_tower:
             self.model.vision_model.eval()  # batch statistics stay as well
-        output, targets = model(**inputs), None
+        output = model(**inputs)
+        targets = None
         if self.script_args.loss == "otter":
             targets = transport_targets(output.image_embeds, output.text_embeds)
         loss = contrastive_loss(output.logits_per_image.float(), targets, self.script_args.contrastive_label_smoothing)
@@ -177,7 +179,8 @@ class DualEncoderTrainer(Trainer):
 
     def create_optimizer(self, model=None):
         """The scale of the cosines moves at a rate of its own: it has far to go, and does not decay."""
-        scales, others = [], []
+        scales = []
+        others = []
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
                 (scales if name in SCALES else others).append(parameter)

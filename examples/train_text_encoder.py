@@ -62,8 +62,8 @@ class ScriptArguments:
     num_sentinels: int = field(default=16, metadata={"help": "Sentinel tokens; one more than spans per text."})
     max_length: int = field(default=64, metadata={"help": "Tokens per text at most, end of sequence included."})
     lowercase: bool = field(default=True, metadata={"help": "Read capital letters as small ones."})
-    noise_density: float = field(default=0.15, metadata={"help": "Share of tokens that are hidden."})
-    mean_span_length: float = field(default=3.0, metadata={"help": "Mean length of a hidden span in tokens."})
+    noise_density: float = field(default=0.15, metadata={"help": "Share of tokens that are masked."})
+    mean_span_length: float = field(default=3.0, metadata={"help": "Mean length of a masked span in tokens."})
     d_model: int = field(default=128, metadata={"help": "Width: the text encoder's feature size."})
     d_kv: int = field(default=32, metadata={"help": "Width of one attention head."})
     num_heads: int = field(default=4, metadata={"help": "Attention heads."})
@@ -109,8 +109,8 @@ def read_documents(script_args: ScriptArguments) -> list[list[str]]:
     else:
         columns = {} if script_args.text_column is None else {"text": script_args.text_column}
         options = {"columns": columns, "needed": ["text"], "bad_captions": script_args.bad_captions}
-        parts = [load_rows(script_args.dataset, split, **options) for split in script_args.splits or [None]]
-        documents = [value for part in parts for value in part["text"]]
+        splits = [load_rows(script_args.dataset, split, **options) for split in script_args.splits or [None]]
+        documents = [value for rows in splits for value in rows["text"]]
     distinct = {tuple(captions_of(document)) for document in documents}
     return [list(document) for document in sorted(distinct - {()})]
 
@@ -146,8 +146,9 @@ def main(arguments: list[str] | None = None):
             f"`num_held_out` must be at least 1 and less than the number of distinct documents, {len(documents)}, "
             f"got {script_args.num_held_out}"
         )
-    parts = documents.train_test_split(test_size=script_args.num_held_out, seed=training_args.seed)
-    train, held_out = parts["train"]["text"][:], parts["test"]["text"][:]
+    split = documents.train_test_split(test_size=script_args.num_held_out, seed=training_args.seed)
+    train = split["train"]["text"][:]
+    held_out = split["test"]["text"][:]
     checkpoint = newest_checkpoint(training_args)
     if checkpoint is not None:
         tokenizer = AutoTokenizer.from_pretrained(training_args.output_dir)
@@ -164,13 +165,13 @@ def main(arguments: list[str] | None = None):
 
     seen_per_step = training_args.train_batch_size * training_args.gradient_accumulation_steps
     num_rounds = training_args.max_steps * seen_per_step * training_args.world_size // len(train) + 1
-    noise = (script_args.noise_density, script_args.mean_span_length)
+    noise = {"noise_density": script_args.noise_density, "mean_span_length": script_args.mean_span_length}
     uncounted = [*sentinel_token_ids(tokenizer), tokenizer.eos_token_id]
     trainer = Trainer(
         model=model,
         args=training_args,
-        train_dataset=SpanCorruptionDataset(train, tokenizer, *noise, num_rounds, seed=training_args.seed),
-        eval_dataset=SpanCorruptionDataset(held_out, tokenizer, *noise, seed=training_args.seed + 1),
+        train_dataset=SpanCorruptionDataset(train, tokenizer, **noise, num_rounds=num_rounds, seed=training_args.seed),
+        eval_dataset=SpanCorruptionDataset(held_out, tokenizer, **noise, seed=training_args.seed + 1),
         data_collator=DataCollatorForSeq2Seq(tokenizer),
         processing_class=tokenizer,
         preprocess_logits_for_metrics=lambda outputs, labels: outputs[0].argmax(dim=-1),

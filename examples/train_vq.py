@@ -44,7 +44,7 @@ from itit_hf.training.training_args import parse_arguments
 
 logger = logging.getLogger(__name__)
 
-KINDS = {"patch": PatchVQModel, "vqgan": VQModel}
+TOKENIZER_CLASSES = {"patch": PatchVQModel, "vqgan": VQModel}
 NUM_REPORTED = 512  # images of the report
 
 # f = 16 and 1024 codes, as VQGAN's ImageNet model: `--tokenizer_config` changes any of it.
@@ -90,8 +90,8 @@ class ScriptArguments:
     max_cache_gb: float = field(default=2.0, metadata={"help": "Keep images in memory up to this size."})
 
     def __post_init__(self):
-        if self.tokenizer not in KINDS:
-            raise ValueError(f"`tokenizer` must be one of {sorted(KINDS)}, got {self.tokenizer!r}")
+        if self.tokenizer not in TOKENIZER_CLASSES:
+            raise ValueError(f"`tokenizer` must be one of {sorted(TOKENIZER_CLASSES)}, got {self.tokenizer!r}")
         if self.on_bad_image not in BAD_IMAGE_POLICIES:
             raise ValueError(f"`on_bad_image` must be one of {BAD_IMAGE_POLICIES}, got {self.on_bad_image!r}")
         if not self.splits:
@@ -122,15 +122,15 @@ def create_image_tokenizer(args: ScriptArguments) -> VQModel | PatchVQModel:
     config = read_config(args.tokenizer_config)
     if args.model_name_or_path is not None:
         name = PatchVQModel.load_config(args.model_name_or_path)["_class_name"]
-        kind = PatchVQModel if name == "PatchVQModel" else VQModel
-        image_tokenizer = kind.from_pretrained(args.model_name_or_path)
+        tokenizer_class = PatchVQModel if name == "PatchVQModel" else VQModel
+        image_tokenizer = tokenizer_class.from_pretrained(args.model_name_or_path)
         return with_new_decoder(image_tokenizer, config) if config else image_tokenizer
     if args.tokenizer == "vqgan":
         config = VQGAN_CONFIG | config
         levels = len(config["block_out_channels"])
         config.setdefault("down_block_types", ["DownEncoderBlock2D"] * levels)
         config.setdefault("up_block_types", ["UpDecoderBlock2D"] * levels)
-    return KINDS[args.tokenizer](**config)
+    return TOKENIZER_CLASSES[args.tokenizer](**config)
 
 
 def load_images(args: ScriptArguments, show_progress: bool) -> tuple[ImageDataset, torch.Tensor]:

@@ -255,9 +255,11 @@ def find_modules(root: Path) -> tuple[dict[str, Module], list[str]]:
         `(modules, problems)`: the modules by their path within the package, and what is wrong with where files are.
     """
     package = root / "src" / PACKAGE
-    modules, problems = {}, []
+    modules = {}
+    problems = []
     for path in sorted(package.rglob("*.py")):
-        place, parts = path.relative_to(root).as_posix(), path.relative_to(package).parts
+        place = path.relative_to(root).as_posix()
+        parts = path.relative_to(package).parts
         room = parts[0].removesuffix(".py")
         if len(parts) > 2:
             problems.append(f"{place}:1: stands in a folder of a room; rooms are flat, move it up")

@@ -58,7 +58,6 @@ KWARGS_ALLOWED = {
     "from_pretrained": "the loading options of the Hugging Face base class",
     "extract_init_dict": "diffusers passes the loading options",
     "save_pretrained": "the saving options of the Hugging Face base class",
-    "push_to_hub": "the Hub options of the Hugging Face base class",
     "on_log": "transformers' callbacks are passed all the trainer holds",
     "on_optimizer_step": "transformers' callbacks are passed all the trainer holds",
     "on_step_begin": "transformers' callbacks are passed all the trainer holds",
@@ -68,7 +67,6 @@ KWARGS_ALLOWED = {
     "prepare_inputs_for_generation": "transformers' `generate` passes all it holds",
     "_get_logits_processor": "transformers' `generate` passes all that processors may need",
     "_prepare_generated_length": "transformers' `generate` passes which lengths were asked for",
-    "ITITTrainer.__new__": "the arguments are those of `__init__`, or of transformers' `Trainer`, which name them",
     "CiderD.__call__": "trl's signature of a reward: all columns of the data",
     "ClipAgg.__call__": "trl's signature of a reward: all columns of the data",
     "ClipCos.__call__": "trl's signature of a reward: all columns of the data",
@@ -238,17 +236,12 @@ def mentions_tensors(node: Function | ast.ClassDef) -> bool:
 
 # Functions whose signature a library prescribes, by name or as Class.name, each with the reason.
 ARGUMENTS_ALLOWED: dict[str, str] = {
-    "ITITConfig.__init__": "a configuration's fields are its arguments",
     "ITITForCaptioning.forward": "what a model of transformers may be called with are arguments of `forward`",
     "ITITForImageGeneration.forward": "what a model of transformers may be called with are arguments of `forward`",
     "ITITForPreTraining.forward": "what a model of transformers may be called with are arguments of `forward`",
-    "ITITModel.forward": "what a model of transformers may be called with are arguments of `forward`",
     "ITITPipeline.__call__": "the signature of diffusers' pipelines",
     "ITITTrainer.__init__": "the arguments of transformers' `Trainer`",
     "PatchVQModel.__init__": "diffusers makes the configuration of the arguments of `__init__`",
-    "ITITScheduler.__init__": "diffusers makes the configuration of the arguments of `__init__`",
-    "eager_attention_forward": "the signature of transformers' attention functions",
-    "push_to_hub": "the Hub options of the Hugging Face base class",
 }
 
 # Functions of as many arguments of one kind as one likes.
@@ -451,9 +444,11 @@ def check(root: Path, plain: bool = False) -> list[str]:
     Returns:
         `list[str]`: A message for each problem, as `file:line: what is wrong; the remedy`; empty if there is none.
     """
-    sources, problems = {}, []
+    sources = {}
+    problems = []
     for path in sorted(path for folder in FOLDERS for path in (root / folder).glob("**/*.py")):
-        place, text = path.relative_to(root).as_posix(), path.read_text(encoding="utf-8")
+        place = path.relative_to(root).as_posix()
+        text = path.read_text(encoding="utf-8")
         try:
             sources[place] = source = Source(place, text, ast.parse(text))
         except SyntaxError as error:

@@ -40,7 +40,8 @@ class _MageWeights:
     """MAGE's weights on their way into an [`ITITForPreTraining`]."""
 
     def __init__(self, state: Mapping[str, torch.Tensor]):
-        self.state, self.taken = state, set()
+        self.state = state
+        self.taken = set()
         self.weights: dict[str, torch.Tensor] = {}
 
     def take(self, name: str) -> torch.Tensor:

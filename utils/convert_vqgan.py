@@ -277,7 +277,8 @@ class _MaskGitWeights:
     """
 
     def __init__(self, state: Mapping[str, torch.Tensor], arguments: dict):
-        self.state, self.taken = state, set()
+        self.state = state
+        self.taken = set()
         self.num_levels = len(arguments["block_out_channels"])
         self.weights = {name: torch.zeros_like(value) for name, value in VQModel(**arguments).state_dict().items()}
 

@@ -31,7 +31,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SUITE = ROOT / "tests" / "reliability"
 RESULTS = ROOT / "out" / "reliability"
 PAGE = ROOT / "docs" / "reliability.md"
-BEGIN, END = "<!-- figures: written by make test-reliability -->\n", "<!-- end of the figures -->"
+BEGIN = "<!-- figures: written by make test-reliability -->\n"
+END = "<!-- end of the figures -->"
 LIBRARIES = (
     "torch", "transformers", "diffusers", "accelerate", "datasets", "safetensors", "huggingface_hub", "Pillow",
 )  # fmt: skip
@@ -128,7 +129,8 @@ class Result:
 
     def add(self, held: int, count: int, note: str):
         """Count the cases of a test."""
-        self.held, self.count = self.held + held, self.count + count
+        self.held = self.held + held
+        self.count = self.count + count
         self.notes += [note] if note and note not in self.notes else []
 
 
@@ -193,7 +195,8 @@ def keep(result: Result, name: str):
 def measure(name: str):
     """In a child: run a figure's tests and keep what they found."""
     os.chdir(ROOT)
-    result, start = Result(day=str(date.today()), versions=versions()), time.time()
+    result = Result(day=str(date.today()), versions=versions())
+    start = time.time()
     if name == "R27":
         run_mutations(result)
     else:
@@ -234,7 +237,8 @@ def table(results: dict[str, Result]) -> str:
     lines = [f"{', '.join(' '.join(pair) for pair in pairs)}.\n" for pairs in used]
     lines += ["| figure | count | held | date | minutes | note |", "|---|---|---|---|---|---|"]
     for name, figure in FIGURES.items():
-        title, result = f"{name}, {figure.title}", results.get(name)
+        title = f"{name}, {figure.title}"
+        result = results.get(name)
         if result is None:
             lines.append(f"| **{title}** | {figure.cases:,} | **not run** | | | |")
             continue

@@ -38,7 +38,8 @@ logger = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "machines.jsonl"
 PAGE = ROOT / "docs" / "reliability.md"
-BEGIN, END = "<!-- machines: written by make test-machines -->\n", "<!-- end of the machines -->"
+BEGIN = "<!-- machines: written by make test-machines -->\n"
+END = "<!-- end of the machines -->"
 PLACES = (
     "src", "tests", "examples", "utils", "metrics", "checkpoints", "docs", "model_cards", "README.md", "CHANGELOG.md",
     "Makefile", "pyproject.toml", "setup.cfg", "constraints.txt",
@@ -212,12 +213,14 @@ def run(setting: Setting, result: Result, arguments: Collection[str] = ()) -> Re
         # Threads that wait would otherwise spin, and take the cores from those that compute.
         environment = os.environ | setting.environment | {"PYTEST_ADDOPTS": options, "OMP_WAIT_POLICY": "PASSIVE"}
         command = ["make", "test", f"TEST_THREADS={setting.threads}", *arguments]
-        start, before = time.time(), cpu_seconds()
+        start = time.time()
+        before = cpu_seconds()
         status = subprocess.run(command, cwd=ROOT, env=environment).returncode
         if adopted:
             wait_for_all()
             result.cpu_minutes = round((cpu_seconds() - before) / 60, 1)
-        result.minutes, result.day = round((time.time() - start) / 60, 1), str(date.today())
+        result.minutes = round((time.time() - start) / 60, 1)
+        result.day = str(date.today())
         if report.exists():
             read_report(report, result)
         if status != 0 and not result.failed:

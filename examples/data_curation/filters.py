@@ -124,7 +124,8 @@ class PairCounts:
     and their neighbours occur. Different ones are counted, so a pair that is there twice counts once."""
 
     def __init__(self):
-        self._pairs, self._ngrams = set(), Counter()
+        self._pairs = set()
+        self._ngrams = Counter()
 
     def add(self, rows: Iterable[Mapping]) -> "PairCounts":
         """Count rows with `image` and `text`."""
@@ -166,7 +167,8 @@ class PairJudge:
     """
 
     def __init__(self, rules: FilterRules, counts: PairCounts, test_hashes: np.ndarray | None = None):
-        self.rules, self.test_hashes = rules, test_hashes
+        self.rules = rules
+        self.test_hashes = test_hashes
         most = rules.max_texts_per_image, rules.max_images_per_text
         per_key = counts.texts_per_image(), counts.images_per_text()
         self._crowded_images, self._crowded_texts = (
@@ -201,7 +203,8 @@ class PairJudge:
         return bool((distances.sum(axis=1) <= self.rules.max_test_distance).any())
 
     def _text_reason(self, text: str) -> str | None:
-        rules, num_words = self.rules, len(words_of(text))
+        rules = self.rules
+        num_words = len(words_of(text))
         if _key(text) in self._crowded_texts:
             return "text_of_many_images"
         if rules.min_words is not None and num_words < rules.min_words:
@@ -300,7 +303,8 @@ class _Parts:
     """Parts of the rows, worked on where a loader asks for them."""
 
     def __init__(self, rows: datasets.Dataset, work: Callable):
-        self.rows, self.work = rows, work
+        self.rows = rows
+        self.work = work
 
     def __len__(self) -> int:
         return -(-len(self.rows) // _ROWS_PER_PART)

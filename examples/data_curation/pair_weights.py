@@ -70,10 +70,10 @@ def clean_probabilities(losses: torch.Tensor) -> torch.Tensor:
         means = (member * values[:, None]).sum(dim=0) / sizes
         variances = (member * (values[:, None] - means) ** 2).sum(dim=0) / sizes
         shares = sizes / len(values)
-    lower, upper = means.min(), means.max()
     order = means.argsort()
-    parameters = means[order], variances[order].clamp(min=least), shares[order]
-    return _memberships(values.clamp(lower, upper), *parameters)[:, 0]
+    between = values.clamp(means.min(), means.max())
+    member = _memberships(between, means[order], variances[order].clamp(min=least), shares[order])  # (N, 2)
+    return member[:, 0]
 
 
 def _memberships(values, means, variances, shares) -> torch.Tensor:

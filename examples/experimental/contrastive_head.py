@@ -137,13 +137,16 @@ class ContrastiveTrainer(ITITTrainer):
         self.model.eval()
         first = [texts_of(row)[0] for row in pairs.select_columns("text")]
         samples = [("paired", row | {"text": text, "sample_index": 0}) for row, text in zip(pairs, first, strict=True)]
-        parts = [samples[start : start + PAIRS_AT_A_TIME] for start in range(0, len(samples), PAIRS_AT_A_TIME)]
-        batches = [self._prepare_inputs(self.data_collator(part))["paired"] for part in parts]
+        chunks = [samples[start : start + PAIRS_AT_A_TIME] for start in range(0, len(samples), PAIRS_AT_A_TIME)]
+        batches = [self._prepare_inputs(self.data_collator(chunk))["paired"] for chunk in chunks]
         images, texts = (torch.cat(side) for side in zip(*(self.embed(self.model, b) for b in batches), strict=True))
         cosines = (images @ texts.T).float().cpu()  # (N, N)
         own = torch.tensor([[a == b for b in first] for a in first])
-        sides = {"image_to_text": (cosines, own), "text_to_image": (cosines.T, own.T)}
-        return {f"{side}_r{k}": recall_at_k(*at, (k,))[f"recall_at_{k}"] for side, at in sides.items() for k in (1, 5)}
+        figures = {}
+        for k in (1, 5):
+            figures[f"image_to_text_r{k}"] = recall_at_k(cosines, own, (k,))[f"recall_at_{k}"]
+            figures[f"text_to_image_r{k}"] = recall_at_k(cosines.T, own.T, (k,))[f"recall_at_{k}"]
+        return figures
 
 
 def open_pairs(dataset: str, split: str | None, args: ScriptArguments, on_bad_image: str, processor) -> Dataset:
@@ -161,8 +164,10 @@ def main(arguments: list[str] | None = None) -> tuple[dict, dict]:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     set_seed(training_args.seed)
     pipe = ITITPipeline.from_pretrained(args.model)
-    sources = (args.dataset, args.split), (args.held_out or args.dataset, args.held_out_split)
-    pairs, held_out = (open_pairs(*source, args, training_args.on_bad_image, pipe.processor) for source in sources)
+    on_bad_image = training_args.on_bad_image
+    pairs = open_pairs(args.dataset, args.split, args, on_bad_image, pipe.processor)
+    held_out_source = args.held_out or args.dataset
+    held_out = open_pairs(held_out_source, args.held_out_split, args, on_bad_image, pipe.processor)
     model = pipe.model
     model.contrastive_head = ContrastiveHead(model.config.hidden_size, args.embed_dim)
     trainer = ContrastiveTrainer(
@@ -182,7 +187,7 @@ def main(arguments: list[str] | None = None) -> tuple[dict, dict]:
         logger.info(f"held-out {name}: {before[name]:.3f} -> {after[name]:.3f}")
     folder = os.path.join(training_args.output_dir, "pipeline")
     weights = {name: weight.detach().contiguous() for name, weight in model.contrastive_head.state_dict().items()}
-    del model.contrastive_head  # a pipeline holds the parts that it knows
+    del model.contrastive_head  # a pipeline holds the modules that it knows
     pipe.save_pretrained(folder)
     save_file(weights, os.path.join(training_args.output_dir, HEAD_FILE))
     logger.info(f"pipeline: {folder}   head: {HEAD_FILE}")

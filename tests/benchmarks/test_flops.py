@@ -26,7 +26,7 @@ CONFIG = {
     "num_image_tokens": 64,
     "vocab_size": 420,
     "num_text_tokens": 400,
-    "eos_token_id": 410,  # never said, so that each caption is as long as it may be
+    "eos_token_id": 410,  # never predicted, so that each caption is as long as it may be
     "text_hidden_size": 56,
     "hidden_size": 64,
     "num_hidden_layers": 3,
@@ -75,7 +75,7 @@ def loss_of(operation, model, work):
     return sum(objectives(model, {STREAMS[operation]: batch_of(work)}).values())
 
 
-def draw(model, work):
+def generate(model, work):
     condition, negative = (
         TextCondition(torch.randn(work.batch_size, length, work.config.text_hidden_size))
         for length in (work.text_length, work.null_length)
@@ -91,7 +91,7 @@ def draw(model, work):
     )
 
 
-def describe(model, work):
+def caption(model, work):
     ids, beams = batch_of(work)["image_token_ids"], work.num_beams
     model.eval().generate(image_token_ids=ids, num_beams=beams, max_new_tokens=work.num_new_tokens, do_sample=False)
 
@@ -141,7 +141,7 @@ def test_the_table_has_a_row_for_each_operation(capsys):
 def test_generating_does_no_avoidable_work(encoder_drop, guidance_scale):
     model, work = build(encoder_drop=encoder_drop)
     work = replace(work, guidance_scale=guidance_scale)
-    assert LOWEST < counted(lambda: draw(model, work)) / flops.generate(work) < HIGHEST
+    assert LOWEST < counted(lambda: generate(model, work)) / flops.generate(work) < HIGHEST
 
 
 @pytest.mark.parametrize("encoder_drop", ["half", "all"])
@@ -150,25 +150,25 @@ def test_both_passes_of_guidance_in_one_call_do_no_avoidable_work(encoder_drop):
     work = replace(work, null_length=work.text_length)
     calls = []
     model.register_forward_pre_hook(lambda *_: calls.append(1))
-    assert LOWEST < counted(lambda: draw(model, work)) / flops.generate(work) < HIGHEST
+    assert LOWEST < counted(lambda: generate(model, work)) / flops.generate(work) < HIGHEST
     assert len(calls) == work.num_inference_steps
 
 
 def test_greedy_captions_do_no_avoidable_work():
     model, work = build()
     work = replace(work, num_beams=1)
-    assert LOWEST < counted(lambda: describe(model, work)) / flops.caption(work) < HIGHEST
+    assert LOWEST < counted(lambda: caption(model, work)) / flops.caption(work) < HIGHEST
 
 
 def test_beams_share_the_prefix():
     model, work = build()
-    assert LOWEST < counted(lambda: describe(model, work)) / flops.caption(work) < HIGHEST
+    assert LOWEST < counted(lambda: caption(model, work)) / flops.caption(work) < HIGHEST
 
 
 @pytest.mark.parametrize("operation", ["paired step", "t2i2t", "t2i2t_half", "i2t2i", "i2t2i_half"])
 def test_training_does_no_avoidable_work(operation):
     model, work = build()
-    work = replace(work, num_inference_steps=2)  # or the synthesis would hide what the two legs do
+    work = replace(work, num_inference_steps=2)  # or the synthesis would hide what the two passes do
     ratio = counted(lambda: loss_of(operation, model, work).backward()) / flops.FLOPS[operation](work)
     assert LOWEST < ratio < HIGHEST
 

@@ -78,8 +78,8 @@ def test_an_archive_that_is_cut_anywhere_is_refused_with_the_last_whole_sample(t
     length = 1536 * member + {"header": 300, "content": 900, "end": 1536}[place]  # a header, two blocks of content
     (tmp_path / "cut.tar").write_bytes(content[:length])
     last = member // 2 - 1 if place != "header" else (member - 1) // 2 - 1
-    said = f"the last whole sample is '{last}', number {last + 1}" if last >= 0 else "is no archive|no whole sample"
-    with pytest.raises(ValueError, match=f"cut.tar` .*({said})"):
+    wanted = f"the last whole sample is '{last}', number {last + 1}" if last >= 0 else "is no archive|no whole sample"
+    with pytest.raises(ValueError, match=f"cut.tar` .*({wanted})"):
         samples_of(str(tmp_path / "cut.tar"))
 
 

@@ -75,7 +75,7 @@ def samples(*endings, colours=COLOURS):
     return [(f"{c}.{end}", captions[end](c) if end in captions else png(c)) for c in colours for end in endings]
 
 
-def said(rows):
+def captions_in(rows):
     return [text if isinstance(text, str) else text[0] for text in rows["text"]]
 
 
@@ -96,7 +96,7 @@ KINDS = {
 @pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
 def test_each_kind_of_source_gives_images_and_captions(make, tmp_path):
     rows = load_rows(make(tmp_path))
-    assert said(rows) and sorted(zip(colours_of(rows), said(rows), strict=True)) == sorted(
+    assert captions_in(rows) and sorted(zip(colours_of(rows), captions_in(rows), strict=True)) == sorted(
         (colour, f"a {colour} bus") for colour in COLOURS
     )
 
@@ -110,7 +110,7 @@ def test_sentences_stand_in_files_of_text(tmp_path, ending):
         "csv": ["text", *sentences],
     }[ending]
     (tmp_path / f"s.{ending}").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    assert said(load_rows(str(tmp_path / f"s.{ending}"))) == sentences
+    assert captions_in(load_rows(str(tmp_path / f"s.{ending}"))) == sentences
 
 
 def test_three_streams_of_three_kinds_make_one_batch(tmp_path):
@@ -140,7 +140,7 @@ def test_a_caption_of_a_list_is_drawn_anew_each_time_and_the_same_for_one_seed(t
 def test_columns_are_found_by_the_names_they_have(tmp_path):
     table_of_images(image="photo", text="alt").to_parquet(tmp_path / "a.parquet")
     rows = load_rows(str(tmp_path / "a.parquet"), columns={"image": "photo", "text": "alt"})
-    assert said(rows) == [f"a {colour} bus" for colour in COLOURS] and colours_of(rows) == list(COLOURS)
+    assert captions_in(rows) == [f"a {colour} bus" for colour in COLOURS] and colours_of(rows) == list(COLOURS)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_a_path_that_exists_is_that_path_whatever_its_name(tmp_path, name, monke
     archive(tmp_path / name / "0.tar", samples("png", "txt"))
     (tmp_path / name / "[a].txt").write_text("a red bus\n", encoding="utf-8")
     assert len(load_rows(folder)) == len(load_rows(folder + "/")) == len(load_rows(tmp_path / name)) == 3
-    assert len(load_rows(f"{folder}/*.tar")) == 3 and said(load_rows(f"{folder}/[a].txt")) == ["a red bus"]
+    assert len(load_rows(f"{folder}/*.tar")) == 3 and captions_in(load_rows(f"{folder}/[a].txt")) == ["a red bus"]
     monkeypatch.chdir(tmp_path)
     assert len(load_rows(f"./{name}")) == 3
 
@@ -257,14 +257,14 @@ def test_images_that_a_table_names_are_seen_from_there(tmp_path, monkeypatch):
     columns = {"image": "file_name"}
     monkeypatch.chdir("/")
     rows = load_rows(f"{folder}/captions.csv", columns=columns, needed=["image", "text"])
-    assert colours_of(rows) == list(COLOURS) and said(rows) == [f"a {colour} bus" for colour in COLOURS]
+    assert colours_of(rows) == list(COLOURS) and captions_in(rows) == [f"a {colour} bus" for colour in COLOURS]
 
 
 def test_only_the_first_rows_of_a_stream_are_read(tmp_path):
     archive(tmp_path / "0.tar", samples("png", "txt", colours=COLOURS[:2]))
     archive(tmp_path / "1.tar", samples("png", "txt", colours=COLOURS[2:]))
     rows = load_rows(str(tmp_path / "*.tar"), stream_rows=2)
-    assert said(rows) == ["a red bus", "a blue bus"] and colours_of(rows) == ["red", "blue"]
+    assert captions_in(rows) == ["a red bus", "a blue bus"] and colours_of(rows) == ["red", "blue"]
     with pytest.raises(ValueError, match="must be at least 1, got 0"):
         load_rows(str(tmp_path / "*.tar"), stream_rows=0)
 
@@ -335,8 +335,8 @@ def test_a_dataset_of_the_hub_is_opened_whole_and_in_part(tmp_path, monkeypatch)
         monkeypatch.setattr(datasets.config, "HF_ENDPOINT", server.url)
         monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
         table_of_images().push_to_hub("user/buses")
-        assert sorted(said(load_rows("user/buses"))) == sorted(f"a {colour} bus" for colour in COLOURS)
-        assert said(load_rows("user/buses", "train", stream_rows=2)) == ["a red bus", "a blue bus"]
+        assert sorted(captions_in(load_rows("user/buses"))) == sorted(f"a {colour} bus" for colour in COLOURS)
+        assert captions_in(load_rows("user/buses", "train", stream_rows=2)) == ["a red bus", "a blue bus"]
         for unknown in ("user/none", "none"):
             with pytest.raises(ValueError, match=f"`{unknown}`.* no (such )?dataset of the Hub"):
                 load_rows(unknown)

@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The instrument that drawn images are judged by: what it reads, how the judging counts, and that it can fail."""
+"""The instrument that generated images are judged by: what it reads, how the judging counts, and that it can fail."""
 
 import importlib.util
 import itertools
@@ -34,7 +34,7 @@ needs_art = pytest.mark.skipif(
 
 
 def seen(*objects) -> SeenScene:
-    """A picture of 64 pixels at night as read."""
+    """An image of 64 pixels at night as read."""
     return SeenScene(64, "night", objects)
 
 
@@ -54,8 +54,8 @@ class Reads:
         return self.scenes
 
 
-def says(*centres, num_images: int = 1) -> SceneReading:
-    """What a network says that sees (image, point across, point down, category, colour), each 24 pixels to a side."""
+def reading_of(*centres, num_images: int = 1) -> SceneReading:
+    """What a network reads that sees (image, point across, point down, category, colour), each 24 pixels to a side."""
     reading = SceneReading(
         centre_logits=torch.full((num_images, 16, 16), -9.0),
         category_logits=torch.zeros(num_images, len(CATEGORIES), 8, 8),
@@ -72,7 +72,7 @@ def says(*centres, num_images: int = 1) -> SceneReading:
 
 
 def classifier_that(reading: SceneReading) -> SceneClassifier:
-    """A classifier whose network says `reading` whatever it is shown."""
+    """A classifier whose network gives `reading` whatever it is shown."""
     classifier = SceneClassifier(block_out_channels=(2, 2, 2))
     classifier.forward = lambda pixel_values: reading
     return classifier
@@ -86,7 +86,7 @@ def blank(side: int = 64) -> Image.Image:
 
 
 def test_what_the_network_says_becomes_a_scene():
-    classifier = classifier_that(says((0, 5, 8, "bus", "red")))
+    classifier = classifier_that(reading_of((0, 5, 8, "bus", "red")))
     # Point (5, 8) lies in cell (2, 4), whose middle is at pixels (20, 36).
     [scene] = classifier.read([blank()])
     assert (scene.resolution, scene.background, scene.relation) == (64, "sky", None)
@@ -96,18 +96,18 @@ def test_what_the_network_says_becomes_a_scene():
 
 
 def test_boxes_are_in_pixels_of_the_image_given():
-    [scene] = classifier_that(says((0, 5, 8, "bus", "red"))).read([blank(256)])
+    [scene] = classifier_that(reading_of((0, 5, 8, "bus", "red"))).read([blank(256)])
     assert scene.resolution == 256
     assert scene.objects[0].box == pytest.approx((32.0, 96.0, 96.0, 96.0))
 
 
 def test_a_network_that_sees_no_centre_gives_no_object():
-    [scene] = classifier_that(says()).read([blank()])
+    [scene] = classifier_that(reading_of()).read([blank()])
     assert scene.objects == () and scene.relation is None
 
 
 def test_a_weaker_centre_beside_a_stronger_one_is_the_same_object():
-    reading = says((0, 5, 8, "bus", "red"))
+    reading = reading_of((0, 5, 8, "bus", "red"))
     reading.centre_logits[0, 8, 7] = 3.0
     assert len(classifier_that(reading).read([blank()])[0].objects) == 1
     reading.centre_logits[0, 8, 8] = 3.0  # three points away
@@ -115,7 +115,7 @@ def test_a_weaker_centre_beside_a_stronger_one_is_the_same_object():
 
 
 def test_each_image_of_a_batch_gets_its_own_objects():
-    reading = says((1, 2, 2, "cat", "teal"), num_images=2)
+    reading = reading_of((1, 2, 2, "cat", "teal"), num_images=2)
     first, second = classifier_that(reading).read([blank(), blank()])
     assert first.objects == () and second.objects[0].category == "cat"
 
@@ -125,7 +125,7 @@ def test_each_image_of_a_batch_gets_its_own_objects():
     [((10, 7), "left of", "bus"), ((2, 12), "above", "bus"), ((5, 2), "above", "car")],
 )
 def test_two_objects_stand_in_the_order_of_the_way_they_are_further_apart(point, relation, first):
-    reading = says((0, 4, 8, "bus", "red"), (0, *point, "car", "blue"))
+    reading = reading_of((0, 4, 8, "bus", "red"), (0, *point, "car", "blue"))
     [scene] = classifier_that(reading).read([blank()])
     assert (scene.relation, scene.objects[0].category) == (relation, first)
 
@@ -159,7 +159,7 @@ def test_images_are_read_alike_alone_and_in_any_batch():
 )
 def test_images_it_cannot_read_are_refused(image, named):
     with pytest.raises(ValueError, match=named):
-        classifier_that(says()).read([image])
+        classifier_that(reading_of()).read([image])
 
 
 def test_it_is_saved_with_its_words_and_loaded(tmp_path):
@@ -315,7 +315,7 @@ def test_boxes_in_cells_and_in_pixels_agree():
 def test_a_network_that_says_what_is_true_has_no_loss():
     classifier = SceneClassifier(block_out_channels=(2, 2, 2))
     targets = train_scene_classifier.targets_of([one_scene(PAINTED_CAR)], classifier, torch.Generator().manual_seed(0))
-    reading = says()
+    reading = reading_of()
     reading.centre_logits[:] = targets.heat.clamp(1e-6, 1 - 1e-6).logit()
     [[across, down]] = targets.cells.tolist()
     reading.category_logits[0, list(CATEGORIES).index("car"), down, across] = 30.0
@@ -325,7 +325,7 @@ def test_a_network_that_says_what_is_true_has_no_loss():
         [52 / 8 - across - 0.5, 28 / 8 - down - 0.5, np.log(2), np.log(2)]
     )
     assert all(float(loss) < 1e-4 for loss in train_scene_classifier.losses_of(reading, targets).values())
-    wrong = train_scene_classifier.losses_of(says(), targets)
+    wrong = train_scene_classifier.losses_of(reading_of(), targets)
     assert all(float(wrong[name]) > 0.1 for name in ("centre", "category", "colour", "box", "background")), wrong
 
 
@@ -364,10 +364,10 @@ def test_the_command_line_trains_saves_and_measures(cut_outs, tmp_path):
 
 
 class PerfectPipeline:
-    """Describes and draws as it should, until its answers are exchanged."""
+    """Captions and generates as it should, until its answers are exchanged."""
 
-    def __init__(self, drawing: dict, words: dict):
-        self.drawing, self.words = drawing, words
+    def __init__(self, image_of: dict, words: dict):
+        self.image_of, self.words = image_of, words
 
     def caption(self, images, num_beams, max_new_tokens):
         return [self.words[image.tobytes()] for image in images]
@@ -375,7 +375,7 @@ class PerfectPipeline:
     def __call__(self, prompts, generator, num_images_per_prompt, return_best, **options):
         self.seeds = [each.initial_seed() for each in generator]
         assert return_best == 1 and len(generator) == len(prompts) * num_images_per_prompt
-        return Namespace(images=[self.drawing[prompt] for prompt in prompts])
+        return Namespace(images=[self.image_of[prompt] for prompt in prompts])
 
 
 def three_rows():
@@ -412,8 +412,8 @@ def test_a_split_is_judged_in_both_directions(monkeypatch):
         temperature=None,
         sheet=None,
     )
-    drawing = dict(zip(prompts, stored, strict=True))
-    perfect = PerfectPipeline(drawing, words)
+    image_of = dict(zip(prompts, stored, strict=True))
+    perfect = PerfectPipeline(image_of, words)
     shares, scenes = evaluate_emoji_scenes.evaluate_split(perfect, ReadsThese(), rows, options)
     assert set(shares.values()) == {1.0}
     assert scenes == {"prompts": prompts, "generated_right": [True] * 3, "captions": prompts}
@@ -422,18 +422,20 @@ def test_a_split_is_judged_in_both_directions(monkeypatch):
     evaluate_emoji_scenes.evaluate_split(perfect, ReadsThese(), rows, options)
     assert perfect.seeds == [9, 1_000_009]
 
-    drawing["a red bus"] = stored[1]  # draws a blue car for it
-    shares, scenes = evaluate_emoji_scenes.evaluate_split(PerfectPipeline(drawing, words), ReadsThese(), rows, options)
+    image_of["a red bus"] = stored[1]  # generates a blue car for it
+    shares, scenes = evaluate_emoji_scenes.evaluate_split(
+        PerfectPipeline(image_of, words), ReadsThese(), rows, options
+    )
     assert scenes["generated_right"] == [False, True, True]
     assert shares["generated_both"] == shares["generated_then_captioned_both"] == pytest.approx(2 / 3)
     assert shares["rendered_both"] == shares["reconstructed_both"] == shares["caption_both"] == 1.0
 
 
-def test_a_right_drawing_that_was_trained_on_is_counted_as_a_copy():
+def test_a_right_image_that_was_trained_on_is_counted_as_a_copy():
     bus, car, tree = [5, 6], [7, 8], [12, 13]
     trained_on = torch.tensor([bus, [0, 0], [1, 1], [2, 2], [3, 3], [4, 4], [9, 9], [10, 10], [11, 11]])
-    drawn = torch.tensor([bus, car, tree, tree])
-    shares = evaluate_emoji_scenes.evaluate_copies(drawn, [True, True, True, False], trained_on)
+    generated = torch.tensor([bus, car, tree, tree])
+    shares = evaluate_emoji_scenes.evaluate_copies(generated, [True, True, True, False], trained_on)
     assert shares == {"generated_copied": 0.25, "generated_true_and_new": 0.5}
 
 

@@ -87,7 +87,7 @@ BLUE_CAR = SceneObject("car", "blue", "noto", (34, 8, 30, 20))
 
 def test_a_scene_is_a_pure_function_of_config_seed_and_index(config):
     pixels, scene = render_scene(config, 5, 17)
-    again = World(config)  # nothing cached, nothing drawn before
+    again = World(config)  # nothing cached, nothing rendered before
     assert again.sample(5, 17) == scene
     assert (again.render(scene) == pixels).all()
     assert render_scene(config, 5, 18)[1] != replace(scene, index=18)
@@ -377,10 +377,10 @@ def test_categories_the_grammar_could_not_read_back_are_refused(category):
 def test_no_training_stream_holds_a_held_out_pair_or_relation_in_image_or_text(splits):
     for name in (*TRAINING_STREAMS, "validation"):
         for row in splits[name].select_columns(["text", "scene"]):
-            said = [parse(text, SHAPES).objects for text in row["text"]]
+            parsed = [parse(text, SHAPES).objects for text in row["text"]]
             scene = Scene.from_json(row["scene"])
             assert not any(
-                is_held_out_pair(item.category, item.colour) for items in [*said, scene.objects] for item in items
+                is_held_out_pair(item.category, item.colour) for items in [*parsed, scene.objects] for item in items
             )
             assert not scene.relation or not is_held_out_relation(scene.relation, *(i.category for i in scene.objects))
 
@@ -604,8 +604,8 @@ def test_openmoji_draws_every_category_of_the_table():
 
 def test_caption_accuracy_counts_what_the_grammar_reads():
     scenes = [Scene(64, "sky", (SceneObject("bus", "red", "noto", (9, 9, 46, 40)),), None, seed=0, index=0)] * 4
-    said = ["a red bus", "a blue bus", "a red tree", "red red red"]
-    accuracy = caption_accuracy(said, scenes)
+    predicted = ["a red bus", "a blue bus", "a red tree", "red red red"]
+    accuracy = caption_accuracy(predicted, scenes)
     assert accuracy == {"grammatical": 0.75, "category": 0.5, "colour": 0.5, "both": 0.25, "true": 0.25}
     with pytest.raises(ValueError, match="wanted one of `captions` per scene"):
-        caption_accuracy(said, scenes[:2])
+        caption_accuracy(predicted, scenes[:2])

@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Copies of training images among drawn ones."""
+"""Copies of training images among generated images."""
 
 import pytest
 import torch

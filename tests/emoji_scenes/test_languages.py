@@ -61,7 +61,7 @@ BLUE_ELEPHANT = SceneObject("elephant", "blue", "noto", (0, 10, 24, 24))
 RED_HEART = SceneObject("heart", "red", "noto", (34, 8, 30, 20))
 
 
-def drawn_scenes(count: int):
+def sampled_scenes(count: int):
     """Scenes of one or two of all things, whose boxes no drawing restricts."""
     for n in range(count):
         draws = KeyedDraws(5, n)
@@ -97,12 +97,12 @@ def german_folder(tmp_path_factory, cut_outs):
     return folder
 
 
-# What is said
+# What is written
 
 
 def test_english_captions_never_change():
-    said = "\n".join(text for drawn in drawn_scenes(3000) for text in captions(drawn))
-    assert hashlib.sha256(said.encode()).hexdigest()[:16] == "cc1e31ead6d59a4e"
+    written = "\n".join(text for sampled in sampled_scenes(3000) for text in captions(sampled))
+    assert hashlib.sha256(written.encode()).hexdigest()[:16] == "cc1e31ead6d59a4e"
 
 
 def test_german_captions_of_one_thing():
@@ -127,16 +127,16 @@ def test_german_captions_of_two_things():
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_caption_reads_back_to_facts_true_of_its_scene(language):
-    said = Counter()
-    for drawn in drawn_scenes(3000):
-        texts = captions(drawn, language)
+    written = Counter()
+    for sampled in sampled_scenes(3000):
+        texts = captions(sampled, language)
         assert len(set(texts)) == 5
         for text in texts:
             parsed = parse(text, language=language)
-            assert parsed is not None and is_true_of(parsed, drawn), (text, drawn)
-            said["size"] += any(item.size for item in parsed.objects)
-            said.update(field for field in ("relation", "position", "background") if getattr(parsed, field))
-    assert all(said[fact] > 1000 for fact in ("size", "relation", "position", "background"))  # of 15,000
+            assert parsed is not None and is_true_of(parsed, sampled), (text, sampled)
+            written["size"] += any(item.size for item in parsed.objects)
+            written.update(field for field in ("relation", "position", "background") if getattr(parsed, field))
+    assert all(written[fact] > 1000 for fact in ("size", "relation", "position", "background"))  # of 15,000
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -203,12 +203,12 @@ def test_german_refuses_what_does_not_agree(text):
 
 
 def test_umlauts_survive_the_tokenizer_and_capitals_are_read_as_small_letters():
-    said = [text for drawn in drawn_scenes(400) for text in captions(drawn, "de")]
-    tokenizer = train_unigram_tokenizer(said, vocab_size=480)
+    written = [text for sampled in sampled_scenes(400) for text in captions(sampled, "de")]
+    tokenizer = train_unigram_tokenizer(written, vocab_size=480)
     assert tokenizer.decode(tokenizer("Eine große grüne Schildkröte").input_ids, skip_special_tokens=True) == (
         "eine große grüne schildkröte"
     )
-    for text, ids in zip(said, tokenizer(said).input_ids, strict=True):
+    for text, ids in zip(written, tokenizer(written).input_ids, strict=True):
         assert tokenizer.decode(ids, skip_special_tokens=True) == text
 
 
@@ -272,8 +272,8 @@ def test_a_german_folder_is_another_world_than_the_english_one(german_folder, cu
 
 
 def test_captions_are_judged_in_their_language():
-    said = ["eine rote katze", "eine blaue katze", "ein rote katze", "a red cat"]
-    accuracy = caption_accuracy(said, [scene(RED_CAT)] * 4, "de")
+    written = ["eine rote katze", "eine blaue katze", "ein rote katze", "a red cat"]
+    accuracy = caption_accuracy(written, [scene(RED_CAT)] * 4, "de")
     assert accuracy == {"grammatical": 0.5, "category": 0.5, "colour": 0.25, "both": 0.25, "true": 0.25}
 
 
@@ -307,9 +307,9 @@ def test_the_evaluation_reads_the_language_from_the_folder(german_folder, monkey
 
 
 def test_the_pairs_of_weights_are_judged_in_the_language_of_their_folder(german_folder, monkeypatch):
-    pipe = Namespace(model=Namespace(eval=lambda: None), caption=lambda images, **options: said[: len(images)])
+    pipe = Namespace(model=Namespace(eval=lambda: None), caption=lambda images, **options: written[: len(images)])
     clean = load_rows(str(german_folder), "validation")
-    said = [texts[0] for texts in clean["text"]]
+    written = [texts[0] for texts in clean["text"]]
     trainer = Namespace(evaluate=lambda: {"eval_loss_t2i": 2.0})
     monkeypatch.setattr(study_pair_weights, "pair_losses", lambda pipe, rows, batch_size: torch.zeros(len(rows)))
     options = Namespace(dataset=str(german_folder), batch_size=len(clean))
@@ -327,15 +327,15 @@ def test_captions_without_pairs_are_judged_in_the_language_of_their_scenes(germa
 
 def test_a_dual_encoder_is_given_its_labels_in_the_language_of_the_dataset():
     class Embeds:
-        said: list[str] = []
+        written: list[str] = []
 
         def embed_texts(self, texts):
-            self.said += texts
+            self.written += texts
             return torch.eye(len(texts))
 
     world, scorer = SceneConfig(categories=("cat", "bus"), colours=("red", "blue"), language="de"), Embeds()
     shares = evaluate_dual_encoder.zero_shot(scorer, torch.eye(4)[:1], [scene(RED_CAT)], world)
-    assert scorer.said == ["eine rote katze", "eine blaue katze", "ein roter bus", "ein blauer bus"]
+    assert scorer.written == ["eine rote katze", "eine blaue katze", "ein roter bus", "ein blauer bus"]
     assert shares == {"category": 1.0, "colour": 1.0, "both": 1.0}
 
 

@@ -106,7 +106,7 @@ def test_a_column_that_a_row_has_not_is_empty():
     assert figures["i2t loss"] is None and figures["captions"] == (0.2, 0.2, 0.2)
 
 
-def drawn(monkeypatch, tmp_path, runs):
+def plotted(monkeypatch, tmp_path, runs):
     """Axes of the figure, by title."""
     monkeypatch.setattr(table2.plt, "close", lambda figure: None)
     table2.plot(runs, tmp_path / "figure.png")
@@ -115,7 +115,7 @@ def drawn(monkeypatch, tmp_path, runs):
 
 
 def test_the_figure_shows_each_seed_and_the_mean_over_the_rows(monkeypatch, tmp_path):
-    axes = drawn(monkeypatch, tmp_path, [run_of(0, 0.2), run_of(1, 0.4), run_of(0, 0.7, row=14)])
+    axes = plotted(monkeypatch, tmp_path, [run_of(0, 0.2), run_of(1, 0.4), run_of(0, 0.7, row=14)])
     means, dots = axes["captions"].lines
     assert list(means.get_ydata()) == [pytest.approx(0.3), 0.7]
     assert list(dots.get_xdata()) == [0, 0, 1] and list(dots.get_ydata()) == [0.2, 0.4, 0.7]
@@ -125,7 +125,7 @@ def test_the_figure_shows_each_seed_and_the_mean_over_the_rows(monkeypatch, tmp_
 
 def test_the_figure_has_a_line_for_each_row_over_the_number_of_pairs(monkeypatch, tmp_path):
     runs = [run_of(0, 0.4, pairs=200), run_of(0, 0.2, pairs=60), run_of(0, 0.6, row=14, pairs=60)]
-    axes = drawn(monkeypatch, tmp_path, runs)
+    axes = plotted(monkeypatch, tmp_path, runs)
     first, _, second, _ = axes["captions"].lines
     assert list(first.get_xdata()) == [60, 200] and list(first.get_ydata()) == [0.2, 0.4]
     assert list(second.get_xdata()) == [60] and second.get_label() == "14\nfull cycles"

@@ -61,8 +61,8 @@ def test_train_rewards_saves_a_pipeline_of_other_weights(folders, tmp_path, monk
 def test_train_rewards_takes_rewards_by_name(folders, tmp_path, monkeypatch, capsys):
     names = ["--rewards", "clip_cos", "clip_agg", "naturalness", "--ce_interval", "0", "--reward_stream", "image"]
     run("train_rewards", folders, tmp_path, monkeypatch, "--save_strategy", "no", *names)
-    said = capsys.readouterr().out
-    assert all(f"rewards/{name}/mean" in said for name in ("ClipCos", "ClipAgg", "DiscriminatorReward"))
+    output = capsys.readouterr().out
+    assert all(f"rewards/{name}/mean" in output for name in ("ClipCos", "ClipAgg", "DiscriminatorReward"))
     with pytest.raises(ValueError, match=r"`rewards` must name some of \('clip_image',\) for this direction"):
         run("train_rewards", folders, tmp_path, monkeypatch, "--direction", "t2i")
 
@@ -81,9 +81,9 @@ def test_captions_are_learned_without_pairs(folders, tmp_path, monkeypatch, caps
     assert list(results) == ["corpus", "start", "rewarded"]
     assert {"cider_d", "greedy/distinct_2", "sampled/bad_endings"} <= results["rewarded"].keys()
     assert json.loads((tmp_path / "results.json").read_text())["results"] == results
-    said = capsys.readouterr().out
-    assert said.count("rewards/ClipAgg/mean") == 2
-    assert said.count("loss_i2t") == 1 + 2 * ce_interval  # teacher forcing goes on with the rewards
+    output = capsys.readouterr().out
+    assert output.count("rewards/ClipAgg/mean") == 2
+    assert output.count("loss_i2t") == 1 + 2 * ce_interval  # teacher forcing goes on with the rewards
     assert (tmp_path / "pipeline" / "model_index.json").is_file()
 
 

@@ -33,7 +33,7 @@ def words(*texts):
 
 
 def random_sets(number: int):
-    """Candidates and one to five references each, from a few words, so that much overlaps; one says nothing."""
+    """Candidates and one to five references each, from a few words, so that much overlaps; one is empty."""
     chance = random.Random(0)
 
     def sentence(least=1):
@@ -109,9 +109,9 @@ def test_cider_d_is_that_of_pycocoevalcap():
 
     candidates, references = random_sets(200)
     ours = CiderD(references).scores(candidates, references)
-    said = {i: [" ".join(sentence)] for i, sentence in enumerate(candidates)}
+    predicted = {i: [" ".join(sentence)] for i, sentence in enumerate(candidates)}
     true = {i: [" ".join(sentence) for sentence in own] for i, own in enumerate(references)}
-    assert ours == pytest.approx(list(100 * Cider().compute_score(true, said)[1]), abs=1e-9)
+    assert ours == pytest.approx(list(100 * Cider().compute_score(true, predicted)[1]), abs=1e-9)
 
 
 def test_bleu_is_the_product_of_precision_and_brevity():
@@ -132,18 +132,20 @@ def test_bleu_and_rouge_l_are_those_of_pycocoevalcap():
     from pycocoevalcap.rouge.rouge import Rouge
 
     candidates, references = (part[:-1] for part in random_sets(200))
-    said = {i: [" ".join(sentence)] for i, sentence in enumerate(candidates)}
+    predicted = {i: [" ".join(sentence)] for i, sentence in enumerate(candidates)}
     true = {i: [" ".join(sentence) for sentence in own] for i, own in enumerate(references)}
-    assert bleu(candidates, references) == pytest.approx([100 * s for s in Bleu(4).compute_score(true, said, 0)[0]])
-    assert rouge_l(candidates, references) == pytest.approx(100 * Rouge().compute_score(true, said)[0])
+    assert bleu(candidates, references) == pytest.approx(
+        [100 * s for s in Bleu(4).compute_score(true, predicted, 0)[0]]
+    )
+    assert rouge_l(candidates, references) == pytest.approx(100 * Rouge().compute_score(true, predicted)[0])
 
 
 @needs_java
 @pytest.mark.slow
 def test_scores_without_java_are_those_of_pycocoevalcap_on_plain_sentences():
-    said = ["A red bus on the grass.", "the dog's bowl", "a two-story house, in blue"]
+    predicted = ["A red bus on the grass.", "the dog's bowl", "a two-story house, in blue"]
     true = [["A red bus.", "One bus on grass"], ["A dog's bowl isn't here"], ["a blue house", "a house; two stories"]]
-    ours, theirs = caption_scores(said, true), coco_caption_scores(said, true)
+    ours, theirs = caption_scores(predicted, true), coco_caption_scores(predicted, true)
     for name, other in {"cider_d": "coco_cider", "bleu_2": "coco_bleu_2", "rouge_l": "coco_rouge_l"}.items():
         assert ours[name] == pytest.approx(theirs[other], rel=1e-6)
     assert 0 < theirs["coco_meteor"] < 100
@@ -188,11 +190,11 @@ def test_cider_d_of_200_captions_is_within_half_a_point_of_the_java_tokenizers()
         return " ".join(chance.sample(BITS, chance.randint(2, 5))).capitalize() + chance.choice((".", "", "!"))
 
     true = [[sentence() for _ in range(5)] for _ in range(200)]
-    said = [chance.choice((own[0], f"{own[1]} {sentence()}", sentence())) for own in true]
+    predicted = [chance.choice((own[0], f"{own[1]} {sentence()}", sentence())) for own in true]
     java = PTBTokenizer()
     tokenized = java.tokenize({i: [{"caption": text} for text in own] for i, own in enumerate(true)})
-    theirs = Cider().compute_score(tokenized, java.tokenize({i: [{"caption": t}] for i, t in enumerate(said)}))[0]
-    ours = caption_scores(said, true)["cider_d"]
+    theirs = Cider().compute_score(tokenized, java.tokenize({i: [{"caption": t}] for i, t in enumerate(predicted)}))[0]
+    ours = caption_scores(predicted, true)["cider_d"]
     assert ours == pytest.approx(100 * theirs, abs=0.5) and ours > 10
 
 
@@ -202,9 +204,9 @@ def test_cider_d_starts_no_other_program(monkeypatch):
 
     monkeypatch.setattr(subprocess, "Popen", refuse)
     monkeypatch.setenv("PATH", "")
-    said, true = ["a red bus", "two fish"], [["a red bus on grass"], ["two fish in the sea"]]
-    assert caption_scores(said, true)["cider_d"] > 0
-    assert min(captions.CiderD(true)([""] * 2, said, [[5, 1], [6, 1]], text=true)) > 0
+    predicted, true = ["a red bus", "two fish"], [["a red bus on grass"], ["two fish in the sea"]]
+    assert caption_scores(predicted, true)["cider_d"] > 0
+    assert min(captions.CiderD(true)([""] * 2, predicted, [[5, 1], [6, 1]], text=true)) > 0
 
 
 def test_diversity_of_one_caption_said_of_all_images_is_low():
@@ -225,7 +227,7 @@ def test_references_that_do_not_fit_are_refused(references):
 
 
 def test_a_caption_that_breaks_off_is_a_bad_ending():
-    said = [["a", "red", "bus", "on", "the"], ["a", "bus"], [], ["the", "bus", "on", "the", "left"]]
-    assert bad_endings(said) == 0.5
+    predicted = [["a", "red", "bus", "on", "the"], ["a", "bus"], [], ["the", "bus", "on", "the", "left"]]
+    assert bad_endings(predicted) == 0.5
     with pytest.raises(ValueError, match="`candidates` must have at least one caption, got none"):
         bad_endings([])

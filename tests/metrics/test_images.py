@@ -35,16 +35,16 @@ def test_frechet_distance_is_the_formula_of_the_paper():
 
 
 def test_precision_and_recall_count_who_is_within_reach():
-    true, drawn = line(0.0, 1.0, 2.0, 10.0), line(0.5, 0.6, 50.0, 51.0)
-    # Reach of the true ones, to the nearest other: 1, 1, 1, 8. Of the drawn ones: 0.1, 0.1, 1, 1.
-    assert precision_recall(drawn, true, k=1) == {"precision": 0.5, "recall": 0.0}
-    assert precision_recall(true, drawn, k=1) == {"precision": 0.0, "recall": 0.5}
+    true, generated = line(0.0, 1.0, 2.0, 10.0), line(0.5, 0.6, 50.0, 51.0)
+    # Reach of the true ones, to the nearest other: 1, 1, 1, 8. Of the generated ones: 0.1, 0.1, 1, 1.
+    assert precision_recall(generated, true, k=1) == {"precision": 0.5, "recall": 0.0}
+    assert precision_recall(true, generated, k=1) == {"precision": 0.0, "recall": 0.5}
 
 
 def test_density_counts_how_often_and_coverage_how_many_true_images_are_met():
-    true, drawn = line(0.0, 1.0, 2.0, 10.0), line(0.5, 0.6, 50.0, 51.0)
-    # 0.5 and 0.6 are within reach of 0 and of 1 each: 4 meetings of 4 drawn ones; 2 of 4 true ones are met.
-    assert density_coverage(drawn, true, k=1) == {"density": 1.0, "coverage": 0.5}
+    true, generated = line(0.0, 1.0, 2.0, 10.0), line(0.5, 0.6, 50.0, 51.0)
+    # 0.5 and 0.6 are within reach of 0 and of 1 each: 4 meetings of 4 generated ones; 2 of 4 true ones are met.
+    assert density_coverage(generated, true, k=1) == {"density": 1.0, "coverage": 0.5}
 
 
 def test_scores_of_alike_images_are_near_those_of_true_halves():

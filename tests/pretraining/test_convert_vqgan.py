@@ -254,10 +254,10 @@ def test_the_same_images_have_the_same_codes_and_back(pair):
     ids = torch.cdist(code.permute(0, 2, 3, 1).flatten(0, 2), table).argmin(dim=-1).view(2, -1)
     assert torch.equal(encode_images(model, pixels), ids) and len(ids.unique()) > 3
     shape = (2, SIDE // 2, SIDE // 2, CODE_WIDTH)
-    drawn = reference.decode(table[ids].view(shape).permute(0, 3, 1, 2))
+    decoded = reference.decode(table[ids].view(shape).permute(0, 3, 1, 2))
     whole = model.decode(ids, force_not_quantize=True, shape=shape).sample
-    torch.testing.assert_close(whole, drawn, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(decode_image_token_ids(model, ids), drawn.clamp(-1, 1), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(whole, decoded, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(decode_image_token_ids(model, ids), decoded.clamp(-1, 1), atol=1e-4, rtol=1e-4)
 
 
 def llamagen():
@@ -278,11 +278,11 @@ def test_llamagen_has_the_same_ids_and_the_same_images():
     ids = reference.ids(pixels)
     assert torch.equal(encode_images(model, pixels), ids) and len(ids.unique()) > 3
     every = torch.arange(2 * 64).view(2, 64) % NUM_CODES
-    drawn = reference.pixels(every)
-    torch.testing.assert_close(decode_image_token_ids(model, every), drawn.clamp(-1, 1), atol=1e-4, rtol=1e-4)
+    decoded = reference.pixels(every)
+    torch.testing.assert_close(decode_image_token_ids(model, every), decoded.clamp(-1, 1), atol=1e-4, rtol=1e-4)
     shape = (2, SIDE // 2, SIDE // 2, CODE_WIDTH)
     whole = model.decode(every, force_not_quantize=True, shape=shape).sample
-    torch.testing.assert_close(whole, drawn, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(whole, decoded, atol=1e-4, rtol=1e-4)
 
 
 def test_the_codes_of_llamagen_have_length_1():

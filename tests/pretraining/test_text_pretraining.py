@@ -130,9 +130,9 @@ def test_mask_has_the_right_length_and_keeps_and_hides_something(length, density
 
 def test_mean_share_of_hidden_tokens_is_the_density_also_for_short_sentences():
     generator = torch.Generator().manual_seed(0)
-    hidden = [sum(random_span_mask(10, 0.25, 1.0, generator=generator)) for _ in range(2000)]
-    assert set(hidden) == {2, 3}
-    assert abs(sum(hidden) / 2000 - 2.5) < 0.05
+    num_masked = [sum(random_span_mask(10, 0.25, 1.0, generator=generator)) for _ in range(2000)]
+    assert set(num_masked) == {2, 3}
+    assert abs(sum(num_masked) / 2000 - 2.5) < 0.05
 
 
 def test_spans_may_stand_anywhere():

@@ -8,7 +8,7 @@ HEADER = "# Copyright 2026 The itit_hf authors.\n# SPDX-License-Identifier: Apac
 MODULE = HEADER + '"""A module."""\n'  # three lines: what follows starts at line 4
 
 CLEAN = {
-    "README.md": "`swim` draws a swimmer.\n",
+    "README.md": "`swim` moves a swimmer.\n",
     "src/itit_hf/__init__.py": MODULE + '_import_structure = {\n    "water": ["swim"],\n}\n',
     "src/itit_hf/water.py": MODULE + 'def swim():\n    """Swim."""\n',
     "src/itit_hf/fishes/__init__.py": MODULE,

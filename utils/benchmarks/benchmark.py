@@ -158,7 +158,8 @@ def gemm_rates(options: Namespace) -> dict[int, float]:
     """GFLOP a second of `x @ weight.T`, the median of `GEMM_REPEATS`, by the number of rows of x."""
     num_inputs, num_outputs = GEMM_SHAPES[options.device]
     like = {"device": options.device, "dtype": options.dtype}
-    weight, rates = torch.randn(num_outputs, num_inputs, **like), {}
+    weight = torch.randn(num_outputs, num_inputs, **like)
+    rates = {}
     clock = Stopwatch(options.device)
     for rows in GEMM_ROWS[options.device]:
         x = torch.randn(rows, num_inputs, **like)
@@ -176,7 +177,8 @@ def gemm_rates(options: Namespace) -> dict[int, float]:
 
 def time_rounds(cases: Sequence[Case], options: Namespace, description: str) -> dict[str, list[float]]:
     """Seconds of each case in each round, by name; every round starts at another case."""
-    clock, seconds = Stopwatch(options.device), {case.name: [] for case in cases}
+    clock = Stopwatch(options.device)
+    seconds = {case.name: [] for case in cases}
     for _ in range(options.warmup):
         for case in cases:
             case.run()
@@ -191,7 +193,8 @@ def time_rounds(cases: Sequence[Case], options: Namespace, description: str) -> 
 
 def saved_mebibytes(options: Namespace) -> dict[str, float]:
     """MiB that one sample of each loss keeps for its backward pass, without dropout."""
-    model, saved = build_model(options).to(torch.float32).eval(), {}
+    model = build_model(options).to(torch.float32).eval()
+    saved = {}
     work = Workload(build_config(options), num_inference_steps=1, guidance_scale=1.0, num_new_tokens=64)
     names = {"t2i": ("t2i",), "i2t + i2i": ("i2t", "i2i"), "t2i2t": ("t2i2t",), "i2t2i": ("i2t2i",)}
     for name, objectives in names.items():
@@ -227,7 +230,9 @@ def goal_values(goal: dict, measured: dict, batch_size: int) -> list[float] | No
     Raises:
         ValueError: If the metric is unknown.
     """
-    metric, of, to = goal["metric"], goal["of"], goal.get("to", {})
+    metric = goal["metric"]
+    of = goal["of"]
+    to = goal.get("to", {})
     if metric == "saved MiB":
         saved = measured["saved_mib"]
         return None if not saved else [sum(weight * saved[name] for name, weight in of.items())]
@@ -298,7 +303,8 @@ def case_lines(results: dict) -> list[str]:
     for batch_size, measured in results["measured"].items():
         for name, seconds in measured["seconds"].items():
             low, median, high = spread(seconds)
-            work, rate = measured["flops"].get(name), ("", "", "")
+            work = measured["flops"].get(name)
+            rate = ("", "", "")
             if work:
                 rate = (f"{work / GIGA:.0f}", f"{work / GIGA / median:.1f}")
                 rate = (*rate, f"{work / GIGA / median / measured['ceiling']:.2f}")

@@ -128,7 +128,8 @@ def generate_cases(options: Namespace, batch_size: int) -> list[Case]:
     cases += [_amused_case(name, options, batch_size) for name in AMUSED if name in options.anchors]
     cases += _tiny_cases(options, batch_size)
     like = {"device": options.device, "dtype": options.dtype}
-    decoder, ids = VQModel(**AMUSED_VQ).to(**like).eval(), torch.randint(8192, (batch_size, 256), device=model.device)
+    decoder = VQModel(**AMUSED_VQ).to(**like).eval()
+    ids = torch.randint(8192, (batch_size, 256), device=model.device)
     cases.append(Case("aMUSEd's decoder", torch.no_grad()(lambda: decode_image_token_ids(decoder, ids))))
     return cases
 
@@ -214,7 +215,8 @@ def _amused_case(name: str, options: Namespace, batch_size: int) -> Case:
     pipe = AmusedPipeline(None, None, None, model, AmusedScheduler(mask_token_id=8255))
     pipe.set_progress_bar_config(disable=True)
     given = _amused_inputs(model, batch_size)
-    embeds, pooled = given["encoder_hidden_states"], given["pooled_text_emb"]
+    embeds = given["encoder_hidden_states"]
+    pooled = given["pooled_text_emb"]
     texts = {"prompt_embeds": pooled, "encoder_hidden_states": embeds}
     texts |= {f"negative_{key}": torch.zeros_like(value) for key, value in texts.items()}
     steps = options.anchor_steps
@@ -239,7 +241,8 @@ class EndAfter(LogitsProcessor):
     """
 
     def __init__(self, num_words: int, eos_token_id: int):
-        self.num_words, self.eos_token_id = num_words, eos_token_id
+        self.num_words = num_words
+        self.eos_token_id = eos_token_id
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """Scores of shape `(num_beams, vocab_size)`; the first token of `input_ids` is the beginning."""
@@ -252,7 +255,8 @@ class EndAfter(LogitsProcessor):
 
 def caption_cases(options: Namespace, batch_size: int) -> list[Case]:
     """Captions of `CAPTION`; what reads pixels is given 224 x 224 of them, ITIT's image tokenizers 256 x 256."""
-    model, config = build_model(options), build_config(options)
+    model = build_model(options)
+    config = build_config(options)
     ids = torch.randint(config.codebook_size, (batch_size, config.num_image_tokens), device=options.device)
     work = Workload(config, batch_size, num_beams=CAPTION["num_beams"], num_new_tokens=CAPTION["max_new_tokens"])
     plain = {"cache_implementation": "static", "disable_compile": True}
@@ -263,7 +267,8 @@ def caption_cases(options: Namespace, batch_size: int) -> list[Case]:
         Case("caption, ended after 8 words", lambda: model.generate(image_token_ids=ids, **ended)),
         Case("caption, a prefix for each beam", lambda: model.generate(image_token_ids=ids, **CAPTION, **plain)),
     ]
-    decoder, words = model.text_decoder, torch.randn(4, config.decoder_hidden_size).to(ids.device, options.dtype)
+    decoder = model.text_decoder
+    words = torch.randn(4, config.decoder_hidden_size).to(ids.device, options.dtype)
     for side, on_amd in {"left": True, "right": False}.items():
         head = patch.object(cpu_kernels_itit, "ON_AMD", on_amd)(torch.no_grad()(lambda: decoder.logits(words)))
         cases.append(Case(f"head, 4 words, weight on the {side}", head, times=20))
@@ -284,7 +289,8 @@ def _tokenizing(tokenizer, pixels: torch.Tensor) -> Callable[[], torch.Tensor]:
 
 def _peers(options: Namespace, batch_size: int) -> list[Case]:
     like = {"device": options.device, "dtype": options.dtype}
-    pixels, cases = torch.randn(batch_size, 3, 224, 224, **like), []
+    pixels = torch.randn(batch_size, 3, 224, 224, **like)
+    cases = []
     if "GIT" in options.anchors:
         git = GitForCausalLM(GitConfig()).to(**like).eval()
         cases.append(Case("GIT", lambda: git.generate(pixel_values=pixels, **CAPTION)))

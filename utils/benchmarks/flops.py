@@ -64,7 +64,8 @@ class Workload:
 
     def num_visible(self, num_masked: int) -> int:
         """Image positions that the encoder is given when so many tokens are masked (appendix B)."""
-        num_tokens, drop = self.config.num_image_tokens, self.config.encoder_drop
+        num_tokens = self.config.num_image_tokens
+        drop = self.config.encoder_drop
         if drop == "all":
             return num_tokens - num_masked
         half = num_tokens // 2
@@ -120,7 +121,8 @@ def feature_projection(config: ITITConfig, num_features: int) -> int:
 
 def image_decoder(config: ITITConfig, text_length: int, num_logits: int) -> int:
     """FLOPs of the image decoder and its head, with logits at `num_logits` positions (Figure 2)."""
-    width, mlp = config.decoder_hidden_size, config.decoder_intermediate_size
+    width = config.decoder_hidden_size
+    mlp = config.decoder_intermediate_size
     rows = config.num_image_tokens + text_length
     blocks = (config.image_decoder_num_hidden_layers - 1) * block(rows, width, mlp) + block(
         rows, width, mlp, num_logits
@@ -132,7 +134,8 @@ def image_decoder(config: ITITConfig, text_length: int, num_logits: int) -> int:
 def text_decoder(config: ITITConfig, prefix_length: int, text_length: int) -> int:
     """FLOPs of the text decoder, teacher-forced, without [`text_head`]: features see each other, text sees them and
     the text in front of it (Figure 2)."""
-    width, mlp = config.decoder_hidden_size, config.decoder_intermediate_size
+    width = config.decoder_hidden_size
+    mlp = config.decoder_intermediate_size
     rows = prefix_length + text_length
     of_text = text_length * prefix_length + text_length * (text_length + 1) // 2
     full = block(rows, width, mlp, scores=prefix_length**2 + of_text)
@@ -165,12 +168,11 @@ def generate(work: Workload) -> int:
 def caption(work: Workload) -> int:
     """FLOPs of describing a batch of whole images by beam search (appendix B): encoder and prefix once for each
     image, [BOS] too as all beams start with it, then one row for each beam and token."""
-    config, prefix = work.config, work.config.num_prefix_tokens
-    width, mlp, depth = (
-        config.decoder_hidden_size,
-        config.decoder_intermediate_size,
-        config.text_decoder_num_hidden_layers,
-    )
+    config = work.config
+    prefix = work.config.num_prefix_tokens
+    width = config.decoder_hidden_size
+    mlp = config.decoder_intermediate_size
+    depth = config.text_decoder_num_hidden_layers
     encoded = text_projection(config, 1) + encoder(config, config.num_image_tokens, 1)
     # Of the last block only keys and values of the prefix are ever read.
     prefill = feature_projection(config, prefix) + (depth - 1) * block(prefix, width, mlp)
@@ -210,7 +212,8 @@ def text_half_cycle(work: Workload) -> int:
 def image_cycle(work: Workload) -> int:
     """FLOPs of a training step of image -> text -> image, equation (4), its greedy synthesis of `num_new_tokens`
     words included. What the frozen text encoder does with them, forward and backward, comes on top."""
-    config, length = work.config, work.num_new_tokens
+    config = work.config
+    length = work.num_new_tokens
     to_logits = linear(length, config.text_hidden_size, config.num_text_tokens)  # from embeddings, backward
     to_embeddings = text_projection(config, length)  # the gradient of the second pass's text
     return _image_cycle(work, first_pass=3) + work.batch_size * (to_logits + to_embeddings)
@@ -288,7 +291,8 @@ def saved_by_block(rows: int, width: int, mlp: int, heads: int, queries: int | N
 
 def saved_by_encoder(config: ITITConfig, num_visible: int, text_length: int) -> int:
     """Numbers kept by the joint encoder, its result included."""
-    rows, width = num_visible + text_length, config.hidden_size
+    rows = num_visible + text_length
+    width = config.hidden_size
     blocks = saved_by_block(rows, width, config.intermediate_size, config.num_attention_heads)
     norms = 2 * saved_by_norm(rows, width) + rows * width
     return config.num_hidden_layers * blocks + norms + text_length * config.text_hidden_size
@@ -296,11 +300,9 @@ def saved_by_encoder(config: ITITConfig, num_visible: int, text_length: int) -> 
 
 def saved_by_image_decoder(config: ITITConfig, text_length: int, num_logits: int) -> int:
     """Numbers kept by the image decoder, its head and one copy of log probabilities at `num_logits` positions."""
-    width, mlp, heads = (
-        config.decoder_hidden_size,
-        config.decoder_intermediate_size,
-        config.image_decoder_heads,
-    )
+    width = config.decoder_hidden_size
+    mlp = config.decoder_intermediate_size
+    heads = config.image_decoder_heads
     rows = config.num_image_tokens + text_length
     blocks = (config.image_decoder_num_hidden_layers - 1) * saved_by_block(rows, width, mlp, heads)
     blocks += saved_by_block(rows, width, mlp, heads, num_logits)
@@ -310,11 +312,9 @@ def saved_by_image_decoder(config: ITITConfig, text_length: int, num_logits: int
 
 def saved_by_text_decoder(config: ITITConfig, prefix_length: int, text_length: int) -> int:
     """Numbers kept by the text decoder, the input of its head included."""
-    width, mlp, heads = (
-        config.decoder_hidden_size,
-        config.decoder_intermediate_size,
-        config.decoder_num_attention_heads,
-    )
+    width = config.decoder_hidden_size
+    mlp = config.decoder_intermediate_size
+    heads = config.decoder_num_attention_heads
     rows = prefix_length + text_length
     blocks = (config.text_decoder_num_hidden_layers - 1) * saved_by_block(rows, width, mlp, heads)
     blocks += saved_by_block(rows, width, mlp, heads, text_length)
@@ -355,7 +355,9 @@ def saved_by_text_half_cycle(work: Workload) -> int:
 def saved_by_image_cycle(work: Workload) -> int:
     """Numbers kept by a batch of image -> text -> image, equation (4); the first pass keeps no logits, as they are
     made again in the backward pass. What the frozen text encoder keeps comes on top."""
-    config, length, seen = work.config, work.num_new_tokens, _image_features(work)
+    config = work.config
+    length = work.num_new_tokens
+    seen = _image_features(work)
     first = seen * config.hidden_size + saved_by_text_decoder(config, seen, length)
     return work.batch_size * (first + _saved_by_generating(work, length))
 
@@ -377,7 +379,9 @@ def _saved_by_generating(work: Workload, text_length: int) -> int:
 
 
 def _saved_by_captioning(work: Workload) -> int:
-    config, length, seen = work.config, work.text_length, _image_features(work)
+    config = work.config
+    length = work.text_length
+    seen = _image_features(work)
     encoded = saved_by_encoder(config, seen - 1, 1)
     return encoded + saved_by_text_decoder(config, seen, length) + length * config.num_text_tokens
 

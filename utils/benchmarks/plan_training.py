@@ -79,7 +79,8 @@ def flops_of_each_loss(work: Workload) -> dict[str, int]:
         `dict[str, int]`: `"pairs"`, a sample of text to image and one of image to text, and `"cycles"`, one of each.
     """
     per_token = 2 * text_encoder_numbers()[1]
-    read, passed = per_token * work.text_length, 2 * per_token * work.num_new_tokens  # forward; and backward
+    read = per_token * work.text_length
+    passed = 2 * per_token * work.num_new_tokens  # forward and backward
     return {"pairs": paired_step(work) + read, "cycles": text_cycle(work) + image_cycle(work) + read + passed}
 
 
@@ -106,7 +107,8 @@ def column(config: ITITConfig, gpus: Sequence[int], tflops: float, samples: int,
     """The table's column of one preset, by name of the row."""
     with torch.device("meta"):
         model = ITITForPreTraining(config)
-    total, work = sum(p.numel() for p in model.parameters()), Workload(config)
+    total = sum(p.numel() for p in model.parameters())
+    work = Workload(config)
     rows = {"parameters, M": f"{total / 1e6:.1f}"}
     rows["weights, GB; gradients as much"] = _gigabytes(BYTES_PER_NUMBER * total)
     for name, numbers in optimizer_numbers(model).items():

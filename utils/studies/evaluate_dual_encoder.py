@@ -88,7 +88,8 @@ def evaluate_split(scorer: DualEncoderScorer, rows, world: SceneConfig) -> dict[
     scenes = [Scene.from_json(scene) for scene in rows["scene"]]
     captions = list(rows["text"])
     texts = sorted({text for own in captions for text in own})
-    image_embeds, text_embeds = scorer.embed_images(list(rows["image"])), scorer.embed_texts(texts)
+    image_embeds = scorer.embed_images(list(rows["image"]))
+    text_embeds = scorer.embed_texts(texts)
     scores = scorer.similarity(image_embeds, text_embeds)
     place = {text: i for i, text in enumerate(texts)}
     own = torch.zeros(len(rows), len(texts), dtype=torch.bool)
@@ -113,7 +114,8 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--output", help="JSON file for figures, settings and versions.")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    scorer, world = DualEncoderScorer.from_pretrained(options.model), load_config(options.dataset)
+    scorer = DualEncoderScorer.from_pretrained(options.model)
+    world = load_config(options.dataset)
     results = {}
     for split in options.splits:
         rows = load_rows(options.dataset, split)

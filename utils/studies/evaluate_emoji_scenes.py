@@ -188,7 +188,8 @@ def main(arguments: list[str] | None = None) -> dict:
         results[split] = {"num_scenes": len(rows), "shares": shares, "intervals": intervals, "scenes": scenes}
         logger.info(f"{split}, {len(rows)} scenes:")
         for name, share in shares.items():
-            logger.info("  {:34} {:.3f}  ({:.3f} to {:.3f})".format(name, share, *intervals[name]))
+            low, high = intervals[name]
+            logger.info(f"  {name:34} {share:.3f}  ({low:.3f} to {high:.3f})")
     if options.output:
         versions = {name: version(name) for name in ("itit_hf", "torch", "transformers", "diffusers")}
         with open(options.output, "w", encoding="utf-8") as file:

@@ -39,7 +39,8 @@ def noun_features(text_encoder, tokenizer, rows, colours: tuple[str, ...]) -> tu
     Raises:
         ValueError: If no scene has two categories.
     """
-    features, labels = [], []
+    features = []
+    labels = []
     for texts, fact in zip(rows["text"], rows["scene"], strict=True):
         things = Scene.from_json(fact).objects
         if len({thing.category for thing in things}) < 2:
@@ -59,8 +60,10 @@ def noun_features(text_encoder, tokenizer, rows, colours: tuple[str, ...]) -> tu
 
 def ridge_accuracy(fitted: tuple, judged: tuple, num_classes: int, penalty: float = 1.0) -> float:
     """Share of `judged` that a ridge regression fitted on `fitted` names right; each is features and labels."""
-    (inputs, labels), (others, truth) = fitted, judged
-    mean, deviation = inputs.mean(dim=0), inputs.std(dim=0).clamp(min=1e-5)
+    inputs, labels = fitted
+    others, truth = judged
+    mean = inputs.mean(dim=0)
+    deviation = inputs.std(dim=0).clamp(min=1e-5)
     inputs, others = (torch.nn.functional.pad((x - mean) / deviation, (0, 1), value=1.0) for x in (inputs, others))
     targets = torch.nn.functional.one_hot(labels, num_classes).float()
     gram = inputs.T @ inputs + penalty * torch.eye(inputs.size(1))

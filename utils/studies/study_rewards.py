@@ -115,7 +115,8 @@ def main(arguments: list[str] | None = None) -> list[dict]:
     parser.add_argument("--output", default="out/study-rewards.jsonl")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    runs, before = [], {}
+    runs = []
+    before = {}
     starts = zip(options.seeds, itertools.cycle(options.starts), strict=False)
     for (seed, start), kind in tqdm(list(itertools.product(starts, KINDS)), desc="runs"):
         pipe = ITITPipeline.from_pretrained(start)

@@ -163,7 +163,8 @@ def table(study: dict) -> str:
         setting = [("-" if value is None else f"{value}") for value in result["setting"].values()]
         if Setting(**result["setting"]) == paper_setting():
             setting[0] += " (paper)"
-        calls, (low, high) = result["model_calls"], result["intervals"]["true"]
+        calls = result["model_calls"]
+        low, high = result["intervals"]["true"]
         shares = [f"{result['shares'][name]:.3f}" for name in SHARES]
         cells = [
             *setting,

@@ -20,7 +20,7 @@ _NORMAL_QUANTILE = 1.959964  # of 97.5%
 
 
 def _truths(caption: ParsedCaption, scene: Scene | SeenScene) -> tuple[bool, bool, bool, bool]:
-    """Whether the categories, the colours, both together, and all that a caption says are right."""
+    """Whether the categories, the colours, both together, and all that a caption tells are right."""
     named, there = ([(item.category, item.colour) for item in side.objects] for side in (caption, scene))
     category, colour = (sorted(pair[n] for pair in named) == sorted(pair[n] for pair in there) for n in (0, 1))
     both = sorted(named) == sorted(there)

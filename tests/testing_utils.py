@@ -148,16 +148,16 @@ def tokenized_pairs(processor, num_rows: int = 24) -> Dataset:
     return _TOKENIZED[key]
 
 
-def draw_cut_outs(folder, kinds, first_round: int | None = None) -> str:
-    """A style of emoji scenes: a grey shape for each kind, each flatter than the one before; all are round, or every
-    second one from `first_round` (0 or 1) on, so that the styles of 0 and of 1 differ in each kind."""
+def draw_cut_outs(folder, categories, first_round: int | None = None) -> str:
+    """A style of emoji scenes: a grey shape for each category, each flatter than the one before; all are round, or
+    every second one from `first_round` (0 or 1) on, so that the styles of 0 and of 1 differ in each category."""
     folder.mkdir(exist_ok=True)
-    for number, kind in enumerate(kinds):
+    for number, category in enumerate(categories):
         image = PIL.Image.new("RGBA", (96, 96))
         pen = PIL.ImageDraw.Draw(image)
         shape = pen.ellipse if first_round is None or number % 2 == first_round else pen.rectangle
         shape((8, 8 + 6 * number, 88, 88 - 6 * number), fill=(128, 128, 128, 255))
-        image.save(folder / f"{kind.replace(' ', '_')}.png")
+        image.save(folder / f"{category.replace(' ', '_')}.png")
     return str(folder)
 
 

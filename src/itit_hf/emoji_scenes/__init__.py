@@ -5,7 +5,7 @@
 - `categories`: the committed tables of categories and colours.
 - `art`: where the drawings come from, and their licences.
 - `sprites`: rendering, recolouring and scaling of one drawing.
-- `scenes`: scene `n` of seed `s` as a pure function, drawn and rendered.
+- `scenes`: scene `n` of seed `s` as a pure function, sampled and rendered.
 - `languages`: what captions can be written in, each a table in a module of its own (`english`, `german`) of the form
   that `templates` states.
 - `grammar`: captions of a scene, and the exact way back.

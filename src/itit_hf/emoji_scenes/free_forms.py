@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from .grammar import position_words
 from .scenes import KeyedDraws, Scene, SceneObject
 
-_FREE_STREAM = 2  # of the keyed draws; streams 0 and 1 draw the scene and its captions
+_FREE_STREAM = 2  # of the keyed draws; streams 0 and 1 choose the scene and its captions
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from .templates import LanguageTemplates
 
 SIZES = ("small", "big")
 INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
-_CAPTION_STREAM = 1  # of the keyed draws; stream 0 draws the scene
+_CAPTION_STREAM = 1  # of the keyed draws; stream 0 samples the scene
 _ATTRIBUTES = ("category", "colour", "size")  # of one object
 
 

@@ -223,7 +223,7 @@ class KeyedDraws:
 
 
 class World:
-    """Draws and renders the scenes of a config. Every method is a pure function of its arguments and the config."""
+    """Samples and renders the scenes of a config. Every method is a pure function of its arguments and the config."""
 
     def __init__(self, config: SceneConfig):
         self.config = config
@@ -239,7 +239,7 @@ class World:
         return canvas
 
     def sample(self, seed: int, index: int) -> Scene:
-        """Say what is in scene `index` of `seed`, without rendering it.
+        """Sample what is in scene `index` of `seed`, without rendering it.
 
         Args:
             seed (`int`): Not negative.
@@ -338,7 +338,7 @@ def world_of(config: SceneConfig) -> World:
 
 
 def render_scene(config: SceneConfig, seed: int, index: int) -> tuple[np.ndarray, Scene]:
-    """Draw scene `index` of `seed`: a pure function of its arguments.
+    """Sample and render scene `index` of `seed`: a pure function of its arguments.
 
     Args:
         config (`SceneConfig`): The world.

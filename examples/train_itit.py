@@ -257,7 +257,7 @@ def main(arguments: list[str] | None = None):
     choose_sample_prompts(args, training_args)
     text_encoder, processor = load_frozen_parts(args)
     with training_args.main_process_first(desc="data"):
-        names = [OBJECTIVES[objective] for objective in training_args.objectives]
+        names = [OBJECTIVES[objective].stream for objective in training_args.objectives]
         streams, eval_pairs = load_streams(args, names, processor, training_args.on_bad_image)
     with_images = next(rows for name, rows in streams.items() if name != "text")
     num_image_tokens = len(with_images[0]["image_token_ids"])

@@ -76,7 +76,7 @@ def streams_of_training(args: RewardArguments, training_args: ITITRewardConfig) 
     """Names of the streams that the trainer reads."""
     names = [training_args.reward_stream]
     if training_args.ce_interval:
-        names += [OBJECTIVES[objective] for objective in training_args.objectives]
+        names += [OBJECTIVES[objective].stream for objective in training_args.objectives]
     if "naturalness" in args.rewards and training_args.reward_stream != "paired":
         names.append("text")
     return list(dict.fromkeys(names))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from itit_hf.masking import MaskRatio, kept_positions, masked_positions, random_mask
+from itit_hf.masking import MaskRatio, drop_masked, masked_positions, random_mask
 from itit_hf.rng import rand
 
 from .testing_utils import generators
@@ -128,42 +128,47 @@ def test_masked_positions_are_filled_up_and_marked():
 
 def test_half_drop_keeps_half_and_every_visible_token():
     mask = random_mask(torch.tensor([0.5, 0.75, 1.0]), 16, torch.Generator().manual_seed(0))
-    positions, attention = kept_positions(mask, "half", torch.Generator().manual_seed(1))
-    assert positions.shape == (3, 8) and attention is None
+    image_mask = drop_masked(mask, "half", torch.Generator().manual_seed(1))
+    positions = image_mask.encoder_positions
+    assert positions.shape == (3, 8) and image_mask.encoder_attention_mask is None
     for row in range(3):
         visible = set((~mask[row]).nonzero().flatten().tolist())
         assert visible <= set(positions[row].tolist())
         assert positions[row].tolist() == sorted(set(positions[row].tolist()))
 
 
-def test_half_drop_keeps_everything_where_less_than_half_is_hidden():
+def test_half_drop_keeps_everything_where_less_than_half_is_masked():
     mask = torch.zeros(2, 4, dtype=torch.bool)
     mask[0, :3] = True
-    positions, attention = kept_positions(mask, "half", torch.Generator().manual_seed(0))
-    assert positions[1].tolist() == [0, 1, 2, 3] and attention.tolist() == [[True, True, False, False], [True] * 4]
+    image_mask = drop_masked(mask, "half", torch.Generator().manual_seed(0))
+    positions = image_mask.encoder_positions
+    assert positions[1].tolist() == [0, 1, 2, 3]
+    assert image_mask.encoder_attention_mask.tolist() == [[True, True, False, False], [True] * 4]
     assert 3 in positions[0, :2].tolist()  # the visible one
 
 
 def test_all_drop_keeps_only_visible_tokens():
     mask = torch.tensor([[True, True, True, False], [True, False, True, False]])
-    positions, attention = kept_positions(mask, "all")
-    assert positions[0, 0] == 3 and positions[1].tolist() == [1, 3]
-    assert attention.tolist() == [[True, False], [True, True]]
+    image_mask = drop_masked(mask, "all")
+    assert image_mask.encoder_positions[0, 0] == 3 and image_mask.encoder_positions[1].tolist() == [1, 3]
+    assert image_mask.encoder_attention_mask.tolist() == [[True, False], [True, True]]
 
 
-def test_nothing_hidden_means_nothing_dropped():
-    assert kept_positions(torch.zeros(2, 4, dtype=torch.bool), "half") == (None, None)
-    assert kept_positions(torch.ones(2, 4, dtype=torch.bool), "none") == (None, None)
+def test_nothing_masked_means_nothing_dropped():
+    for mask, rule in ((torch.zeros(2, 4, dtype=torch.bool), "half"), (torch.ones(2, 4, dtype=torch.bool), "none")):
+        image_mask = drop_masked(mask, rule)
+        assert image_mask.bool_masked_pos is mask
+        assert image_mask.encoder_positions is None and image_mask.encoder_attention_mask is None
 
 
 def test_dropping_does_not_depend_on_the_neighbours_counts():
     few, many = torch.tensor([[True, False, False, False]]), torch.tensor([[True, True, True, False]])
     alone, together = generators(3), generators(3, 4)
-    kept_positions(few, "half", alone)
-    kept_positions(torch.cat([few, many]), "half", together)
+    drop_masked(few, "half", alone)
+    drop_masked(torch.cat([few, many]), "half", together)
     assert torch.equal(rand(1, (2,), alone)[0], rand(2, (2,), together)[0])
 
 
-def test_kept_positions_names_an_unknown_rule():
+def test_drop_masked_names_an_unknown_rule():
     with pytest.raises(ValueError, match="`encoder_drop` must be one of"):
-        kept_positions(torch.ones(1, 4, dtype=torch.bool), "some")
+        drop_masked(torch.ones(1, 4, dtype=torch.bool), "some")

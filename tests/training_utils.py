@@ -68,7 +68,7 @@ def make_trainer(folder, pipe=None, **changes):
     }
     pairs = tokenized_pairs(pipe.processor)
     args = ITITTrainingArguments(**(values | changes))
-    streams = dict.fromkeys(dict.fromkeys(OBJECTIVES[objective] for objective in args.objectives), pairs)
+    streams = dict.fromkeys(dict.fromkeys(OBJECTIVES[objective].stream for objective in args.objectives), pairs)
     return ITITTrainer(
         model=pipe.model,
         args=args,

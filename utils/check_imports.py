@@ -38,7 +38,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "hub": (),
     "emoji_scenes": (),
     "masking": ("models", "rng"),
-    "decoding": ("masking", "rng"),
+    "decoding": ("masking", "models", "rng"),
     "objectives": ("decoding", "masking", "models", "rng"),
     "data": ("models", "rng"),
     "metrics": ("data", "rng"),

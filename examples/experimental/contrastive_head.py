@@ -29,7 +29,8 @@ from itit_hf.data.image_tokens import add_image_token_ids
 from itit_hf.data.loading import load_rows, parse_columns, source_name
 from itit_hf.data.streams import STREAM_COLUMNS
 from itit_hf.metrics.retrieval import recall_at_k
-from itit_hf.objectives.objectives import image_of
+from itit_hf.models.types_itit import ImageMask, TextCondition
+from itit_hf.objectives.forward import image_of
 from itit_hf.rewards.dual_encoder import contrastive_loss
 from itit_hf.training.training_args import parse_arguments
 
@@ -94,8 +95,9 @@ class ContrastiveHead(nn.Module):
         """Features of the text encoder `(batch_size, text_length, text_hidden_size)` -> `(batch_size, embed_dim)`, of
         length 1; the encoder is given no image."""
         ids = torch.zeros(len(text_embeds), model.config.num_image_tokens, dtype=torch.long, device=text_embeds.device)
-        text = {"text_embeds": text_embeds, "text_attention_mask": attention_mask}
-        hidden = model.model(image_token_ids=ids, kept_positions=ids[:, :0], **text).last_hidden_state  # (B, L, H)
+        no_image = ImageMask(torch.ones_like(ids, dtype=torch.bool), encoder_positions=ids[:, :0])
+        text = TextCondition(text_embeds, attention_mask)
+        hidden = model.model(ids, no_image, text).last_hidden_state  # (B, L, H)
         counted = attention_mask[..., None].to(hidden.dtype)
         return F.normalize(self.project_text((hidden * counted).sum(dim=1) / counted.sum(dim=1)), dim=-1)
 

@@ -11,11 +11,12 @@ __version__ = "0.1.0.dev0"
 
 _import_structure = {
     "models.configuration_itit": ["ITITConfig"],
-    "masking": ["MaskRatio", "kept_positions", "masked_positions", "random_mask"],
+    "models.types_itit": ["ImageMask", "SoftTokens", "TextCondition"],
+    "masking": ["MaskRatio", "drop_masked", "masked_positions", "random_mask"],
     "rng": ["keyed_generators"],
     "objectives.losses": ["caption_loss", "masked_image_loss"],
     "decoding.scheduling_itit": ["ITITScheduler"],
-    "decoding.sampling": ["SamplingSettings", "TextCondition", "classifier_free_guidance", "decode_image_tokens"],
+    "decoding.sampling": ["SamplingSettings", "classifier_free_guidance", "decode_image_tokens"],
     "models.image_processing_itit": ["ITITImageProcessorPil"],
     "models.image_loading_itit": ["ImageLimits", "load_image"],
     "models.image_tokenization_itit": ["PatchVQModel", "decode_image_token_ids", "encode_images"],

@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Which image tokens are hidden and which of them the encoder is given: what training and decoding share.
+"""Which image tokens are masked and which of them the encoder is given: what training and decoding share.
 
 Randomness comes from a `torch.Generator`, or from a list with one generator per sample, see [`~rng.rand`].
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from .models.configuration_itit import ENCODER_DROPS
+from .models.types_itit import ImageMask
 from .rng import Generators, rand
 
 NEWTON_STEPS = 12  # of a quantile; at the worst, from the mean on, 8 reach the last bit
@@ -19,7 +20,7 @@ NEWTON_STEPS = 12  # of a quantile; at the worst, from the mean on, 8 reach the 
 
 @dataclass(frozen=True)
 class MaskRatio:
-    """Law of the share of hidden tokens: a normal distribution truncated to `[low, high]` (section 3.1, Table 3).
+    """Law of the share of masked tokens: a normal distribution truncated to `[low, high]` (section 3.1, Table 3).
 
     Args:
         mean (`float`): Mean of the normal before truncation; 0.75 in the paper.
@@ -95,27 +96,27 @@ def _tail_quantile(probability: torch.Tensor, start: float, width: float) -> tor
         return distance * (start + distance / 2.0) - (scaled(distance) / at_start).log()
 
     share = -torch.expm1(-decrease(torch.tensor(width, dtype=torch.float64)))  # of the tail, within the range
-    wanted = -torch.log1p(-probability * share)
+    target = -torch.log1p(-probability * share)
     # Newton's steps. The decrease is convex: from 0 the first step is too far, and all others come down to the root.
     distance = torch.zeros_like(probability)
     for _ in range(NEWTON_STEPS):
         slope = math.sqrt(2.0 / math.pi) / scaled(distance)  # the hazard of the normal
-        distance = (distance - (decrease(distance) - wanted) / slope).clamp(0.0, width)
+        distance = (distance - (decrease(distance) - target) / slope).clamp(0.0, width)
     return torch.where(probability < 1.0, distance, width)
 
 
 def random_mask(mask_ratio: torch.Tensor, num_tokens: int, generator: Generators = None) -> torch.Tensor:
-    """Hide a random subset of exactly `ceil(mask_ratio * num_tokens)` tokens in each row.
+    """Mask a random subset of exactly `ceil(mask_ratio * num_tokens)` tokens in each row.
 
     Ranks are unique, so the count is exact by construction; a threshold on the noise could tie.
 
     Args:
-        mask_ratio (`torch.Tensor` of shape `(batch_size,)`): Share of tokens to hide, in [0, 1].
+        mask_ratio (`torch.Tensor` of shape `(batch_size,)`): Share of tokens to mask, in [0, 1].
         num_tokens (`int`): Tokens per image.
         generator (`torch.Generator` or a sequence of them, *optional*): Source of randomness.
 
     Returns:
-        `torch.BoolTensor` of shape `(batch_size, num_tokens)`: `bool_masked_pos`, `True` where hidden.
+        `torch.BoolTensor` of shape `(batch_size, num_tokens)`: `bool_masked_pos`, `True` where masked.
     """
     noise = rand(len(mask_ratio), (num_tokens,), generator, mask_ratio.device)
     rank = noise.argsort(dim=-1).argsort(dim=-1)
@@ -125,16 +126,16 @@ def random_mask(mask_ratio: torch.Tensor, num_tokens: int, generator: Generators
 def masked_positions(
     bool_masked_pos: torch.Tensor, num_masked: int | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where the hidden tokens are, as indices: the only places at which image logits are needed.
+    """Where the masked tokens are, as indices: the only places at which image logits are needed.
 
     Args:
-        bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_tokens)`): `True` where hidden.
+        bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_tokens)`): `True` where masked.
         num_masked (`int`, *optional*):
             The largest count over the rows if the caller knows it: it spares a synchronisation with the device.
 
     Returns:
         `(positions, valid)`, both of shape `(batch_size, num_masked)`: indices in ascending order, and a mask that is
-        `False` where a row with fewer hidden tokens was filled up with visible ones.
+        `False` where a row with fewer masked tokens was filled up with visible ones.
     """
     counts = bool_masked_pos.sum(dim=-1)
     if num_masked is None:
@@ -144,29 +145,28 @@ def masked_positions(
     return order[:, :num_masked], valid
 
 
-def kept_positions(
+def drop_masked(
     bool_masked_pos: torch.Tensor,
     encoder_drop: str = "half",
     generator: Generators = None,
     num_masked: Sequence[int] | None = None,
-) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """Which image positions the encoder is given (appendix B, "ViT architecture"; the rule is MAGE's).
+) -> ImageMask:
+    """Choose which image positions the encoder is given (appendix B, "ViT architecture"; the rule is MAGE's).
 
-    `"half"` drops exactly half of the positions, all of them hidden ones, from each row in which at least half are
-    hidden; the hidden positions that stay carry the mask embedding. `"all"` drops every hidden position. `"none"`
+    `"half"` drops exactly half of the positions, all of them masked ones, from each row in which at least half are
+    masked; the masked positions that stay carry the mask embedding. `"all"` drops every masked position. `"none"`
     drops nothing. Each row is treated on its own, so a row's result does not depend on its neighbours.
 
     Args:
-        bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_tokens)`): `True` where hidden.
+        bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_tokens)`): `True` where masked.
         encoder_drop (`str`, *optional*, defaults to `"half"`): `"half"`, `"all"` or `"none"`.
-        generator (`torch.Generator` or a sequence of them, *optional*): Chooses which of the hidden ones are dropped.
+        generator (`torch.Generator` or a sequence of them, *optional*): Chooses which of the masked ones are dropped.
         num_masked (`Sequence[int]`, *optional*):
             The count of each row if the caller knows it: it spares a synchronisation with the device.
 
     Returns:
-        `(positions, attention_mask)`, both of shape `(batch_size, num_kept)`: ascending indices, and a mask that is
-        `False` where a row keeps fewer. `positions` is `None` when everything is kept, `attention_mask` when all rows
-        keep equally many.
+        [`~models.types_itit.ImageMask`]: Its `encoder_positions` are `None` when nothing is dropped, its
+        `encoder_attention_mask` is `None` when all rows drop equally many.
 
     Raises:
         ValueError: If `encoder_drop` is not one of the three names.
@@ -175,26 +175,27 @@ def kept_positions(
         raise ValueError(f"`encoder_drop` must be one of {ENCODER_DROPS}, got {encoder_drop!r}")
     batch_size, num_tokens = bool_masked_pos.shape
     if encoder_drop == "none" or batch_size == 0:
-        return None, None
+        return ImageMask(bool_masked_pos)
     counts = bool_masked_pos.sum(dim=-1).tolist() if num_masked is None else num_masked
-    half = num_tokens // 2
     device = bool_masked_pos.device
     if encoder_drop == "all":
-        dropped, is_dropped = counts, bool_masked_pos
+        num_dropped = counts
+        is_dropped = bool_masked_pos
     else:
-        dropped = [half if count >= half else 0 for count in counts]
+        half = num_tokens // 2
+        num_dropped = [half if count >= half else 0 for count in counts]
         # Drawn even when nothing is dropped: a generator's state must not depend on the neighbours' counts.
         noise = rand(batch_size, (num_tokens,), generator, device)
-        rank = noise.masked_fill(~bool_masked_pos, 2.0).argsort(dim=-1).argsort(dim=-1)  # hidden ones come first
-        is_dropped = rank < torch.tensor(dropped, device=device)[:, None]
-    if max(dropped) == 0:
-        return None, None
-    num_kept = num_tokens - min(dropped)
-    positions = is_dropped.to(torch.uint8).argsort(dim=-1, stable=True)[:, :num_kept]
-    if min(dropped) == max(dropped):
-        return positions, None
-    kept = num_tokens - torch.tensor(dropped, device=device)
-    return positions, torch.arange(num_kept, device=device) < kept[:, None]
+        rank = noise.masked_fill(~bool_masked_pos, 2.0).argsort(dim=-1).argsort(dim=-1)  # masked ones come first
+        is_dropped = rank < torch.tensor(num_dropped, device=device)[:, None]
+    if max(num_dropped) == 0:
+        return ImageMask(bool_masked_pos)
+    num_encoded = num_tokens - min(num_dropped)  # of the longest row
+    positions = is_dropped.to(torch.uint8).argsort(dim=-1, stable=True)[:, :num_encoded]
+    if min(num_dropped) == max(num_dropped):
+        return ImageMask(bool_masked_pos, positions)
+    lengths = num_tokens - torch.tensor(num_dropped, device=device)
+    return ImageMask(bool_masked_pos, positions, torch.arange(num_encoded, device=device) < lengths[:, None])
 
 
 def draw_mask(
@@ -203,21 +204,18 @@ def draw_mask(
     encoder_drop: str,
     generator: Sequence[torch.Generator],
     device: torch.device | str | None = None,
-) -> dict[str, torch.Tensor | None]:
-    """A new mask M for each sample and what of it the encoder is given, by the names of the model's arguments.
+) -> ImageMask:
+    """A new mask M for each sample.
 
     Args:
         num_tokens (`int`): Tokens per image.
-        mask_ratio ([`MaskRatio`]): Law of the share of hidden tokens.
-        encoder_drop (`str`): See [`kept_positions`].
+        mask_ratio ([`MaskRatio`]): Law of the share of masked tokens.
+        encoder_drop (`str`): See [`drop_masked`].
         generator (`Sequence[torch.Generator]`): One per sample; it says how many samples there are.
         device (`torch.device` or `str`, *optional*): Where the result lies; it is drawn on the CPU.
 
     Returns:
-        `dict` with `bool_masked_pos` of shape `(batch_size, num_tokens)`, and `kept_positions` and
-        `kept_attention_mask` of shape `(batch_size, num_kept)` or `None`.
+        [`~models.types_itit.ImageMask`]: Of `len(generator)` samples.
     """
-    mask = random_mask(mask_ratio.sample(len(generator), generator), num_tokens, generator)
-    kept, kept_mask = kept_positions(mask, encoder_drop, generator)
-    masked = {"bool_masked_pos": mask, "kept_positions": kept, "kept_attention_mask": kept_mask}
-    return {name: value if value is None else value.to(device) for name, value in masked.items()}
+    bool_masked_pos = random_mask(mask_ratio.sample(len(generator), generator), num_tokens, generator)
+    return drop_masked(bool_masked_pos, encoder_drop, generator).to(device)

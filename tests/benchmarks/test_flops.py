@@ -11,11 +11,12 @@ import torch
 import flops
 from counting import TableTextEncoder, counted, numbers_kept
 from flops import Workload
-from itit_hf.decoding.sampling import SamplingSettings, TextCondition, decode_image_tokens
+from itit_hf.decoding.sampling import SamplingSettings, decode_image_tokens
 from itit_hf.decoding.scheduling_itit import ITITScheduler
 from itit_hf.masking import MaskRatio
 from itit_hf.models.configuration_itit import ITITConfig
 from itit_hf.models.modeling_itit import ITITForPreTraining
+from itit_hf.models.types_itit import TextCondition
 from itit_hf.objectives.objectives import ITITObjectives, ObjectiveSettings
 
 from ..testing_utils import tiny_config

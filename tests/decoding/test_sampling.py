@@ -11,7 +11,6 @@ from itit_hf.decoding.sampling import (
     CALL_PRESETS,
     InpaintInputs,
     SamplingSettings,
-    TextCondition,
     classifier_free_guidance,
     decode_image_tokens,
     guidance_scales,
@@ -19,6 +18,7 @@ from itit_hf.decoding.sampling import (
 )
 from itit_hf.decoding.scheduling_itit import DECODING_ORDERS, PRESETS, ITITScheduler
 from itit_hf.models.modeling_itit import ITITForImageGeneration
+from itit_hf.models.types_itit import TextCondition
 
 from ..testing_utils import generators, tiny_config
 
@@ -60,11 +60,12 @@ class KnownImage:
         self.calls = []
         self.with_text = []
 
-    def __call__(self, image_token_ids, logit_positions, kept_positions, text_embeds=None, **others):
-        self.calls.append((None if kept_positions is None else kept_positions.size(1), logit_positions.size(1)))
-        self.with_text.append(text_embeds is not None)
+    def __call__(self, image_token_ids, logit_positions, image_mask, text_condition=None):
+        positions = image_mask.encoder_positions
+        self.calls.append((None if positions is None else positions.size(1), logit_positions.size(1)))
+        self.with_text.append(text_condition is not None)
         logits = torch.zeros(*logit_positions.shape, 5)
-        logits[..., 1 if text_embeds is None else 3] = 50.0
+        logits[..., 1 if text_condition is None else 3] = 50.0
         return SimpleNamespace(image_logits=logits)
 
 
@@ -294,9 +295,10 @@ class Watched:
 
 def given_in_full(inputs) -> bool:
     """Whether the encoder was given each visible token, and the logits are of each masked one."""
-    masked = inputs["bool_masked_pos"]
+    image_mask = inputs["image_mask"]
+    masked = image_mask.bool_masked_pos
     assert torch.equal(masked, inputs["image_token_ids"] == 23)
-    kept, positions, mask = torch.ones_like(masked), inputs["kept_positions"], inputs["kept_attention_mask"]
+    kept, positions, mask = torch.ones_like(masked), image_mask.encoder_positions, image_mask.encoder_attention_mask
     if positions is not None:
         kept = torch.zeros_like(masked).scatter_(
             1, positions, torch.ones_like(positions).bool() if mask is None else mask

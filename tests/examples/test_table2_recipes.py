@@ -139,7 +139,7 @@ def tiny_world(world, monkeypatch):
 
 def streams_of(*arguments):
     args, _ = parse(*arguments)
-    return train_itit.load_streams(args, OBJECTIVES.values(), tiny_pipeline().processor)
+    return train_itit.load_streams(args, [row.stream for row in OBJECTIVES.values()], tiny_pipeline().processor)
 
 
 def test_a_part_of_the_emoji_scenes_is_chosen_by_its_split():

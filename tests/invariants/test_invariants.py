@@ -17,7 +17,7 @@ def train_and_watch(folder, batch_size, accumulation):
     options = FULL_CYCLE | {"optim": "sgd", "learning_rate": 0.02, "max_steps": 2}
     options |= {"per_device_train_batch_size": batch_size, "gradient_accumulation_steps": accumulation}
     trainer = make_trainer(folder, **options)
-    losses, masks, compute, draw = [], {}, trainer.compute_loss, trainer.objectives._mask
+    losses, masks, compute, draw = [], {}, trainer.compute_loss, trainer.objectives.draw_mask
 
     def compute_and_keep(model, inputs, num_items_in_batch=None):
         loss, named = compute(model, inputs, return_outputs=True)
@@ -26,11 +26,11 @@ def train_and_watch(folder, batch_size, accumulation):
 
     def draw_and_keep(part, name, ratio):
         masked = draw(part, name, ratio)
-        for position, mask in zip(part["sample_index"].tolist(), masked["bool_masked_pos"], strict=True):
+        for position, mask in zip(part["sample_index"].tolist(), masked.bool_masked_pos, strict=True):
             masks[name, position] = mask.tolist()
         return masked
 
-    trainer.compute_loss, trainer.objectives._mask = compute_and_keep, draw_and_keep
+    trainer.compute_loss, trainer.objectives.draw_mask = compute_and_keep, draw_and_keep
     trainer.train()
     return trainer, torch.stack(losses).unflatten(0, (2, accumulation)).mean(dim=1), masks
 

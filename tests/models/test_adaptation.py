@@ -8,6 +8,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer, T5Config, T
 from itit_hf.models.adaptation import replace_text_decoder, replace_text_encoder, resize_image_grid
 from itit_hf.models.layers_itit import sine_cosine_positions
 from itit_hf.models.modeling_itit import ITITForCaptioning, ITITForImageGeneration, ITITForPreTraining, ITITModel
+from itit_hf.models.types_itit import ImageMask
 
 from ..testing_utils import generators, tiny_config, tiny_tokenizer
 
@@ -85,7 +86,7 @@ def test_a_grown_model_draws_images_of_the_new_size():
     grown = resize_image_grid(ITITForImageGeneration(tiny_config()), 36)
     hidden = torch.ones(2, 36, dtype=torch.bool)
     ids = torch.zeros(2, 36, dtype=torch.long)
-    assert grown(image_token_ids=ids, bool_masked_pos=hidden).image_logits.shape == (2, 36, 23)
+    assert grown(image_token_ids=ids, image_mask=ImageMask(hidden)).image_logits.shape == (2, 36, 23)
 
 
 def test_a_number_that_is_no_square_is_refused():
@@ -257,7 +258,7 @@ def test_embeddings_are_as_large_behind_the_norm_as_those_of_gpt2():
 def test_the_image_decoder_and_the_encoder_stay_what_they_are_whatever_gpt2_has():
     model = speaker()
     masked = torch.arange(16)[None] > 3
-    inputs = {"image_token_ids": torch.arange(16)[None], "bool_masked_pos": masked}
+    inputs = {"image_token_ids": torch.arange(16)[None], "image_mask": ImageMask(masked)}
     inputs["logit_positions"] = torch.arange(16)[None]
     for language_model in (gpt2(), gpt2(n_layer=1, n_head=8)):
         replaced = taught(model, language_model)

@@ -20,6 +20,7 @@ from itit_hf import ITITPipeline
 from itit_hf.decoding.sampling import SamplingSettings
 from itit_hf.decoding.scheduling_itit import DECODING_ORDERS, ITITScheduler
 from itit_hf.models.modeling_itit import ITITForCaptioning, ITITForImageGeneration, ITITForPreTraining, ITITModel
+from itit_hf.models.types_itit import TextCondition
 
 from ..testing_utils import generators, tiny_config, tiny_pairs, tiny_pipeline
 
@@ -71,7 +72,8 @@ def test_a_checkpoint_keeps_its_precision_unless_another_is_asked_for(model, tmp
 
 def test_half_precision_draws_and_describes(model):
     model.to(torch.bfloat16)
-    logits = model(image_token_ids=IMAGES, logit_positions=EVERYWHERE, text_embeds=torch.randn(2, 3, 10)).image_logits
+    text_condition = TextCondition(torch.randn(2, 3, 10))
+    logits = model(image_token_ids=IMAGES, logit_positions=EVERYWHERE, text_condition=text_condition).image_logits
     assert logits.isfinite().all() and said(model).shape[0] == 2
 
 

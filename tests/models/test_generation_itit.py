@@ -11,9 +11,11 @@ from transformers.exporters.exporter_dynamo import DynamoConfig, DynamoExporter
 from transformers.exporters.utils import decompose_for_generation
 from transformers.generation import LogitsProcessor, LogitsProcessorList
 
+from itit_hf.masking import drop_masked
 from itit_hf.models.cache_itit import PrefixCache
 from itit_hf.models.generation_itit import FullTextCriteria
 from itit_hf.models.modeling_itit import ITITForPreTraining
+from itit_hf.models.types_itit import ImageMask
 
 from ..testing_utils import tiny_config, tiny_tokenizer
 
@@ -238,8 +240,8 @@ def test_a_cache_is_continued_also_with_the_image_at_hand(model):
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ({"input_ids": torch.tensor([[3, 4]])}, "no image to describe: give `image_token_ids`"),
-        ({}, "no image to describe"),
+        ({"input_ids": torch.tensor([[3, 4]])}, "no image to caption: give `image_token_ids`"),
+        ({}, "no image to caption"),
         ({"pixel_values": torch.zeros(1, 3, 16, 16)}, "`pixel_values` alone are not seen"),
         (
             {"image_token_ids": make_images(1), "input_ids": torch.tensor([[3, 44]])},
@@ -335,3 +337,17 @@ def test_the_steps_of_generation_are_exported(model):
         graph = graphs.components[name].program.module()
         flags = {key: given.pop(key) for key in ("use_cache", "return_dict")}
         torch.testing.assert_close(graph(**given).logits, network(**again[name][1] | flags).logits)
+
+
+@pytest.mark.parametrize("way", ["greedy", "beams"])
+def test_captions_of_masked_images_do_not_depend_on_what_neighbours_drop(model, way):
+    masked = torch.arange(16) < torch.tensor([[12], [3]])
+    together = drop_masked(masked, "half", torch.Generator().manual_seed(0))
+    given = together.encoder_attention_mask.sum(dim=1).tolist()
+    assert given == [8, 16]
+    options = {"max_new_tokens": 6} | WAYS[way]
+    captions = model.generate(image_token_ids=make_images(2), image_mask=together, **options)[:, -6:]
+    for row, length in enumerate(given):
+        alone = ImageMask(masked[row : row + 1], together.encoder_positions[row : row + 1, :length])
+        caption = model.generate(image_token_ids=make_images(2)[row : row + 1], image_mask=alone, **options)[:, -6:]
+        assert torch.equal(caption[0], captions[row])

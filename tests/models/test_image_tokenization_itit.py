@@ -12,6 +12,7 @@ from itit_hf.models.image_tokenization_itit import (
     encode_images,
 )
 from itit_hf.models.straight_through_itit import straight_through
+from itit_hf.models.types_itit import SoftTokens
 
 
 @torch.no_grad()
@@ -200,7 +201,7 @@ def test_soft_tokens_are_decoded_as_their_argmax_with_the_gradient_of_the_softma
     tokenizer, ids = create().requires_grad_(False), torch.randint(23, (2, 16))
     logits = torch.randn(2, 3, 23, requires_grad=True)
     positions = torch.tensor([[0, 5, 9], [1, 2, 15]])
-    pixels = decode_soft_image_tokens(tokenizer, ids, logits, positions)
+    pixels = decode_soft_image_tokens(tokenizer, ids, SoftTokens(logits, positions))
     torch.testing.assert_close(pixels, decode_image_token_ids(tokenizer, ids.scatter(1, positions, logits.argmax(-1))))
     (gradient,) = torch.autograd.grad(pixels.square().sum(), logits)
     codebook = tokenizer.quantize.embedding.weight  # (23, C)

@@ -12,6 +12,7 @@ from itit_hf.models.layers_itit import (
     scale_gradient,
     sine_cosine_positions,
 )
+from itit_hf.models.types_itit import ImageMask, TextCondition
 
 from ..testing_utils import tiny_config
 
@@ -24,8 +25,10 @@ def test_gather_tokens_takes_rows_of_each_sample():
 def test_training_with_dropout_is_the_same_whichever_attention_is_asked_for():
     inputs = {
         "image_token_ids": torch.arange(32).view(2, 16) % 7,
-        "text_embeds": torch.randn(2, 3, tiny_config().text_hidden_size, generator=torch.Generator().manual_seed(1)),
-        "text_attention_mask": torch.tensor([[1, 1, 0], [1, 1, 1]]),
+        "text_condition": TextCondition(
+            torch.randn(2, 3, tiny_config().text_hidden_size, generator=torch.Generator().manual_seed(1)),
+            torch.tensor([[1, 1, 0], [1, 1, 1]]),
+        ),
     }
     drawn = []
     for implementation in ("sdpa", "eager"):
@@ -70,7 +73,7 @@ def test_hidden_positions_carry_the_mask_embedding_into_the_image_decoder():
     hidden[0, [3, 7]] = False
     kept = torch.tensor([[1, 3, 7, 9]])  # 1 and 9 were kept as mask embeddings
     image = torch.randn(1, 4, 16)
-    restored = decoder._restore(image, decoder.mask_embedding, hidden, kept, None)
+    restored = decoder._restore(image, decoder.mask_embedding, ImageMask(hidden, kept))
     assert torch.equal(restored[0, 3], image[0, 1]) and torch.equal(restored[0, 7], image[0, 2])
     others = [k for k in range(16) if k not in (3, 7)]
     assert torch.equal(restored[0, others], decoder.mask_embedding.expand(14, -1))
@@ -84,15 +87,15 @@ def test_the_last_token_of_each_text_can_stand_in_for_masked_positions():
     assert torch.equal(decoder._fill(text, None), text[:, -1:])
     fill, masked = decoder._fill(text, is_text), torch.zeros(2, 16, dtype=torch.bool)
     masked[0, 5:], masked[1, 9:] = True, True
-    restored = decoder._restore(torch.randn(2, 16, 16), fill, masked, None, None)
+    restored = decoder._restore(torch.randn(2, 16, 16), fill, ImageMask(masked))
     for b, start in enumerate((5, 9)):
         assert torch.equal(restored[b, start:], fill[b].expand(16 - start, -1))
 
 
 def test_a_decoder_that_fills_with_text_has_no_embedding_that_nothing_trains():
     model = ITITForImageGeneration(tiny_config(image_decoder_fill="text"))
-    masked = torch.arange(16)[None] > 3
-    model(image_token_ids=torch.zeros(1, 16, dtype=torch.long), bool_masked_pos=masked).image_logits.sum().backward()
+    mask = ImageMask(torch.arange(16)[None] > 3)
+    model(image_token_ids=torch.zeros(1, 16, dtype=torch.long), image_mask=mask).image_logits.sum().backward()
     assert [name for name, weight in model.named_parameters() if weight.grad is None] == []
 
 
@@ -122,7 +125,7 @@ def test_activation_and_epsilon_of_the_text_decoder_are_its_own():
 def test_an_option_that_names_what_both_decoders_share_changes_nothing(named):
     inputs = {
         "image_token_ids": torch.arange(32).view(2, 16) % 7,
-        "bool_masked_pos": torch.arange(32).view(2, 16) % 3 > 0,
+        "image_mask": ImageMask(torch.arange(32).view(2, 16) % 3 > 0),
         "input_ids": torch.tensor([[47] * 17 + [40, 3, 4]] * 2),
         "logit_positions": torch.arange(16).expand(2, -1),
     }

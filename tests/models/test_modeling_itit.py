@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from itit_hf.masking import kept_positions, masked_positions, random_mask
+from itit_hf.masking import drop_masked, masked_positions, random_mask
 from itit_hf.models.layers_itit import scale_gradient
 from itit_hf.models.modeling_itit import ITITForCaptioning, ITITForImageGeneration, ITITForPreTraining, ITITModel
+from itit_hf.models.types_itit import ImageMask, TextCondition
 
 from ..testing_utils import tiny_config
 
@@ -59,7 +60,9 @@ def test_spare_rows_of_the_vocabulary_are_never_said(model):
 def test_the_null_text_is_used_when_there_is_none(model):
     null = model.model.null_text_embeds.expand(3, -1, -1)
     without = model.model(make_images()).last_hidden_state
-    torch.testing.assert_close(model.model(make_images(), text_embeds=null).last_hidden_state, without)
+    torch.testing.assert_close(
+        model.model(make_images(), text_condition=TextCondition(null)).last_hidden_state, without
+    )
 
 
 @pytest.mark.parametrize("fill", ["mask", "text"])
@@ -70,16 +73,18 @@ def test_padded_text_equals_trimmed_text(fill):
     mask = torch.tensor([[1, 1, 0, 0, 0], [1, 1, 1, 1, 1]])
     positions = torch.arange(16).expand(2, -1)
     hidden = random_mask(torch.tensor([0.5, 0.8]), 16, torch.Generator().manual_seed(0))
-    inputs = {"image_token_ids": make_images(2), "bool_masked_pos": hidden, "logit_positions": positions}
-    padded = model(**inputs, text_embeds=text, text_attention_mask=mask).image_logits[0]
-    inputs = {name: value[:1] for name, value in inputs.items()}
-    trimmed = model(**inputs, text_embeds=text[:1, :2]).image_logits[0]
+    inputs = {"image_token_ids": make_images(2), "image_mask": ImageMask(hidden), "logit_positions": positions}
+    padded = model(**inputs, text_condition=TextCondition(text, mask)).image_logits[0]
+    inputs = {"image_token_ids": make_images(2)[:1], "image_mask": ImageMask(hidden[:1])}
+    text = TextCondition(text[:1, :2])
+    trimmed = model(**inputs, logit_positions=positions[:1], text_condition=text).image_logits[0]
     torch.testing.assert_close(padded, trimmed, atol=1e-5, rtol=1e-5)
 
 
 def test_logits_at_some_positions_equal_those_of_all(model):
     hidden = random_mask(torch.tensor([0.5, 0.8, 1.0]), 16, torch.Generator().manual_seed(0))
-    inputs = {"image_token_ids": make_images(), "bool_masked_pos": hidden, "text_embeds": torch.randn(3, 4, 10)}
+    inputs = {"image_token_ids": make_images(), "image_mask": ImageMask(hidden)}
+    inputs["text_condition"] = TextCondition(torch.randn(3, 4, 10))
     positions, _ = masked_positions(hidden)
     every = model(**inputs, logit_positions=torch.arange(16).expand(3, -1)).image_logits
     some = model(**inputs, logit_positions=positions).image_logits
@@ -91,7 +96,8 @@ def test_hidden_ids_do_not_leak_into_the_prediction(model):
     positions, _ = masked_positions(hidden)
     ids, other = make_images(), torch.where(hidden, (make_images() + 5) % 23, make_images())
     logits = [
-        model(image_token_ids=i, bool_masked_pos=hidden, logit_positions=positions).image_logits for i in (ids, other)
+        model(image_token_ids=i, image_mask=ImageMask(hidden), logit_positions=positions).image_logits
+        for i in (ids, other)
     ]
     assert torch.equal(*logits)
 
@@ -100,13 +106,23 @@ def test_hidden_ids_do_not_leak_into_the_prediction(model):
 def test_rows_with_different_counts_equal_the_rows_alone(model, drop):
     hidden = torch.zeros(2, 16, dtype=torch.bool)
     hidden[0, :12], hidden[1, :3] = True, True
-    kept, kept_mask = kept_positions(hidden, drop, torch.Generator().manual_seed(0))
-    inputs = {"image_token_ids": make_images(2), "bool_masked_pos": hidden, "text_embeds": torch.randn(2, 3, 10)}
-    inputs["logit_positions"] = torch.arange(16).expand(2, -1)
-    together = model(**inputs, kept_positions=kept, kept_attention_mask=kept_mask).image_logits
+    mask = drop_masked(hidden, drop, torch.Generator().manual_seed(0))
+    text, every = torch.randn(2, 3, 10), torch.arange(16).expand(2, -1)
+
+    def logits(rows, image_mask):
+        text_condition = TextCondition(text[rows])
+        return model(
+            image_token_ids=make_images(2)[rows],
+            image_mask=image_mask,
+            text_condition=text_condition,
+            logit_positions=every[rows],
+        ).image_logits
+
+    together = logits(slice(None), mask)
     for row in range(2):
-        own = {name: value[row : row + 1] for name, value in inputs.items()}
-        alone = model(**own, kept_positions=kept[row : row + 1, : int(kept_mask[row].sum())]).image_logits
+        length = int(mask.encoder_attention_mask[row].sum())
+        own = ImageMask(hidden[row : row + 1], mask.encoder_positions[row : row + 1, :length])
+        alone = logits(slice(row, row + 1), own)
         torch.testing.assert_close(together[row : row + 1], alone, atol=1e-5, rtol=1e-5)
 
 
@@ -331,8 +347,8 @@ def test_a_hidden_token_is_the_row_of_the_mask_whether_ids_or_embeddings_are_giv
     ids, hidden = torch.arange(16)[None] % 7, (torch.arange(16) % 3 == 0)[None]
     embeds = model.embed_image_tokens(torch.where(hidden, model.config.mask_token_id, ids))
     wanted = model(image_token_embeds=embeds).last_hidden_state
-    by_ids = model(image_token_ids=ids, bool_masked_pos=hidden).last_hidden_state
-    by_embeds = model(image_token_embeds=model.embed_image_tokens(ids), bool_masked_pos=hidden).last_hidden_state
+    by_ids = model(image_token_ids=ids, image_mask=ImageMask(hidden)).last_hidden_state
+    by_embeds = model(image_token_embeds=model.embed_image_tokens(ids), image_mask=ImageMask(hidden)).last_hidden_state
     torch.testing.assert_close([by_ids, by_embeds], [wanted, wanted])
 
 
@@ -476,7 +492,7 @@ def test_the_image_decoder_records_all_rows_and_predicts_the_same():
     torch.manual_seed(0)
     drawer = ITITForImageGeneration(tiny_config(image_decoder_num_hidden_layers=3)).eval()
     drawer.set_attn_implementation("eager")
-    inputs = {"image_token_ids": make_images(2), "text_embeds": torch.randn(2, 4, 10)}
+    inputs = {"image_token_ids": make_images(2), "text_condition": TextCondition(torch.randn(2, 4, 10))}
     inputs["logit_positions"] = torch.tensor([[3, 5], [0, 15]])
     output = drawer(**inputs, output_hidden_states=True, output_attentions=True)
     assert [tuple(states.shape) for states in output.hidden_states] == [(2, 20, 16)] * 4
@@ -538,9 +554,9 @@ BATCH, LENGTH = torch.export.Dim("batch", max=64), torch.export.Dim("length", mi
 def test_the_image_decoder_is_exported_for_any_number_of_images():
     drawer = ITITForImageGeneration(tiny_config(num_hidden_layers=1, image_decoder_num_hidden_layers=1))
     hidden = torch.arange(16).expand(3, -1) % 2 == 0
-    inputs = {"image_token_ids": make_images(3), "bool_masked_pos": hidden}
-    graph = exported(drawer, inputs, image_token_ids={0: BATCH}, bool_masked_pos={0: BATCH})
-    inputs = {"image_token_ids": make_images(4), "bool_masked_pos": hidden[:1].expand(4, -1)}
+    inputs = {"image_token_ids": make_images(3), "image_mask": ImageMask(hidden)}
+    graph = exported(drawer, inputs, image_token_ids={0: BATCH}, image_mask=[{0: BATCH}])
+    inputs = {"image_token_ids": make_images(4), "image_mask": ImageMask(hidden[:1].expand(4, -1))}
     torch.testing.assert_close(graph(**inputs).image_logits, drawer(**inputs).image_logits)
 
 
@@ -581,7 +597,7 @@ def test_the_loss_of_images_is_a_mean_over_all_labels_of_the_batch():
     ids = torch.randint(23, (2, 16), generator=torch.Generator().manual_seed(0))
     labels = torch.full((2, 16), -100)
     labels[0, :3], labels[1, 5] = ids[0, :3], ids[1, 5]
-    output = model(image_token_ids=ids, bool_masked_pos=labels != -100, labels=labels)
+    output = model(image_token_ids=ids, image_mask=ImageMask(labels != -100), labels=labels)
     log_probs = output.image_logits.log_softmax(dim=-1)
     places = [(0, 0), (0, 1), (0, 2), (1, 5)]
     by_hand = -sum(log_probs[row, place, ids[row, place]] for row, place in places) / len(places)

@@ -260,6 +260,7 @@ TRAVELLING = {
     "placement_itit.py",
     "processing_itit.py",
     "straight_through_itit.py",
+    "types_itit.py",
     "vocabulary_itit.py",
     "weight_files_itit.py",
 }
@@ -283,3 +284,12 @@ def test_no_file_that_travels_uploads_writes_cards_or_distributes(remote_folder,
             elif isinstance(node, ast.Import):
                 imported |= {part for alias in node.names for part in alias.name.split(".")}
     assert "PreTrainedModel" in imported and word not in imported
+
+
+def test_what_is_trained_brings_no_other_file(folder, tmp_path, monkeypatch):
+    """The model with both decoders, as a training or a reward would publish it."""
+    monkeypatch.setattr(ITITForPreTraining, "_auto_class", None)
+    ITITForPreTraining.register_for_auto_class("AutoModelForPreTraining")
+    ITITForPreTraining.from_pretrained(folder).save_pretrained(tmp_path)
+    files = {path.name for path in tmp_path.glob("*.py")}
+    assert "modeling_itit.py" in files and files < TRAVELLING

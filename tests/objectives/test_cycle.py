@@ -8,14 +8,8 @@ import torch
 from itit_hf.masking import MaskRatio, draw_mask
 from itit_hf.models.modeling_itit import ITITForPreTraining
 from itit_hf.models.straight_through_itit import straight_through
-from itit_hf.objectives.cycle import (
-    TextCycleSettings,
-    gumbel_noise,
-    i2t2i_half_loss,
-    i2t2i_loss,
-    t2i2t_half_loss,
-    t2i2t_loss,
-)
+from itit_hf.models.types_itit import ImageMask, TextCondition
+from itit_hf.objectives.cycle import TextCycleSettings, gumbel_noise, i2t2i_loss, t2i2t_loss
 
 from ..testing_utils import generators, tiny_config, tiny_text_encoder
 
@@ -67,18 +61,18 @@ def smoothed(log_probs, label):
     return -0.9 * log_probs[label] - 0.1 * log_probs.mean()
 
 
+def of_row(mask, row):
+    return ImageMask(mask.bool_masked_pos[row : row + 1], mask.encoder_positions[row : row + 1])
+
+
 def encode(model, image, mask, row, text=None):
     """One encoder pass of one sample on given image embeddings `(1, 16, H)`."""
-    kept = mask["kept_positions"][row : row + 1]
-    hidden = mask["bool_masked_pos"][row : row + 1]
-    return model.model(
-        image_token_embeds=image, bool_masked_pos=hidden, text_embeds=text, kept_positions=kept
-    ).last_hidden_state
+    condition = None if text is None else TextCondition(text)
+    return model.model(None, of_row(mask, row), condition, image).last_hidden_state
 
 
 def image_logits(model, features, mask, row):
-    kept, hidden = mask["kept_positions"][row : row + 1], mask["bool_masked_pos"][row : row + 1]
-    return model.image_decoder(features, model.model.code_embeddings, hidden, kept, None, None, None)[0]  # (16, V)
+    return model.image_decoder(features, model.model.code_embeddings, of_row(mask, row))[0]  # (16, V)
 
 
 def text_logits(model, features, words):
@@ -98,7 +92,7 @@ def t2i2t_by_hand(model, text, text_embeds, ids, masks, noise, half):
         logits = image_logits(model, features, masks[0], b)
         one_hot = straight_through(logits, noise[b])
         one_hot = one_hot.detach() if half else one_hot
-        hidden = masks[0]["bool_masked_pos"][b][:, None]
+        hidden = masks[0].bool_masked_pos[b][:, None]
         image = torch.where(hidden, one_hot @ table[:23], table[ids[b]])[None]
         features = encode(model, image, masks[1], b)
         features = 0.1 * features + 0.9 * features.detach()
@@ -118,7 +112,7 @@ def i2t2i_by_hand(model, text_encoder, ids, text, masks, half):
         embeds = text_encoder(inputs_embeds=(one_hot @ text_encoder.shared.weight[:40])[None]).last_hidden_state
         features = encode(model, table[ids[b : b + 1]], masks[1], b, embeds)
         log_probs = image_logits(model, features, masks[1], b).log_softmax(-1)
-        hidden = masks[1]["bool_masked_pos"][b].nonzero().flatten().tolist()
+        hidden = masks[1].bool_masked_pos[b].nonzero().flatten().tolist()
         total = total + sum(smoothed(log_probs[k], ids[b, k]) for k in hidden) / len(hidden) / BATCH
     return total
 
@@ -137,18 +131,28 @@ def assert_same_loss_and_gradients(model, loss, by_hand):
         torch.testing.assert_close(ours[name], theirs[name], atol=1e-6, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
 
 
-@pytest.mark.parametrize(("loss_of", "half"), [(t2i2t_loss, False), (t2i2t_half_loss, True)])
-def test_t2i2t_equals_the_hand_written_reference(model, text, image_token_ids, masks, noise, loss_of, half):
+def condition_of(text, text_embeds=None):
+    text_embeds = torch.randn(BATCH, 5, 10) if text_embeds is None else text_embeds
+    return TextCondition(text_embeds, text["attention_mask"])
+
+
+def image_of(image_token_ids):
+    return {"image_token_ids": image_token_ids}
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_t2i2t_equals_the_hand_written_reference(model, text, image_token_ids, masks, noise, half):
     text_embeds = torch.randn(BATCH, 5, 10)
-    loss = loss_of(model, model.config, text, text_embeds, image_token_ids, masks, noise).loss
+    condition = condition_of(text, text_embeds)
+    loss = t2i2t_loss(model, text, condition, image_token_ids, masks, noise, is_half=half).loss
     by_hand = t2i2t_by_hand(model, text, text_embeds, image_token_ids, masks, noise, half)
     assert_same_loss_and_gradients(model, loss, by_hand)
 
 
-@pytest.mark.parametrize(("loss_of", "half"), [(i2t2i_loss, False), (i2t2i_half_loss, True)])
-def test_i2t2i_equals_the_hand_written_reference(model, text_encoder, text, image_token_ids, masks, loss_of, half):
+@pytest.mark.parametrize("half", [False, True])
+def test_i2t2i_equals_the_hand_written_reference(model, text_encoder, text, image_token_ids, masks, half):
     masks = masks[::-1]
-    loss = loss_of(model, model.config, text_encoder, image_token_ids, text, masks).loss
+    loss = i2t2i_loss(model, text_encoder, image_of(image_token_ids), text, masks, is_half=half).loss
     by_hand = i2t2i_by_hand(model, text_encoder, image_token_ids, text, masks, half)
     assert_same_loss_and_gradients(model, loss, by_hand)
 
@@ -170,53 +174,53 @@ def assert_gradient_is_the_slope(loss_of, parameter):
     assert slope(loss_of, parameter, parameter.grad / length) == pytest.approx(length.item(), rel=2e-3)
 
 
-@pytest.mark.parametrize("loss_of", [t2i2t_loss, t2i2t_half_loss])
-def test_t2i2ts_gradient_of_the_text_decoder_is_the_finite_difference(model, text, image_token_ids, masks, loss_of):
+@pytest.mark.parametrize("half", [False, True])
+def test_t2i2ts_gradient_of_the_text_decoder_is_the_finite_difference(model, text, image_token_ids, masks, half):
     model.double()
-    text_embeds = torch.randn(BATCH, 5, 10, dtype=torch.double)
-    parameter = model.text_decoder.layers[0].fc1.weight  # in the second leg alone: no argmax behind it
-    run = partial(loss_of, model, model.config, text, text_embeds, image_token_ids, masks)
+    condition = condition_of(text, torch.randn(BATCH, 5, 10, dtype=torch.double))
+    parameter = model.text_decoder.layers[0].fc1.weight  # in the second pass alone: no argmax behind it
+    run = partial(t2i2t_loss, model, text, condition, image_token_ids, masks, is_half=half)
     assert_gradient_is_the_slope(run, parameter)
 
 
-@pytest.mark.parametrize("loss_of", [i2t2i_loss, i2t2i_half_loss])
+@pytest.mark.parametrize("half", [False, True])
 def test_i2t2is_gradient_of_the_image_decoder_is_the_finite_difference(
-    model, text_encoder, text, image_token_ids, masks, loss_of
+    model, text_encoder, text, image_token_ids, masks, half
 ):
     model.double(), text_encoder.double()
     parameter = model.image_decoder.layers[0].fc1.weight
-    run = partial(loss_of, model, model.config, text_encoder, image_token_ids, text, masks[::-1])
+    run = partial(i2t2i_loss, model, text_encoder, image_of(image_token_ids), text, masks[::-1], is_half=half)
     assert_gradient_is_the_slope(run, parameter)
 
 
-@pytest.mark.parametrize("reconstruction", ["hidden", "all"])
+@pytest.mark.parametrize("reconstruction", ["masked", "all"])
 def test_the_first_leg_says_what_the_second_is_shown_and_nothing_else(
     model, text, image_token_ids, masks, reconstruction
 ):
-    text_embeds, first = torch.randn(BATCH, 5, 10), masks[0]["bool_masked_pos"]
+    first = masks[0].bool_masked_pos
     settings = TextCycleSettings(reconstruction=reconstruction)
-    cycle = t2i2t_loss(model, model.config, text, text_embeds, image_token_ids, masks, settings=settings)
+    cycle = t2i2t_loss(model, text, condition_of(text), image_token_ids, masks, settings=settings)
     said = torch.zeros_like(first).scatter(1, cycle.first_pass.positions, cycle.first_pass.valid)
-    from_logits = first if reconstruction == "hidden" else torch.ones_like(first)
-    assert torch.equal(said, from_logits & ~masks[1]["bool_masked_pos"])
+    from_logits = first if reconstruction == "masked" else torch.ones_like(first)
+    assert torch.equal(said, from_logits & ~masks[1].bool_masked_pos)
 
 
 def test_a_second_leg_that_is_shown_nothing_leaves_the_graph_whole(model, text, image_token_ids, masks):
     everything = draw_mask(16, MaskRatio(1.0, 0.0, 1.0, 1.0), "half", generators(1, 2, 3))
     both = (masks[0], everything)
-    t2i2t_loss(model, model.config, text, torch.randn(BATCH, 5, 10), image_token_ids, both).loss.backward()
+    t2i2t_loss(model, text, condition_of(text), image_token_ids, both).loss.backward()
     assert all(parameter.grad is not None for parameter in model.image_decoder.parameters())
 
 
 def test_frozen_codes_learn_from_what_was_copied_and_from_the_first_leg_alone(model, text, image_token_ids, masks):
-    half = partial(t2i2t_half_loss, model, model.config, text, torch.randn(BATCH, 5, 10), image_token_ids)
+    half = partial(t2i2t_loss, model, text, condition_of(text), image_token_ids, is_half=True)
     everything = draw_mask(16, MaskRatio(1.0, 0.0, 1.0, 1.0), "half", generators(1, 2, 3))
     nothing = draw_mask(16, MaskRatio(0.0, 0.0, 0.0, 0.0), "half", generators(4, 5, 6))
     table = model.model.embed_image_tokens.weight
     reached = []
-    for code_gradient in ("trained", "frozen"):
+    for trained in (True, False):
         model.zero_grad()
-        half((everything, nothing), settings=TextCycleSettings(code_gradient=code_gradient)).loss.backward()
+        half((everything, nothing), settings=TextCycleSettings(train_code_embeddings=trained)).loss.backward()
         reached.append(table.grad is not None and bool(table.grad.any()))
     assert reached == [True, False]  # all tokens are said by the first leg, which a half cycle does not train
 
@@ -224,45 +228,45 @@ def test_frozen_codes_learn_from_what_was_copied_and_from_the_first_leg_alone(mo
 def test_tokens_that_fill_a_row_up_train_their_embeddings_as_other_copied_ones_do(model, text, image_token_ids):
     nothing = draw_mask(16, MaskRatio(0.0, 0.0, 0.0, 0.0), "none", generators(4, 5, 6))
     # Nothing of the first sample is said, all of the others': its places in the batch are filling.
-    first = nothing | {"bool_masked_pos": torch.tensor([[False], [True], [True]]).expand(-1, 16)}
-    embeds, settings = torch.randn(BATCH, 5, 10), TextCycleSettings(code_gradient="frozen")
+    first = ImageMask(torch.tensor([[False], [True], [True]]).expand(-1, 16))
+    settings = TextCycleSettings(train_code_embeddings=False)
     masks = (first, nothing)
-    loss = t2i2t_half_loss(model, model.config, text, embeds, image_token_ids, masks, settings=settings).loss
+    condition = condition_of(text)
+    loss = t2i2t_loss(model, text, condition, image_token_ids, masks, settings=settings, is_half=True).loss
     (gradient,) = torch.autograd.grad(loss, model.model.embed_image_tokens.weight)
     assert set(gradient.any(dim=1).nonzero().flatten().tolist()) == set(image_token_ids[0].tolist())
 
 
 def test_t2i2t_stops_gradients_at_the_first_encoder_pass(model, text, image_token_ids, masks, noise):
     text_embeds = torch.randn(BATCH, 5, 10, requires_grad=True)
-    t2i2t_loss(model, model.config, text, text_embeds, image_token_ids, masks, noise).loss.backward()
+    t2i2t_loss(model, text, condition_of(text, text_embeds), image_token_ids, masks, noise).loss.backward()
     assert text_embeds.grad is None  # only the first pass sees T
 
 
 def test_t2i2t_trains_both_decoders_and_the_encoder(model, text, image_token_ids, masks, noise):
-    loss = t2i2t_loss(model, model.config, text, torch.randn(BATCH, 5, 10), image_token_ids, masks, noise).loss
+    loss = t2i2t_loss(model, text, condition_of(text), image_token_ids, masks, noise).loss
     reached = gradients(model, loss)
     assert set(reached) == {name for name, _ in model.named_parameters()}
 
 
 def test_the_half_cycle_leaves_the_image_decoder_alone(model, text, image_token_ids, masks, noise):
-    loss = t2i2t_half_loss(model, model.config, text, torch.randn(BATCH, 5, 10), image_token_ids, masks, noise).loss
+    loss = t2i2t_loss(model, text, condition_of(text), image_token_ids, masks, noise, is_half=True).loss
     assert not any(name.startswith("image_decoder") for name in gradients(model, loss))
 
 
 def test_i2t2i_trains_both_decoders_through_the_frozen_text_encoder(model, text_encoder, text, image_token_ids, masks):
-    loss = i2t2i_loss(model, model.config, text_encoder, image_token_ids, text, masks[::-1]).loss
+    loss = i2t2i_loss(model, text_encoder, image_of(image_token_ids), text, masks[::-1]).loss
     reached = gradients(model, loss)
     assert any(name.startswith("text_decoder") for name in reached)
     assert any(name.startswith("image_decoder") for name in reached)
     assert all(p.grad is None for p in text_encoder.parameters())
-    half = i2t2i_half_loss(model, model.config, text_encoder, image_token_ids, text, masks[::-1]).loss
+    half = i2t2i_loss(model, text_encoder, image_of(image_token_ids), text, masks[::-1], is_half=True).loss
     assert not any(name.startswith("text_decoder") for name in gradients(model, half))
 
 
 def test_words_behind_the_end_of_the_synthetic_text_do_not_matter(model, text_encoder, text, image_token_ids, masks):
     other = text | {"input_ids": torch.where(text["attention_mask"] == 0, 9, text["input_ids"])}
     losses = [
-        i2t2i_loss(model, model.config, text_encoder, image_token_ids, said, masks[::-1]).loss
-        for said in (text, other)
+        i2t2i_loss(model, text_encoder, image_of(image_token_ids), said, masks[::-1]).loss for said in (text, other)
     ]
     torch.testing.assert_close(*losses)

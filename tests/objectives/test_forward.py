@@ -1,9 +1,11 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
 from types import SimpleNamespace
 
 import torch
 
+from itit_hf.models.types_itit import ImageMask, TextCondition
 from itit_hf.objectives.forward import GradientScales, caption_forward, caption_inputs, image_forward
 
 from ..testing_utils import tiny_config
@@ -11,6 +13,8 @@ from ..testing_utils import tiny_config
 
 class Recorder:
     """Keeps what it was called with."""
+
+    config = tiny_config()
 
     def __call__(self, **inputs):
         self.inputs = inputs
@@ -22,23 +26,23 @@ class Recorder:
 
 
 MASK = torch.tensor([[True] * 12 + [False] * 4, [False] * 8 + [True] * 8])
-KEPT = {"bool_masked_pos": MASK, "kept_positions": torch.arange(8).expand(2, -1), "kept_attention_mask": None}
+EIGHT = ImageMask(MASK, torch.arange(8).expand(2, -1))
 IMAGE = torch.arange(32).view(2, 16) % 23
 TEXT = {"input_ids": torch.tensor([[5, 6, 1], [7, 1, 0]]), "attention_mask": torch.tensor([[1, 1, 1], [1, 1, 0]])}
 
 
 def test_drawing_asks_for_logits_at_hidden_positions_only():
     model = Recorder()
-    drawn = image_forward(model, IMAGE, KEPT, encoder_gradient_scale=0.0)
+    drawn = image_forward(model, IMAGE, EIGHT, encoder_gradient_scale=0.0)
     assert model.inputs["logit_positions"].shape == (2, 12) and model.inputs["encoder_gradient_scale"] == 0.0
     assert drawn.image_labels[0].tolist() == list(range(12))
     assert drawn.image_labels[1].tolist() == [(24 + k) % 23 for k in range(8)] + [-100] * 4
 
 
 def test_describing_puts_a_placeholder_for_each_kept_position_and_the_null_text():
-    model, config = Recorder(), tiny_config()
+    model = Recorder()
     image = {"image_token_ids": IMAGE}
-    described = caption_forward(model, config, image, KEPT, TEXT, GradientScales(text=0.1, encoder=0.5))
+    described = caption_forward(model, image, EIGHT, TEXT, GradientScales(text=0.1, encoder=0.5))
     assert model.inputs["input_ids"].tolist() == [[47] * 9 + [40, 5, 6], [47] * 9 + [40, 7, 1]]
     assert described.text_labels.tolist() == [[5, 6, 1], [7, 1, -100]]
     assert described.text_logits.shape == (2, 3, 40) and described.image_logits is None
@@ -49,28 +53,28 @@ def test_describing_puts_a_placeholder_for_each_kept_position_and_the_null_text(
 def test_describing_hides_the_filling_of_the_prefix():
     model = Recorder()
     valid = torch.tensor([[True] * 4 + [False] * 4, [True] * 8])
-    caption_forward(model, tiny_config(), {"image_token_ids": IMAGE}, KEPT | {"kept_attention_mask": valid}, TEXT)
+    filled_up = replace(EIGHT, encoder_attention_mask=valid)
+    caption_forward(model, {"image_token_ids": IMAGE}, filled_up, TEXT)
     assert model.inputs["attention_mask"].tolist() == [[1] * 4 + [0] * 4 + [1] * 4, [1] * 12]
 
 
 def test_image_logits_come_with_the_description_when_asked_for():
     image = {"image_token_ids": IMAGE}
-    described = caption_forward(Recorder(), tiny_config(), image, KEPT, TEXT, with_image_logits=True)
+    described = caption_forward(Recorder(), image, EIGHT, TEXT, with_image_logits=True)
     assert described.image_logits.shape == (2, 12, 23) and described.image_labels[1, -1] == -100
 
 
 def test_a_text_for_the_encoder_stands_in_the_prefix_without_its_padding():
     model = Recorder()
-    image = {"image_token_ids": IMAGE, "text_embeds": torch.zeros(2, 3, 10)}
-    image["text_attention_mask"] = torch.tensor([[1, 1, 1], [1, 1, 0]])
-    caption_forward(model, tiny_config(), image, KEPT, TEXT)
+    condition = TextCondition(torch.zeros(2, 3, 10), torch.tensor([[1, 1, 1], [1, 1, 0]]))
+    caption_forward(model, {"image_token_ids": IMAGE, "text_condition": condition}, EIGHT, TEXT)
     assert model.inputs["input_ids"][0].tolist() == [47] * 11 + [40, 5, 6]
     assert model.inputs["attention_mask"].tolist() == [[1] * 14, [1] * 10 + [0] + [1] * 3]
 
 
 def test_drawing_may_ask_for_other_tokens():
     model = Recorder()
-    drawn = image_forward(model, IMAGE, KEPT, wanted=torch.ones_like(MASK))
+    drawn = image_forward(model, IMAGE, EIGHT, predict_mask=torch.ones_like(MASK))
     assert model.inputs["logit_positions"].tolist() == [list(range(16))] * 2 and bool(drawn.valid.all())
 
 

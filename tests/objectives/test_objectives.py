@@ -1,13 +1,20 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
+import os
+import traceback
+from pathlib import Path
+
 import pytest
 import torch
 
 from itit_hf.decoding.scheduling_itit import ITITScheduler
-from itit_hf.masking import MaskRatio, kept_positions, random_mask
+from itit_hf.masking import MaskRatio, drop_masked, random_mask
 from itit_hf.models.modeling_itit import ITITForPreTraining
-from itit_hf.objectives.objectives import ITITObjectives, ObjectiveSettings, image_of, synthetic_text
+from itit_hf.models.types_itit import ImageMask, TextCondition
+from itit_hf.objectives.forward import image_of
+from itit_hf.objectives.objectives import OBJECTIVES, ITITObjectives, Objective, ObjectiveSettings, synthetic_text
 from itit_hf.rng import keyed_generators
+from itit_hf.training.training_args import ITITTrainingArguments
 
 from ..testing_utils import tiny_config, tiny_text_encoder
 
@@ -44,7 +51,11 @@ def objectives(model, *names, **settings):
 def drawn_mask(name, ratio, positions):
     generators = keyed_generators(0, f"mask/{name}", positions)
     mask = random_mask(ratio.sample(len(positions), generators), 16, generators)
-    return mask, kept_positions(mask, "half", generators)
+    return drop_masked(mask, "half", generators)
+
+
+def of_row(mask, row):
+    return ImageMask(mask.bool_masked_pos[row : row + 1], mask.encoder_positions[row : row + 1])
 
 
 def smoothed(log_probs, label):
@@ -72,19 +83,22 @@ def test_the_weight_of_a_pair_scales_its_own_loss(model, batch, name):
 def test_text_to_image_equals_the_hand_written_reference(model, batch):
     loss_of = objectives(model, "t2i")
     paired, settings = batch["paired"], loss_of.settings
-    mask, (kept, _) = drawn_mask("t2i", settings.t2i_mask_ratio, [10, 11, 12, 13])
+    mask = drawn_mask("t2i", settings.t2i_mask_ratio, [10, 11, 12, 13])
     total = 0.0
     for b in range(4):  # sample by sample, text trimmed, every position's logits, then only the hidden ones count
         length = int(paired["attention_mask"][b].sum())
         text = loss_of.text_encoder(input_ids=paired["input_ids"][b : b + 1, :length]).last_hidden_state
         logits = model(
             image_token_ids=paired["image_token_ids"][b : b + 1],
-            bool_masked_pos=mask[b : b + 1],
-            text_embeds=text,
-            kept_positions=kept[b : b + 1],
+            image_mask=of_row(mask, b),
+            text_condition=TextCondition(text),
             logit_positions=torch.arange(16)[None],
         ).image_logits[0]
-        terms = [smoothed(logits[k].log_softmax(-1), paired["image_token_ids"][b, k]) for k in range(16) if mask[b, k]]
+        terms = [
+            smoothed(logits[k].log_softmax(-1), paired["image_token_ids"][b, k])
+            for k in range(16)
+            if mask.bool_masked_pos[b, k]
+        ]
         total = total + sum(terms) / len(terms) / 4
     torch.testing.assert_close(loss_of(model, batch)["t2i"], total, atol=1e-5, rtol=1e-5)
 
@@ -92,22 +106,21 @@ def test_text_to_image_equals_the_hand_written_reference(model, batch):
 def test_image_to_text_and_image_to_image_equal_the_hand_written_reference(model, batch):
     loss_of = objectives(model, "i2t", "i2i")
     paired, config = batch["paired"], model.config
-    mask, (kept, _) = drawn_mask("i2t", loss_of.settings.i2t_mask_ratio, [10, 11, 12, 13])
+    mask = drawn_mask("i2t", loss_of.settings.i2t_mask_ratio, [10, 11, 12, 13])
     captions, images = 0.0, 0.0
     for b in range(4):
         text = paired["input_ids"][b, : int(paired["attention_mask"][b].sum())].tolist()
         prefix = [config.image_token_id] * 9 + [config.bos_token_id]  # 8 kept positions and the null text
         output = model(
             image_token_ids=paired["image_token_ids"][b : b + 1],
-            bool_masked_pos=mask[b : b + 1],
-            kept_positions=kept[b : b + 1],
+            image_mask=of_row(mask, b),
             input_ids=torch.tensor([prefix + text]),
             logit_positions=torch.arange(16)[None],
         )
         said = output.logits[0, 9:, :40].log_softmax(-1)  # from [BOS] on
         captions = captions + sum(smoothed(said[i], t) for i, t in enumerate(text)) / len(text) / 4
         drawn = output.image_logits[0].log_softmax(-1)
-        terms = [smoothed(drawn[k], paired["image_token_ids"][b, k]) for k in range(16) if mask[b, k]]
+        terms = [smoothed(drawn[k], paired["image_token_ids"][b, k]) for k in range(16) if mask.bool_masked_pos[b, k]]
         images = images + sum(terms) / len(terms) / 4
     losses = loss_of(model, batch)
     torch.testing.assert_close(losses["i2t"], captions, atol=1e-5, rtol=1e-5)
@@ -251,8 +264,8 @@ def losses_and_gradients(loss_of, model, batch):
         (("t2t", "t2t_copy"), {}),
         (("i2i_unpaired", "i2t2i", "i2t2i_half"), {}),
         (("t2i2t", "t2i2t_half"), {}),
-        (("t2i2t", "t2i2t_half"), {"code_gradient": "frozen"}),
-        (("t2i2t", "t2i2t_half"), {"code_gradient": "frozen", "reconstruction": "all"}),
+        (("t2i2t", "t2i2t_half"), {"train_code_embeddings": False}),
+        (("t2i2t", "t2i2t_half"), {"train_code_embeddings": False, "reconstruction": "all"}),
     ],
 )
 def test_a_samples_losses_and_gradients_do_not_depend_on_its_neighbours(model, mixed, names, settings):
@@ -313,7 +326,7 @@ def test_drawing_objectives_need_a_scheduler(model):
 @pytest.mark.parametrize("name", ["t2i2t", "i2t2i"])
 def test_a_replayed_synthesis_is_not_made_again(model, mixed, monkeypatch, name):
     loss_of, made = all_objectives(model, name, synthesis_replay=3), []
-    synthesise = "_draw" if name == "t2i2t" else "_say"
+    synthesise = "generate_images" if name == "t2i2t" else "caption_images"
     original = getattr(loss_of, synthesise)
     monkeypatch.setattr(loss_of, synthesise, lambda *args: made.append(1) or original(*args))
     (stream,) = loss_of.streams
@@ -327,12 +340,12 @@ def test_a_replayed_synthesis_is_not_made_again(model, mixed, monkeypatch, name)
 @pytest.mark.parametrize(("name", "setting"), [("t2i2t", "t2i2t_second"), ("i2t2i", "i2t2i_second")])
 def test_second_legs_may_have_a_mask_ratio_of_their_own(model, mixed, monkeypatch, name, setting):
     loss_of = all_objectives(model, name, **{f"{setting}_mask_ratio": MaskRatio(1.0, 0.0, 1.0, 1.0)})
-    drawn, original = {}, loss_of._mask
+    drawn, original = {}, loss_of.draw_mask
     monkeypatch.setattr(
-        loss_of, "_mask", lambda part, leg, ratio: drawn.setdefault(leg.split("/")[1], original(part, leg, ratio))
+        loss_of, "draw_mask", lambda part, of, ratio: drawn.setdefault(of.split("/")[1], original(part, of, ratio))
     )
     loss_of(model, mixed)
-    assert bool(drawn["second"]["bool_masked_pos"].all()) and not bool(drawn["first"]["bool_masked_pos"].all())
+    assert bool(drawn["second"].bool_masked_pos.all()) and not bool(drawn["first"].bool_masked_pos.all())
 
 
 def test_saying_stops_when_all_captions_have_ended(model, mixed):
@@ -340,15 +353,13 @@ def test_saying_stops_when_all_captions_have_ended(model, mixed):
     end[..., 1] = 1.0
     calls = []
     model.text_decoder.logits = lambda hidden: calls.append(1) or end
-    said = all_objectives(model, "i2t2i", synthesis_max_new_tokens=20)._say(model, image_of(mixed["image"]))
+    said = all_objectives(model, "i2t2i", synthesis_max_new_tokens=20).caption_images(model, image_of(mixed["image"]))
     assert said["input_ids"].tolist() == [[1]] * 4 and len(calls) == 1
 
 
 def test_unknown_choices_are_named():
     with pytest.raises(ValueError, match="`reconstruction` must be one of"):
         ObjectiveSettings(reconstruction="some")
-    with pytest.raises(ValueError, match="`code_gradient` must be one of"):
-        ObjectiveSettings(code_gradient="detached")
     with pytest.raises(ValueError, match="`synthesis_replay` must be at least 1"):
         ObjectiveSettings(synthesis_replay=0)
 
@@ -408,3 +419,61 @@ def test_kept_text_features_change_no_loss_and_spare_the_text_encoder(model, bat
     for _ in range(2):
         torch.testing.assert_close(loss_of(model, batch)["t2i"], want, atol=1e-5, rtol=1e-5)
     assert len(read) == 4  # each text once
+
+
+# The table
+
+
+def count_of_words(objectives, model, batch, name):
+    """As a loss: how many tokens the texts have."""
+    return {name: batch["attention_mask"].sum().float()}
+
+
+@pytest.fixture
+def another_objective(monkeypatch):
+    row = Objective("text", ("text_decoder",), count_of_words, "number of words")
+    monkeypatch.setitem(OBJECTIVES, "words", row)
+
+
+def test_another_objective_is_one_row_and_one_function(model, mixed, another_objective):
+    loss_of = all_objectives(model, "words", "t2i")
+    assert loss_of.streams == ("text", "paired") and loss_of.untrained_modules == ()
+    losses = loss_of(model, mixed)
+    assert list(losses) == ["words", "t2i"] and losses["words"] == 18  # 6 + 4 + 3 + 5
+
+
+def test_the_trainers_arguments_take_another_objective(tmp_path, another_objective):
+    args = ITITTrainingArguments(tmp_path, objectives=["words"], loss_weights={"words": 0.5}, use_cpu=True)
+    assert args.objectives == ["words"]
+
+
+@pytest.mark.parametrize(("stream", "word"), [("paired", "pairs"), ("text", "sentences"), ("image", "images")])
+def test_the_readme_lists_the_table(stream, word):
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    names = [f"`{name}`" for name, objective in OBJECTIVES.items() if objective.stream == stream]
+    assert f"{' '.join(names)} on {word}" in readme
+
+
+def calls_of_ours() -> list[str]:
+    """Names of the package's functions on the stack, the outermost first."""
+    frames = traceback.extract_stack()
+    return [frame.name for frame in frames if f"{os.sep}itit_hf{os.sep}" in frame.filename]
+
+
+@pytest.mark.parametrize(
+    ("name", "to_the_network", "to_the_cross_entropy"),
+    [
+        ("t2i", ["text_to_image", "image_forward"], ["text_to_image", "masked_image_loss"]),
+        ("i2t", ["image_to_text", "caption_forward"], ["image_to_text", "caption_loss"]),
+    ],
+)
+def test_from_a_batch_to_its_loss_it_is_few_calls(
+    model, batch, monkeypatch, name, to_the_network, to_the_cross_entropy
+):
+    stacks, cross_entropy = [], torch.nn.functional.cross_entropy
+    model.register_forward_pre_hook(lambda *args: stacks.append(calls_of_ours()))
+    monkeypatch.setattr(
+        torch.nn.functional, "cross_entropy", lambda *a, **k: stacks.append(calls_of_ours()) or cross_entropy(*a, **k)
+    )
+    objectives(model, name)(model, batch)
+    assert stacks == [["__call__", *to_the_network], ["__call__", *to_the_cross_entropy]]

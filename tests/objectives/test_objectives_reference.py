@@ -18,6 +18,7 @@ from itit_hf.decoding.scheduling_itit import ITITScheduler
 from itit_hf.masking import MaskRatio
 from itit_hf.models.cpu_kernels_itit import ITITDropout
 from itit_hf.models.modeling_itit import ITITForPreTraining
+from itit_hf.models.types_itit import ImageMask, TextCondition
 from itit_hf.objectives.objectives import OBJECTIVES, ITITObjectives, ObjectiveSettings
 
 from ..testing_utils import tiny_config, tiny_image_tokenizer, tiny_text_encoder
@@ -44,7 +45,7 @@ OTHER_THAN_DEFAULT = ObjectiveSettings(
     t2i2t_second_mask_ratio=MaskRatio(0.4, 0.2, 0.05, 0.7),
     i2t2i_second_mask_ratio=MaskRatio(0.65, 0.2, 0.4, 0.9),
     reconstruction="all",
-    code_gradient="frozen",
+    train_code_embeddings=False,
     seed=5,
 )
 # Where a setting says "as another one", that other one is not at its default either.
@@ -56,12 +57,12 @@ FALLING_BACK = replace(
     synthesis_replay=1,
     t2i2t_second_mask_ratio=None,
     i2t2i_second_mask_ratio=None,
-    reconstruction="hidden",
+    reconstruction="masked",
 )
 CASES = {
     "other than default": (OTHER_THAN_DEFAULT, list(OBJECTIVES)),
     "falling back": (FALLING_BACK, list(OBJECTIVES)),
-    "trained codes": (replace(FALLING_BACK, code_gradient="trained"), ["t2i2t", "t2i2t_half"]),
+    "trained codes": (replace(FALLING_BACK, train_code_embeddings=True), ["t2i2t", "t2i2t_half"]),
 }
 
 
@@ -171,19 +172,19 @@ class Reference:
 
     # The network, one sample at a time.
 
+    def image_mask(self, hidden, kept):
+        flags = torch.zeros(1, NUM_TOKENS, dtype=torch.bool)
+        flags[0, hidden] = True
+        return ImageMask(flags, torch.tensor([kept]))
+
     def encode(self, image, hidden, kept, text=None):
         """Image embeddings (16, H), and text features (L, E) or none -> features (Kept + L, H)."""
-        flags = torch.zeros(1, NUM_TOKENS, dtype=torch.bool)
-        flags[0, hidden] = True
-        text = None if text is None else text[None]
-        inputs = {"image_token_embeds": image[None], "bool_masked_pos": flags, "text_embeds": text}
-        return self.model.model(**inputs, kept_positions=torch.tensor([kept])).last_hidden_state[0]
+        text = None if text is None else TextCondition(text[None])
+        return self.model.model(None, self.image_mask(hidden, kept), text, image[None]).last_hidden_state[0]
 
     def image_logits(self, features, hidden, kept):
-        flags = torch.zeros(1, NUM_TOKENS, dtype=torch.bool)
-        flags[0, hidden] = True
-        codes, places = self.table[:NUM_CODES], torch.tensor([kept])
-        return self.model.image_decoder(features[None], codes, flags, places, None, None, None)[0]  # (16, codes)
+        codes = self.table[:NUM_CODES]
+        return self.model.image_decoder(features[None], codes, self.image_mask(hidden, kept))[0]  # (16, codes)
 
     def text_logits(self, features, words):
         """Of each word, given those before it."""
@@ -313,8 +314,8 @@ class Reference:
         if not half:
             probs = noisy.softmax(dim=-1)
             one_hot = one_hot + probs - probs.detach()
-        codes = self.table[:NUM_CODES] if settings.code_gradient == "trained" else self.table[:NUM_CODES].detach()
-        said = first[0] if settings.reconstruction == "hidden" else range(NUM_TOKENS)
+        codes = self.table[:NUM_CODES] if settings.train_code_embeddings else self.table[:NUM_CODES].detach()
+        said = first[0] if settings.reconstruction == "masked" else range(NUM_TOKENS)
         said = torch.tensor([k in said for k in range(NUM_TOKENS)])
         image = torch.where(said[:, None], one_hot @ codes, self.table[ids])
         return self.describing_cost(image, second, words)
@@ -360,7 +361,7 @@ class Reference:
         return range(4 - round(4 * from_back), 4) if name in ("i2t", "i2i") else range(4)
 
     def loss(self, name, batch, use):
-        part, losses = batch[OBJECTIVES[name]], []
+        part, losses = batch[OBJECTIVES[name].stream], []
         for row in self.rows(name):
             sample = {"sample_index": int(part["sample_index"][row]), "weight": 1.0}
             if "sample_weight" in part:

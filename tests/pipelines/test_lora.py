@@ -5,6 +5,7 @@ import torch
 from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
 
 from itit_hf import ITITPipeline
+from itit_hf.models.types_itit import TextCondition
 from itit_hf.pipelines.lora import LORA_TARGETS, WEIGHTS_FILE, add_lora, lora_layers, without_wrapper
 
 from ..testing_utils import generators, tiny_pipeline
@@ -48,8 +49,7 @@ def logits(pipe):
     output = pipe.model(
         input_ids=text.expand(2, -1),
         image_token_ids=ids,
-        text_embeds=embeds,
-        text_attention_mask=mask,
+        text_condition=TextCondition(embeds, mask),
         logit_positions=ids,
     )
     return torch.cat([output.image_logits.flatten(), output.logits[..., : config.num_text_tokens].flatten()])

@@ -6,7 +6,8 @@ import pytest
 import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 
-from itit_hf.decoding.sampling import DecodingState, SamplingSettings, TextCondition
+from itit_hf.decoding.sampling import DecodingState, SamplingSettings
+from itit_hf.models.types_itit import TextCondition
 from itit_hf.pipelines.pipeline_utils import (
     RankingSettings,
     broadcast_batch_size,

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from itit_hf.models.modeling_itit import ITITForPreTraining
+from itit_hf.models.types_itit import ImageMask
 from itit_hf.objectives.forward import caption_forward
 from itit_hf.pipelines.pipeline_output import ITITScoreOutput
 from itit_hf.pipelines.scoring import caption_log_likelihoods
@@ -46,8 +47,8 @@ def test_it_is_the_sum_over_the_tokens_written_by_hand(model):
 
 
 def test_it_is_the_training_pass_with_nothing_hidden(model):
-    text, nothing = padded(TEXTS), dict.fromkeys(("bool_masked_pos", "kept_positions", "kept_attention_mask"))
-    described = caption_forward(model, model.config, {"image_token_ids": make_images(3)}, nothing, text)
+    text, nothing = padded(TEXTS), ImageMask(torch.zeros(3, 16, dtype=torch.bool))
+    described = caption_forward(model, {"image_token_ids": make_images(3)}, nothing, text)
     loss = torch.nn.functional.cross_entropy(
         described.text_logits.transpose(1, 2), described.text_labels, reduction="none"
     )

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from convert_mage import convert_mage, mage_config, main
 from itit_hf import ITITPipeline, encode_images
-from itit_hf.masking import kept_positions, random_mask
+from itit_hf.masking import drop_masked, random_mask
+from itit_hf.models.types_itit import ImageMask
 
 from ..testing_utils import generators, script, tiny_pairs, tiny_text_encoder, tiny_tokenizer
 from .test_convert_vqgan import Reference as Vqgan
@@ -129,19 +130,19 @@ def images(batch_size):
     return torch.randint(CODES, (batch_size, SIDE**2), generator=torch.Generator().manual_seed(1))
 
 
-def dropped_by(positions, num_rows, visible=None):
-    """What the encoder is not given, as a mask."""
+def dropped_by(mask):
+    """What the encoder is not given, of the shape of the mask."""
+    positions, is_given = mask.encoder_positions, mask.encoder_attention_mask
     if positions is None:
-        return torch.zeros(num_rows, SIDE**2, dtype=torch.bool)
-    kept = torch.ones_like(positions, dtype=torch.bool) if visible is None else visible
-    return torch.ones(num_rows, SIDE**2).scatter(1, positions, (~kept).float()).bool()
+        return torch.zeros_like(mask.bool_masked_pos)
+    is_given = torch.ones_like(positions, dtype=torch.bool) if is_given is None else is_given
+    return torch.ones(len(positions), SIDE**2).scatter(1, positions, (~is_given).float()).bool()
 
 
 @torch.no_grad()
-def logits_of(model, ids, masked, positions=None, visible=None):
+def logits_of(model, ids, image_mask):
     every = torch.arange(SIDE**2).expand(len(ids), -1)
-    kept = {"kept_positions": positions, "kept_attention_mask": visible}
-    return model(image_token_ids=ids, bool_masked_pos=masked, **kept, logit_positions=every).image_logits
+    return model(image_token_ids=ids, image_mask=image_mask, logit_positions=every).image_logits
 
 
 @torch.no_grad()
@@ -149,21 +150,21 @@ def logits_of(model, ids, masked, positions=None, visible=None):
 @pytest.mark.parametrize("ratios", [(0.0, 0.0), (1.0, 1.0), (0.5, 0.9), (0.75, 0.6)])
 def test_logits_equal_mages_whatever_is_masked_and_dropped(mage, converted, drop, ratios):
     masked = random_mask(torch.tensor(ratios), SIDE**2, torch.Generator().manual_seed(2))
-    positions, visible = kept_positions(masked, drop, torch.Generator().manual_seed(3))
-    assert visible is None  # as MAGE, which drops as many in each row
-    wanted = mage(images(2), masked, dropped_by(positions, 2))
-    torch.testing.assert_close(logits_of(converted, images(2), masked, positions), wanted, atol=3e-5, rtol=1e-5)
+    mask = drop_masked(masked, drop, torch.Generator().manual_seed(3))
+    assert mask.encoder_attention_mask is None  # as MAGE, which drops as many in each row
+    wanted = mage(images(2), masked, dropped_by(mask))
+    torch.testing.assert_close(logits_of(converted, images(2), mask), wanted, atol=3e-5, rtol=1e-5)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("drop", ["half", "all"])
 def test_rows_that_drop_more_and_less_share_a_batch(mage, converted, drop):
     masked = random_mask(torch.tensor([0.2, 0.9, 0.6]), SIDE**2, torch.Generator().manual_seed(2))
-    positions, visible = kept_positions(masked, drop, torch.Generator().manual_seed(3))
-    dropped = dropped_by(positions, 3, visible)
+    mask = drop_masked(masked, drop, torch.Generator().manual_seed(3))
+    dropped = dropped_by(mask)
     assert len(dropped.sum(dim=1).unique()) > 1
     alone = [mage(images(3)[b : b + 1], masked[b : b + 1], dropped[b : b + 1]) for b in range(3)]
-    got = logits_of(converted, images(3), masked, positions, visible)
+    got = logits_of(converted, images(3), mask)
     torch.testing.assert_close(got, torch.cat(alone), atol=3e-5, rtol=1e-5)
 
 
@@ -175,7 +176,9 @@ def test_a_norm_of_small_numbers_has_mages_epsilon(mage):
     small.load_state_dict(state)
     masked = random_mask(torch.tensor([0.5]), SIDE**2, torch.Generator().manual_seed(2))
     wanted = small(images(1), masked, torch.zeros_like(masked))
-    torch.testing.assert_close(logits_of(convert_mage(state, FIELDS), images(1), masked), wanted, atol=3e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        logits_of(convert_mage(state, FIELDS), images(1), ImageMask(masked)), wanted, atol=3e-5, rtol=1e-5
+    )
 
 
 @torch.no_grad()
@@ -271,7 +274,7 @@ def test_the_command_writes_what_training_opens(folder, whole, mage):
     assert model.config.num_text_tokens == len(tiny_tokenizer()) and model.config.codebook_size == CODES
     masked = random_mask(torch.tensor([0.5, 0.9]), SIDE**2, torch.Generator().manual_seed(2))
     wanted = mage(images(2), masked, torch.zeros_like(masked))
-    torch.testing.assert_close(logits_of(model, images(2), masked), wanted, atol=3e-5, rtol=1e-5)
+    torch.testing.assert_close(logits_of(model, images(2), ImageMask(masked)), wanted, atol=3e-5, rtol=1e-5)
     (image,) = processor.image_processor.postprocess(torch.rand(1, 3, 8, 8))
     pixels = processor.image_processor(image, return_tensors="pt").pixel_values
     assert pixels.shape == (1, 3, 8, 8) and 0 <= pixels.min() < 0.2 and 0.8 < pixels.max() <= 1  # as MAGE's are

@@ -96,7 +96,7 @@ def make_trainer(
         "disable_tqdm": True,
     }
     args = ITITTrainingArguments(**(values | KINDS[kind] | changes))
-    streams = dict.fromkeys(OBJECTIVES[objective] for objective in args.objectives)
+    streams = dict.fromkeys(OBJECTIVES[objective].stream for objective in args.objectives)
     return WatchedTrainer(
         model=pipe.model,
         args=args,

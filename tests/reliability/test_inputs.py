@@ -10,6 +10,7 @@ import string
 import pytest
 import torch
 
+from itit_hf.models.types_itit import ImageMask, TextCondition
 from itit_hf.rng import keyed_generators
 
 from ..testing_utils import tiny_pipeline
@@ -51,9 +52,9 @@ def largest_difference(pipe, texts, dtype) -> float:
     places = torch.arange(16).expand(len(texts), -1)
 
     def logits(rows):
-        text = {"text_embeds": embeds[rows].to(dtype), "text_attention_mask": mask[rows]}
-        image = {"image_token_ids": ids[rows], "bool_masked_pos": hidden[rows], "logit_positions": places[rows]}
-        return model(**image, **text).image_logits.float()
+        text = TextCondition(embeds[rows].to(dtype), mask[rows])
+        image = {"image_token_ids": ids[rows], "image_mask": ImageMask(hidden[rows]), "logit_positions": places[rows]}
+        return model(**image, text_condition=text).image_logits.float()
 
     with torch.no_grad():
         together = logits(slice(None))

@@ -4,11 +4,13 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from itit_hf.decoding.sampling import SamplingSettings, TextCondition, decode_image_tokens
+from itit_hf.decoding.sampling import SamplingSettings, decode_image_tokens
+from itit_hf.models.types_itit import TextCondition
 from itit_hf.training.checkpointing import find_checkpoint
 
 from ..testing_utils import tiny_pipeline
@@ -57,8 +59,13 @@ def spoil_weight(trainer, bad, when):
 
 def spoil_batch(trainer, bad, when):
     """Features of the text that are not finite, as a broken text encoder would give them."""
-    encode = trainer.objectives._encode
-    trainer.objectives._encode = lambda part: encode(part) * (bad if when(trainer) else 1.0)
+    encode = trainer.objectives.encode_text
+
+    def encode_badly(batch):
+        text_condition = encode(batch)
+        return replace(text_condition, embeds=text_condition.embeds * (bad if when(trainer) else 1.0))
+
+    trainer.objectives.encode_text = encode_badly
 
 
 PLACES = {"loss": spoil_loss, "gradient": spoil_gradient, "weight": spoil_weight, "batch": spoil_batch} | {

@@ -178,15 +178,15 @@ def test_accumulation_is_a_large_batch(tmp_path, figure):
         for module in trainer.model.modules():  # dropout is drawn for a batch, not for a sample
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
-        seen, draw = {}, trainer.objectives._mask
+        seen, draw = {}, trainer.objectives.draw_mask
 
         def keep(part, name, ratio, seen=seen, draw=draw):
             masked = draw(part, name, ratio)
-            for position, mask in zip(part["sample_index"].tolist(), masked["bool_masked_pos"], strict=True):
+            for position, mask in zip(part["sample_index"].tolist(), masked.bool_masked_pos, strict=True):
                 seen[position] = mask.tolist()
             return masked
 
-        trainer.objectives._mask = keep
+        trainer.objectives.draw_mask = keep
         trainer.train()
         losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
         masks.append(seen)

@@ -39,8 +39,8 @@ def test_what_is_synthesised_and_predicted_is_logged_by_name(tmp_path):
 def test_the_monitor_looks_closely_on_logged_steps_alone(tmp_path):
     trainer = make_trainer(tmp_path, logging_steps=3, logging_first_step=True, max_steps=6)
     active, objectives = [], trainer.objectives
-    trainer.objectives.text_to_image = lambda *args: (
-        active.append(objectives.monitor.active) or ITITObjectives.text_to_image(objectives, *args)
+    trainer.objectives.encode_text = lambda *args: (  # once in an update, by text to image
+        active.append(objectives.monitor.active) or ITITObjectives.encode_text(objectives, *args)
     )
     trainer.train()
     assert active == [True, False, True, False, False, True]

@@ -101,14 +101,14 @@ def train(folder, batch_size, sizes, **options):
     pairs = [ids | text for ids, text in zip(tokens(sizes["paired"], 0), sentences(sizes["paired"]), strict=True)]
     rows = {"paired": pairs, "image": tokens(sizes["image"], 1), "text": sentences(sizes["text"])}
     trainer.train_dataset = MixedDataset([Stream(name, rows[name]) for name in rows])
-    lengths, say = [], trainer.objectives._say
+    lengths, say = [], trainer.objectives.caption_images
 
     def say_and_measure(model, image_token_ids):
         said = say(model, image_token_ids)
         lengths.append(said["input_ids"].size(1))
         return said
 
-    trainer.objectives._say = say_and_measure
+    trainer.objectives.caption_images = say_and_measure
     trainer.train()
     trainer.save_pipeline(str(folder / f"pipeline-{trainer.args.world_size}"))
     trainer.samples.log_samples()

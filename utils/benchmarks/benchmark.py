@@ -43,6 +43,7 @@ from benchmark_cases import AMUSED, GROUPS, Case, build_config, build_model, bui
 from counting import BYTES_PER_NUMBER, numbers_kept
 from flops import GIGA, MEBI, Workload
 from itit_hf.masking import masked_positions, random_mask
+from itit_hf.models.types_itit import ImageMask, TextCondition
 from itit_hf.rng import sample_categorical
 
 logger = logging.getLogger(__name__)
@@ -127,7 +128,7 @@ def _logits_agree(model) -> bool:
     ids = _image(model)
     mask = random_mask(torch.tensor([0.5, 0.8]), ids.size(1), torch.Generator().manual_seed(0)).to(ids.device)
     positions, _ = masked_positions(mask)
-    inputs = {"image_token_ids": ids, "bool_masked_pos": mask}
+    inputs = {"image_token_ids": ids, "image_mask": ImageMask(mask)}
     every = model(**inputs, logit_positions=torch.arange(ids.size(1), device=ids.device).expand_as(ids)).image_logits
     some = model(**inputs, logit_positions=positions).image_logits
     return torch.allclose(some, every.gather(1, positions[..., None].expand_as(some)), atol=1e-3)
@@ -139,8 +140,8 @@ def _trimmed_texts_agree(model) -> bool:
     text = torch.randn(2, 12, model.config.text_hidden_size, device=ids.device)
     inputs = {"image_token_ids": ids, "logit_positions": torch.arange(8, device=ids.device).expand(2, -1)}
     mask = (torch.arange(12, device=ids.device) < 5).expand(2, -1)
-    padded = model(**inputs, text_embeds=text, text_attention_mask=mask).image_logits
-    return torch.allclose(padded, model(**inputs, text_embeds=text[:, :5]).image_logits, atol=1e-3)
+    padded = model(**inputs, text_condition=TextCondition(text, mask)).image_logits
+    return torch.allclose(padded, model(**inputs, text_condition=TextCondition(text[:, :5])).image_logits, atol=1e-3)
 
 
 def _draws_agree(device: str) -> bool:

@@ -23,13 +23,14 @@ import flops
 from counting import TableTextEncoder, counted
 from flops import Workload
 from itit_hf.decoding import sampling
-from itit_hf.decoding.sampling import SamplingSettings, TextCondition, classifier_free_guidance, decode_image_tokens
+from itit_hf.decoding.sampling import SamplingSettings, classifier_free_guidance, decode_image_tokens
 from itit_hf.decoding.scheduling_itit import ITITScheduler
 from itit_hf.masking import MaskRatio
 from itit_hf.models import cpu_kernels_itit
 from itit_hf.models.configuration_itit import ITITConfig
 from itit_hf.models.image_tokenization_itit import PatchVQModel, decode_image_token_ids, encode_images
 from itit_hf.models.modeling_itit import ITITForPreTraining
+from itit_hf.models.types_itit import ImageMask, TextCondition
 from itit_hf.objectives.objectives import ITITObjectives, ObjectiveSettings
 from itit_hf.rng import gumbel
 from itit_hf.training.optimization import create_muon
@@ -182,8 +183,8 @@ def generate_naively(model, texts: tuple[torch.Tensor, torch.Tensor], num_steps:
     ids = torch.full_like(every, config.mask_token_id)
     for step in range(num_steps):
         masked = ids == config.mask_token_id
-        inputs = {"image_token_ids": ids, "bool_masked_pos": masked, "logit_positions": every}
-        logits = [model(**inputs, text_embeds=text).image_logits for text in texts]
+        inputs = {"image_token_ids": ids, "image_mask": ImageMask(masked), "logit_positions": every}
+        logits = [model(**inputs, text_condition=TextCondition(text)).image_logits for text in texts]
         probs = classifier_free_guidance(*logits, GUIDANCE_SCALE).float().softmax(dim=-1)  # (B, K, V)
         sampled = torch.multinomial(probs.flatten(0, 1), 1).view_as(ids)
         confidence = probs.gather(-1, sampled[..., None])[..., 0].log() + gumbel(torch.rand_like(probs[..., 0]))
@@ -498,7 +499,8 @@ def growth_cases(options: Namespace, batch_size: int) -> list[Case]:
         every = torch.arange(side * side, device=options.device).expand(batch_size, -1)
         masked = every % 2 == 0
         texts = random_texts(model, batch_size, 64, 64)
-        inputs = {"image_token_ids": every % config.codebook_size, "bool_masked_pos": masked, "text_embeds": texts[0]}
+        inputs = {"image_token_ids": every % config.codebook_size, "image_mask": ImageMask(masked)}
+        inputs["text_condition"] = TextCondition(texts[0])
         run = torch.no_grad()(lambda model=model, inputs=inputs, every=every: model(**inputs, logit_positions=every))
         cases.append(Case(f"pass of {side} x {side} tokens", run))
     return cases

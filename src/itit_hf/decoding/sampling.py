@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import torch
 from torch.nn import functional as F
 
-from ..masking import kept_positions, masked_positions
+from ..masking import drop_masked, masked_positions
+from ..models.types_itit import TextCondition
 from ..rng import Generators
 
 GUIDANCE_SCHEDULES = ("constant", "linear")
@@ -20,21 +21,6 @@ CALL_PRESETS = {
 # Both passes of guidance are one call of the model while that is faster on a CPU (docs/performance.md).
 MAX_POSITIONS_OF_ONE_CALL = 768  # image positions of both passes; larger ones gain nothing from each other
 MAX_PADDING_OF_ONE_CALL = 0.05  # of all positions: what the shorter text costs in vain
-
-
-@dataclass
-class TextCondition:
-    """What an image is drawn from: text features and their padding mask.
-
-    Args:
-        embeds (`torch.FloatTensor` of shape `(batch_size, text_length, text_hidden_size)`):
-            Last hidden states of the text encoder.
-        attention_mask (`torch.Tensor` of shape `(batch_size, text_length)`, *optional*):
-            1 for text, 0 for padding; `None` when nothing is padded.
-    """
-
-    embeds: torch.Tensor
-    attention_mask: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -227,25 +213,32 @@ def should_batch_guidance(batch_size: int, num_image_tokens: int, text_length: i
 
 
 def _guided_logits(model, inputs: dict, condition, negative_condition, guidance_scale: float) -> torch.Tensor:
-    def logits(inputs: dict, text: TextCondition) -> torch.Tensor:
-        return model(**inputs, text_embeds=text.embeds, text_attention_mask=text.attention_mask).image_logits
-
     if condition.embeds.device.type == "cuda":  # elsewhere there are no such graphs, and this imports the compiler
         torch.compiler.cudagraph_mark_step_begin()  # a compiled model's two results both live for this step
     if guidance_scale <= 1.0:
-        return logits(inputs, condition)  # (batch_size, num_masked, codebook_size)
+        return model(**inputs, text_condition=condition).image_logits  # (batch_size, num_masked, codebook_size)
     batch_size, text_length = condition.embeds.shape[:2]
     negative_length = 1 if negative_condition is None else negative_condition.embeds.size(1)
     if should_batch_guidance(batch_size, model.config.num_image_tokens, text_length, negative_length):
         if negative_condition is None:
             null_text = model.model.null_text_embeds.to(condition.embeds)
             negative_condition = TextCondition(null_text.expand(batch_size, -1, -1))
-        twice = {name: None if value is None else torch.cat([value, value]) for name, value in inputs.items()}
-        cond, uncond = logits(twice, _one_below_the_other(condition, negative_condition)).chunk(2)
+        both = _one_below_the_other(condition, negative_condition)
+        cond, uncond = model(**_twice(inputs), text_condition=both).image_logits.chunk(2)
     else:
         # Without a text the model takes its own null text: one token, so cheaper than a padded batch.
-        cond, uncond = logits(inputs, condition), logits(inputs, negative_condition or TextCondition(None))
+        cond = model(**inputs, text_condition=condition).image_logits
+        uncond = model(**inputs, text_condition=negative_condition).image_logits
     return classifier_free_guidance(cond, uncond, guidance_scale)
+
+
+def _twice(inputs: dict) -> dict:
+    """The inputs of a step for two copies of the batch, one below the other."""
+    return {
+        "image_token_ids": inputs["image_token_ids"].repeat(2, 1),
+        "image_mask": inputs["image_mask"].repeat(2),
+        "logit_positions": inputs["logit_positions"].repeat(2, 1),
+    }
 
 
 def _one_below_the_other(*texts: TextCondition) -> TextCondition:
@@ -397,16 +390,13 @@ def _without_idle_mask(text: TextCondition) -> TextCondition:
     return TextCondition(text.embeds) if is_idle else text
 
 
-def _step_inputs(config, image_token_ids, hidden: list[int], generator: Generators):
-    """Model inputs of one step, and the positions that get logits; the device is not asked how many are hidden."""
+def _step_inputs(config, image_token_ids, num_masked: list[int], generator: Generators):
+    """Model inputs of one step, and the positions that get logits; the device is not asked how many are masked."""
     bool_masked_pos = image_token_ids == config.mask_token_id  # (batch_size, num_tokens)
-    positions, _ = masked_positions(bool_masked_pos, max(hidden))  # (batch_size, num_hidden)
-    kept, kept_mask = kept_positions(bool_masked_pos, config.encoder_drop, generator, hidden)
+    positions, _ = masked_positions(bool_masked_pos, max(num_masked))  # (batch_size, num_masked)
     inputs = {
         "image_token_ids": image_token_ids,
-        "bool_masked_pos": bool_masked_pos,
-        "kept_positions": kept,
-        "kept_attention_mask": kept_mask,
+        "image_mask": drop_masked(bool_masked_pos, config.encoder_drop, generator, num_masked),
         "logit_positions": positions,
     }
     return inputs, positions

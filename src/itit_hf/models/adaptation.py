@@ -35,7 +35,8 @@ def resize_image_grid(model: ITITPreTrainedModel, num_image_tokens: int) -> ITIT
     resized = _rebuilt(model, {"num_image_tokens": num_image_tokens})
     for old, new in zip(model.modules(), resized.modules(), strict=True):
         if isinstance(old, (ITITModel, ITITImageDecoder)):
-            learned, start = _image_positions(old).weight, torch.zeros_like(_image_positions(new).weight)
+            learned = _image_positions(old).weight
+            start = torch.zeros_like(_image_positions(new).weight)
             if model.config.initializer == "xavier":
                 learned = learned - model.initial_positions(old).to(learned)
                 start = resized.initial_positions(new).to(learned)
@@ -49,9 +50,9 @@ def replace_text_encoder(
 ) -> ITITPreTrainedModel:
     """The same network for another text encoder and its tokenizer.
 
-    Pieces that both tokenizers have keep their embedding, and with it what the text decoder says of them; others start
-    at the mean of the kept ones. The projection of text features is drawn anew, as those of two encoders have nothing
-    in common.
+    Pieces that both tokenizers have keep their embedding, and with it what the text decoder does with them; others
+    start at their mean. The projection of text features is drawn anew, as those of two encoders have nothing in
+    common.
 
     Args:
         model ([`ITITPreTrainedModel`]): Any of the four classes. It is left as it is.
@@ -61,7 +62,7 @@ def replace_text_encoder(
         generator (`torch.Generator`, *optional*): Draws the projection.
 
     Returns:
-        The model's class, with its weights otherwise. It needs training: until then no text says anything to it.
+        The model's class, with its weights otherwise. It needs training: until then it makes nothing of a text.
 
     Raises:
         ValueError: If the tokenizers have no piece in common.
@@ -86,8 +87,8 @@ def replace_text_decoder(
 
     Its blocks, its last norm and its positions are GPT-2's, and so are activation, epsilon, depth and heads; the image
     decoder keeps the number of heads that it has. Pieces that both vocabularies have bring their embedding, and with
-    it what GPT-2 says of them; a text begins and ends with GPT-2's end of text; other pieces start at the mean of
-    those. GPT-2 has no norm of its embeddings: ours is set to give numbers as large as its embeddings are.
+    it what GPT-2 predicts; a text begins and ends with GPT-2's end of text; other pieces start at the mean of those.
+    GPT-2 has no norm of its embeddings: ours is set to give numbers as large as its embeddings are.
 
     Args:
         model ([`ITITForCaptioning`]): Or [`ITITForPreTraining`]. It is left as it is.
@@ -106,7 +107,8 @@ def replace_text_decoder(
         raise ValueError(f"`model` must have a text decoder, got {type(model).__name__}")
     changes = _fields_of_gpt2(model.config, language_model)
     replaced = _rebuilt(model, changes)
-    decoder, source = replaced.text_decoder, language_model.transformer
+    decoder = replaced.text_decoder
+    source = language_model.transformer
     for layer, block in zip(decoder.layers, source.h, strict=True):
         _copy_block(layer, block)
     decoder.norm.load_state_dict(source.ln_f.state_dict())
@@ -127,7 +129,7 @@ def _fields_of_gpt2(config, language_model) -> dict:
         raise ValueError(f"`language_model` must be a GPT2LMHeadModel, got {type(language_model).__name__}")
     theirs = language_model.config
     mlp = 4 * theirs.n_embd if theirs.n_inner is None else theirs.n_inner
-    wanted = [
+    shapes = [
         ("n_embd", theirs.n_embd, config.decoder_hidden_size),
         ("n_inner", mlp, config.decoder_intermediate_size),
         ("scale_attn_weights", theirs.scale_attn_weights, True),
@@ -135,7 +137,7 @@ def _fields_of_gpt2(config, language_model) -> dict:
         ("add_cross_attention", theirs.add_cross_attention, False),
         ("tie_word_embeddings", theirs.tie_word_embeddings, True),
     ]
-    for name, got, want in wanted:
+    for name, got, want in shapes:
         if got != want:
             raise ValueError(f"`language_model` must have `{name}` {want}, as the text decoder, got {got}")
     if theirs.n_positions <= config.max_text_length:
@@ -157,9 +159,10 @@ def _copy_block(layer, block):
     layer.norm1.load_state_dict(block.ln_1.state_dict())
     layer.norm2.load_state_dict(block.ln_2.state_dict())
     attention = layer.self_attn
-    parts = block.attn.c_attn.weight.chunk(3, dim=1), block.attn.c_attn.bias.chunk(3)
+    weights = block.attn.c_attn.weight.chunk(3, dim=1)
+    biases = block.attn.c_attn.bias.chunk(3)
     targets = [(attention.out_proj, block.attn.c_proj.weight, block.attn.c_proj.bias)]
-    targets += zip((attention.q_proj, attention.k_proj, attention.v_proj), *parts, strict=True)
+    targets += zip((attention.q_proj, attention.k_proj, attention.v_proj), weights, biases, strict=True)
     targets += [(layer.fc1, block.mlp.c_fc.weight, block.mlp.c_fc.bias)]
     targets += [(layer.fc2, block.mlp.c_proj.weight, block.mlp.c_proj.bias)]
     for linear, weight, bias in targets:
@@ -172,9 +175,10 @@ def _rebuilt(model: ITITPreTrainedModel, changes: dict) -> ITITPreTrainedModel:
     config = type(model.config)(**model.config.to_dict() | changes)
     config._attn_implementation = model.config._attn_implementation
     new = type(model)(config).to(device=model.device, dtype=model.dtype).train(model.training)
-    old, state = model.state_dict(), new.state_dict()
-    kept = {name: old[name] for name, weight in state.items() if name in old and old[name].shape == weight.shape}
-    new.load_state_dict(state | kept)
+    old = model.state_dict()
+    state = new.state_dict()
+    same = {name: old[name] for name, weight in state.items() if name in old and old[name].shape == weight.shape}
+    new.load_state_dict(state | same)
     return new
 
 
@@ -184,7 +188,8 @@ def _image_positions(module: ITITModel | ITITImageDecoder) -> nn.Embedding:
 
 def _stretched(table: torch.Tensor, num_positions: int) -> torch.Tensor:
     """A table of a square grid, stretched over another: shape `(num_positions, width)`."""
-    side, new_side = round(len(table) ** 0.5), round(num_positions**0.5)
+    side = round(len(table) ** 0.5)
+    new_side = round(num_positions**0.5)
     grid = table.float().view(1, side, side, -1).movedim(-1, 1)  # (1, C, side, side)
     grid = nn.functional.interpolate(grid, size=(new_side, new_side), mode="bicubic")  # (1, C, new_side, new_side)
     return grid.flatten(2)[0].T.to(table)  # (num_positions, C)
@@ -201,7 +206,8 @@ def _draw(linear: nn.Linear, config, generator) -> None:
 
 def _shared_ids(tokenizer, new_tokenizer, config, new_config) -> tuple[list[int], list[int]]:
     """Ids of what both vocabularies have: the same pieces, the start of a caption and the placeholder of an image."""
-    old, new = tokenizer.get_vocab(), new_tokenizer.get_vocab()
+    old = tokenizer.get_vocab()
+    new = new_tokenizer.get_vocab()
     shared = sorted(set(old) & set(new))
     if not shared:
         raise ValueError("`new_tokenizer` must have a piece in common with `tokenizer`, got none")

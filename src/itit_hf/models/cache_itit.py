@@ -3,7 +3,7 @@
 """Keys and values of a prefix that several continuations of one sample share, such as the beams of a caption.
 
 The prefix is computed, kept and read once for each sample, however many beams it has; when beams change places only
-what they said moves. An image is 257 tokens and a caption some 20, so nearly all keys and values are the prefix's.
+what follows it moves. An image is 257 tokens and a caption some 20, so nearly all keys and values are the prefix's.
 """
 
 import torch
@@ -23,8 +23,10 @@ class SharedPrefixLayer(DynamicLayer):
 
     def __init__(self, prefix_keys: torch.Tensor, prefix_values: torch.Tensor, num_copies: int):
         super().__init__()
-        self.prefix_keys, self.prefix_values = prefix_keys, prefix_values
-        self.dtype, self.device = prefix_keys.dtype, prefix_keys.device
+        self.prefix_keys = prefix_keys
+        self.prefix_values = prefix_values
+        self.dtype = prefix_keys.dtype
+        self.device = prefix_keys.device
         batch_size, num_heads, _, head_dim = prefix_keys.shape
         self.keys = prefix_keys.new_empty(batch_size * num_copies, num_heads, 0, head_dim)
         self.values = self.keys

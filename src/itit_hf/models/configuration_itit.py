@@ -65,7 +65,7 @@ def text_fields(tokenizer, text_encoder_config) -> dict:
     """What a configuration has of the frozen text encoder and of its tokenizer.
 
     Args:
-        tokenizer (`PreTrainedTokenizerBase`): Whose pieces are read and said.
+        tokenizer (`PreTrainedTokenizerBase`): Whose pieces are read and generated.
         text_encoder_config (`PreTrainedConfig`): Of a T5 or mT5 encoder.
 
     Returns:
@@ -96,7 +96,7 @@ class ITITConfig(PreTrainedConfig):
         num_image_tokens (`int`, defaults to 256): Tokens per image: 16 x 16 for 256 x 256 pixels. Must be a square.
         vocab_size (`int`, defaults to 32128): Rows of the text embedding; T5's number.
         num_text_tokens (`int`, defaults to 32100):
-            Ids below this are the tokenizer's and may be said. At least two rows must be spare.
+            Ids below this are the tokenizer's and may be generated. At least two rows must be spare.
         max_text_length (`int`, defaults to 64): Text tokens at most, end of sequence included (B, "Text Tokenizer").
         text_hidden_size (`int`, defaults to 4096): Width of the text encoder's features; T5-XXL's number.
         hidden_size (`int`, defaults to 768): Width of the joint image-text encoder; ViT-B.
@@ -128,12 +128,13 @@ class ITITConfig(PreTrainedConfig):
             fan-out, and image positions start as sines and cosines: what small runs need (docs/experiments.md).
         initializer_range (`float`, defaults to 0.02): Standard deviation of `"normal"`, and of all embeddings.
         encoder_drop (`str`, defaults to `"half"`):
-            Which hidden image positions the encoder is not given: `"half"` drops exactly half of all positions, the
-            rest of the hidden ones stay as mask embeddings (B; MAGE's rule); `"all"` drops every hidden one; `"none"`
+            Which masked image positions the encoder is not given: `"half"` drops exactly half of all positions, the
+            rest of the masked ones stay as mask embeddings (B; MAGE's rule); `"all"` drops every masked one; `"none"`
             drops none.
         image_features (`str`, defaults to `"codes"`):
-            What the encoder sees of an image that is to be described: `"codes"` embeds its token ids; `"latents"`
-            projects what the image tokenizer has before it quantizes (UMT's two levels). Drawing is on codes always.
+            What the encoder sees of an image that is to be captioned: `"codes"` embeds its token ids; `"latents"`
+            projects what the image tokenizer has before it quantizes (UMT's two levels). Images are generated as
+            codes always.
         image_latent_size (`int`, *optional*): Channels of these latents, as many as a code vector has.
         pad_token_id (`int`, defaults to 0): Padding id of the text tokenizer.
         eos_token_id (`int`, defaults to 1): End of text.
@@ -204,7 +205,7 @@ class ITITConfig(PreTrainedConfig):
 
     @property
     def mask_token_id(self) -> int:
-        """Id of a hidden image token: the embedding row after the last code."""
+        """Id of a masked image token: the embedding row after the last code."""
         return self.codebook_size
 
     # These two are no fields: what is not given follows the sizes, also where these are changed later. What is given
@@ -236,10 +237,10 @@ class ITITConfig(PreTrainedConfig):
         self.__dict__[name] = value
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> "ITITConfig":
-        """What transformers asks for the sizes of the part that says text: caches have its layers and heads.
+        """What transformers asks for the sizes of the module that generates text: caches have its layers and heads.
 
         Args:
-            decoder (`bool`, *optional*): Whether the text decoder's own sizes are wanted.
+            decoder (`bool`, *optional*): Whether the text decoder's own sizes are asked for.
             encoder (`bool`, *optional*): As in transformers.
 
         Returns:
@@ -322,8 +323,9 @@ class ITITConfig(PreTrainedConfig):
 
     def validate_image_latents(self):
         """Called by `@strict`."""
-        size, wanted = self.image_latent_size, self.image_features == "latents"
-        if (wanted and (size is None or size < 1)) or (size is not None and not wanted):
+        size = self.image_latent_size
+        sees_latents = self.image_features == "latents"
+        if (sees_latents and (size is None or size < 1)) or (size is not None and not sees_latents):
             raise ValueError(
                 '`image_latent_size` must be at least 1 with `image_features="latents"`, and None without, '
                 f"got {size} with {self.image_features!r}"

@@ -44,7 +44,7 @@ def tall_linear(hidden_states: torch.Tensor, weight: torch.Tensor, bias: torch.T
 
     On a CPU the product is then bound by how fast the weight is read. With the weight as its left factor and 2 to 8
     columns that is 2.3 times as fast on an AMD EPYC, and half as fast on an Intel Xeon
-    (`utils/benchmarks/benchmark.py` times both as part of a caption).
+    (`utils/benchmarks/benchmark.py` times both as a share of a caption).
 
     Args:
         hidden_states (`torch.FloatTensor` of shape `(..., width)`)
@@ -74,5 +74,5 @@ class ITITDropout(nn.Dropout):
         size = hidden_states.numel()
         drawn = torch.empty((size + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
         bits = drawn.view(torch.int16)[:size].view(hidden_states.shape)
-        kept = bits.float().ge_(self.p * 2**16 - 2**15).mul_(1 / (1 - self.p))
-        return hidden_states * kept.to(hidden_states.dtype)
+        scaled = bits.float().ge_(self.p * 2**16 - 2**15).mul_(1 / (1 - self.p))
+        return hidden_states * scaled.to(hidden_states.dtype)

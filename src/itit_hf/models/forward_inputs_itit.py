@@ -25,7 +25,7 @@ class ITITForwardKwargs(TypedDict, total=False):
         shift_labels (`torch.LongTensor` of shape `(batch_size, length)`):
             In place of `labels`: already shifted, each the token that is to follow.
         num_items_in_batch (`int` or `torch.Tensor`):
-            The loss is the sum over all tokens divided by this, in place of the mean over samples of their means.
+            The loss is the sum over all labels divided by this, in place of their mean.
     """
 
     output_hidden_states: bool | int | list[int] | None
@@ -56,6 +56,32 @@ def check_kwargs(name: str, kwargs: Mapping, has_image: bool):
         raise ValueError(
             "`pixel_values` alone are not seen: give `image_token_ids` too, which a processor with an "
             "`image_tokenizer` makes of them"
+        )
+
+
+def check_outputs(has_text: bool, has_logit_positions: bool, records_text: bool, records_image: bool):
+    """That there is something to predict, and that a decoder runs of which something is to be recorded.
+
+    Args:
+        has_text (`bool`): Whether the text decoder runs.
+        has_logit_positions (`bool`): Whether the image decoder runs.
+        records_text (`bool`): Whether hidden states or attentions of the text decoder are to be returned.
+        records_image (`bool`): The same of the image decoder.
+
+    Raises:
+        ValueError: If it is not so.
+    """
+    if not has_text and not has_logit_positions:
+        raise ValueError("nothing to predict: give `input_ids` for text logits or `logit_positions` for image logits")
+    if records_text and not has_text:
+        raise ValueError(
+            "`output_hidden_states` and `output_attentions` are the text decoder's, and there is no text: the image "
+            "decoder's are `output_image_hidden_states` and `output_image_attentions`"
+        )
+    if records_image and not has_logit_positions:
+        raise ValueError(
+            "`output_image_hidden_states` and `output_image_attentions` need `logit_positions`: without them the "
+            "image decoder does not run"
         )
 
 
@@ -110,7 +136,8 @@ class TextInputs:
         Returns:
             `torch.FloatTensor` of shape `(batch_size, num_features, hidden_size)`.
         """
-        num_texts, num_images = self.given.size(0), features.size(0)
+        num_texts = self.given.size(0)
+        num_images = features.size(0)
         return features if num_images >= num_texts else features.repeat_interleave(num_texts // num_images, dim=0)
 
     def check(self, config: ITITConfig, num_past: int | torch.Tensor, num_features: int | None):
@@ -137,7 +164,8 @@ class TextInputs:
         self._check_length(config, num_past, config.num_prefix_tokens if num_features is None else num_features)
 
     def _check_length(self, config: ITITConfig, num_past, prefix_length: int):
-        length, longest = num_past + self.given.size(1) - prefix_length - 1, config.max_text_length
+        length = num_past + self.given.size(1) - prefix_length - 1
+        longest = config.max_text_length
         # A static cache counts on the device: to ask it is to wait, and it holds no more than it was made for.
         if not isinstance(length, int) or length <= longest:
             return
@@ -161,7 +189,9 @@ class TextInputs:
         Returns:
             `torch.LongTensor` of shape `(batch_size, length)` or `(1, length)`, or `None`.
         """
-        positions, mask, length = self.position_ids, self.attention_mask, self.given.size(1)
+        positions = self.position_ids
+        mask = self.attention_mask
+        length = self.given.size(1)
         if positions is None and num_past:
             if mask is not None and mask.ndim == 2:
                 positions = (mask.long().cumsum(dim=-1) - 1)[:, -length:]

@@ -3,6 +3,7 @@
 """Captions through transformers' `generate`: the image is encoded once, and its prefix is read once, for all beams."""
 
 import torch
+from torch.nn import functional as F
 from transformers.cache_utils import DynamicCache
 from transformers.generation import GenerationMixin, LogitsProcessor, StoppingCriteria
 from transformers.masking_utils import create_masks_for_generate
@@ -77,28 +78,33 @@ class ITITGenerationMixin(GenerationMixin):
         model_kwargs.pop("pixel_values", None)
         image = {name: model_kwargs.pop(name, None) for name in ("image_token_ids", "image_latents")}
         has_image = any(tensor is not None for tensor in image.values())
-        features, cache = model_kwargs.get("encoder_hidden_states"), model_kwargs.get("past_key_values")
+        features = model_kwargs.get("encoder_hidden_states")
+        cache = model_kwargs.get("past_key_values")
         is_continued = cache is not None and cache.get_seq_length() > 0
+        prefix_mask = None  # (B, P), where rows of features are filled up
         if features is None and has_image and not is_continued:
-            embeds = self.model.embed_conditioning_image(**image)
-            encoded = self.model(None, model_kwargs.pop("bool_masked_pos", None), image_token_embeds=embeds)
+            encoded = self.encode(**image, image_mask=model_kwargs.pop("image_mask", None))
             features = model_kwargs["encoder_hidden_states"] = encoded.last_hidden_state
+            prefix_mask = encoded.attention_mask
         if features is None and not is_continued:
             raise ValueError(
-                "there is no image to describe: give `image_token_ids`, which a processor with an `image_tokenizer` "
+                "there is no image to caption: give `image_token_ids`, which a processor with an `image_tokenizer` "
                 "makes of images, `image_latents` or `encoder_hidden_states`"
             )
         inputs = inputs if inputs is not None else model_kwargs.pop("input_ids", None)
         if features is not None and inputs is None:
             inputs = torch.empty(features.size(0), 0, dtype=torch.long, device=features.device)
         if inputs is not None and (features is not None or has_image):
-            prefix_length = self.config.num_prefix_tokens if features is None else features.size(1)
-            inputs, mask = self._write_prefix(prefix_length, inputs, model_kwargs.get("attention_mask"))
+            if prefix_mask is None:
+                prefix_length = self.config.num_prefix_tokens if features is None else features.size(1)
+                prefix_mask = inputs.new_ones(inputs.size(0), prefix_length)
+            inputs, mask = self._write_prefix(prefix_mask, inputs, model_kwargs.get("attention_mask"))
             model_kwargs["attention_mask"] = mask
         return super()._prepare_model_inputs(inputs, bos_token_id, model_kwargs)
 
-    def _write_prefix(self, prefix_length: int, input_ids, attention_mask) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ids and mask, `(B, S)`, of placeholders, [BOS] and the beginnings of captions, with all padding in front."""
+    def _write_prefix(self, prefix_mask, input_ids, attention_mask) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids and mask, `(B, S)`, of placeholders, whose mask is `(B, P)`, of [BOS] and of the beginnings of captions,
+        with all padding in front."""
         config = self.config
         if attention_mask is None:
             attention_mask = self._attended(input_ids)
@@ -106,9 +112,9 @@ class ITITGenerationMixin(GenerationMixin):
         if not bool(is_feature.any()):
             attention_mask = self._without_start(input_ids, attention_mask)
             self._check_beginnings(input_ids, attention_mask)
-            prefix = input_ids.new_full((input_ids.size(0), prefix_length + 1), config.image_token_id)
+            prefix = input_ids.new_full((input_ids.size(0), prefix_mask.size(1) + 1), config.image_token_id)
             prefix[:, -1] = config.bos_token_id
-            attention_mask = torch.cat([attention_mask.new_ones(prefix.shape), attention_mask], dim=1)
+            attention_mask = torch.cat([F.pad(prefix_mask.to(attention_mask), (0, 1), value=1), attention_mask], dim=1)
             input_ids = torch.cat([prefix, input_ids], dim=1)
             is_feature = input_ids == config.image_token_id
         # A row goes on at its end. A placeholder stays in front of its text also where it is not attended to.
@@ -118,7 +124,8 @@ class ITITGenerationMixin(GenerationMixin):
 
     def _attended(self, input_ids: torch.Tensor) -> torch.Tensor:
         """The mask of ids, `(B, S)`, that came without one: padding is told by its id, as in transformers."""
-        padding, ends = self.generation_config.pad_token_id, self.generation_config.eos_token_id
+        padding = self.generation_config.pad_token_id
+        ends = self.generation_config.eos_token_id
         if padding is None or padding in (ends if isinstance(ends, list) else [ends]):
             return torch.ones_like(input_ids)
         return (input_ids != padding).long()
@@ -168,7 +175,7 @@ class ITITGenerationMixin(GenerationMixin):
     def _update_model_kwargs_for_generation(
         self, outputs, model_kwargs, is_encoder_decoder: bool = False, num_new_tokens: int = 1
     ):
-        """Rows that are full go on, unread, as long as others do: there are no positions for what they say."""
+        """Rows that are full go on, unread, as long as others do: there are no positions for their words."""
         model_kwargs = super()._update_model_kwargs_for_generation(
             outputs, model_kwargs, is_encoder_decoder, num_new_tokens
         )
@@ -180,7 +187,8 @@ class ITITGenerationMixin(GenerationMixin):
     def _prepare_generated_length(self, generation_config, **kwargs):
         """No longer than the positions there are: what is given of a caption leaves room for the rest only."""
         generation_config = super()._prepare_generated_length(generation_config=generation_config, **kwargs)
-        input_ids, longest = kwargs["inputs_tensor"], self.config.max_text_length
+        input_ids = kwargs["inputs_tensor"]
+        longest = self.config.max_text_length
         generation_config._full_lengths = None
         is_feature = input_ids == self.config.image_token_id
         if not bool(is_feature.any()):  # what is new behind a cache
@@ -188,7 +196,8 @@ class ITITGenerationMixin(GenerationMixin):
         places = torch.arange(input_ids.size(1), device=input_ids.device)
         start = torch.where(is_feature, places, -1).amax(dim=1) + 1  # of each row's [BOS]
         full_lengths = start + 1 + longest
-        shortest, last = int(full_lengths.min()), int(full_lengths.max())
+        shortest = int(full_lengths.min())
+        last = int(full_lengths.max())
         if shortest < last:
             generation_config._full_lengths = full_lengths
         if (generation_config.max_new_tokens or 0) > longest:
@@ -208,10 +217,10 @@ class ITITGenerationMixin(GenerationMixin):
         cache = model_kwargs.get("past_key_values")
         if num_copies == 1 or type(cache) is not DynamicCache or cache.offloading or cache.get_seq_length():
             return super()._prefill(input_ids, generation_config, model_kwargs, is_first_iteration)
-        once = {
-            name: value[::num_copies] if isinstance(value, torch.Tensor) and value.ndim else value
-            for name, value in model_kwargs.items()
-        }
+        once = dict(model_kwargs)
+        for name, value in model_kwargs.items():
+            if isinstance(value, torch.Tensor) and value.ndim:
+                once[name] = value[::num_copies]
         outputs = super()._prefill(input_ids[::num_copies], generation_config, once, is_first_iteration)
         outputs.logits = outputs.logits.repeat_interleave(num_copies, dim=0)  # (B * num_copies, 1, vocab_size)
         for name in ("hidden_states", "attentions"):

@@ -69,8 +69,9 @@ class ImageLimits:
         if num_bytes > self.max_bytes:
             raise ImageLimitError(f"{name}: the file has more than {self.max_bytes} bytes (`max_bytes`)")
 
-    def check_size(self, width: int, height: int, name: str) -> None:
-        """Raise an error about `name` if a picture of these sides is empty, too large or too thin."""
+    def check_size(self, size: tuple[int, int], name: str) -> None:
+        """Raise an error about `name` if an image of this width and height is empty, too large or too thin."""
+        width, height = size
         if width < 1 or height < 1:
             raise ValueError(f"{name}: it has {width} x {height} pixels; wanted at least 1 x 1")
         if width * height > self.max_pixels:
@@ -119,21 +120,23 @@ def load_image(
     """
     limits = ImageLimits() if limits is None else limits
     if isinstance(source, Mapping):  # {"bytes": ..., "path": ...}
-        data, path = source.get("bytes"), source.get("path")
-        name, source = (name if path is None else f"{name} ({path!r})"), (path if data is None else data)
+        data = source.get("bytes")
+        path = source.get("path")
+        name = name if path is None else f"{name} ({path!r})"
+        source = path if data is None else data
     elif isinstance(source, (str, os.PathLike)):
         name = f"{name} ({os.fspath(source)!r})"
     if isinstance(source, (np.ndarray, torch.Tensor)):
         return _from_array(source, limits, name)
     if isinstance(source, Image.Image):
-        limits.check_size(*source.size, name)
+        limits.check_size(source.size, name)
         return _attempt(name, _decode, source)
     data = _read(source, limits, name)
     if (size := _webp_size(data[:30])) is not None:
-        limits.check_size(*size, name)
+        limits.check_size(size, name)
     data = _without_texts(data, name)
     image = _attempt(name, _open_header, io.BytesIO(data))
-    limits.check_size(*image.size, name)
+    limits.check_size(image.size, name)
     if reduce_to is not None:
         image.draft(None, (2 * reduce_to, 2 * reduce_to))  # does nothing to other formats than JPEG
     return _attempt(name, _decode, image)
@@ -194,13 +197,17 @@ def _without_texts(data: bytes, name: str) -> bytes:
     """
     if not data.startswith(_PNG_SIGNATURE):
         return data
-    kept, keywords, start, count = [], set(_ORIENTATION_KEYWORDS), len(_PNG_SIGNATURE), 0
+    kept = []
+    keywords = set(_ORIENTATION_KEYWORDS)
+    start = len(_PNG_SIGNATURE)
+    count = 0
     begin = 0  # of what is to be kept
     while start + 8 <= len(data):
         count += 1
         if count > MAX_PNG_CHUNKS:
             raise ImageLimitError(f"{name}: it has more than {MAX_PNG_CHUNKS} chunks")
-        kind, end = data[start + 4 : start + 8], start + 12 + int.from_bytes(data[start : start + 4], "big")
+        kind = data[start + 4 : start + 8]
+        end = start + 12 + int.from_bytes(data[start : start + 4], "big")
         if kind == b"IEND":  # some files have other things behind it
             break
         if kind in _UNREAD_PNG_CHUNKS:
@@ -242,7 +249,7 @@ def _decode(image: Image.Image) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8. A damaged EXIF block is common and no reason to lose the image: it says 1."""
+    """The EXIF orientation, 1 to 8. A damaged EXIF block is common and no reason to lose the image: it is 1."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:
@@ -280,10 +287,13 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
 def _from_float(image: Image.Image) -> Image.Image:
     """Floats: [0, 1] as it is, any other range stretched to it."""
     values = np.array(image)
-    low, high = float(values.min()), float(values.max())
+    low = float(values.min())
+    high = float(values.max())
     if not np.isfinite([low, high]).all():
         raise ValueError("it holds NaN or infinite values")
-    low, high = (0.0, 1.0) if low >= 0.0 and high <= 1.0 else (low, high)
+    if low >= 0.0 and high <= 1.0:
+        low = 0.0
+        high = 1.0
     values -= low
     values *= 255.0 / max(high - low, 1e-30)
     return Image.fromarray(values.round().clip(0, 255).astype(np.uint8)).convert("RGB")
@@ -310,7 +320,7 @@ def _from_array(array: np.ndarray | torch.Tensor, limits: ImageLimits, name: str
         array = np.moveaxis(array, 0, -1)
     if array.ndim != 3 or array.shape[-1] not in (1, 3, 4):
         raise ValueError(f"{name}: wanted an array of 2 dimensions or 1, 3 or 4 channels, got the shape {shape}")
-    limits.check_size(array.shape[1], array.shape[0], name)
+    limits.check_size((array.shape[1], array.shape[0]), name)
     array = _to_uint8(array, name)
     if array.shape[-1] == 1:
         return Image.fromarray(array[..., 0]).convert("RGB")
@@ -328,7 +338,8 @@ def _to_uint8(array: np.ndarray, name: str) -> np.ndarray:
         return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if not np.issubdtype(array.dtype, np.floating):
         raise ValueError(f"{name}: wanted bool, uint8, uint16 or floats in [0, 1], got {array.dtype}")
-    low, high = float(array.min()), float(array.max())
+    low = float(array.min())
+    high = float(array.max())
     if not (low >= -1e-3 and high <= 1 + 1e-3):
         raise ValueError(f"{name}: floats must be in [0, 1], got values from {low:g} to {high:g}")
     return (array * 255).round().clip(0, 255).astype(np.uint8)
@@ -417,7 +428,8 @@ def resize_image(
     if size == (width, height):
         return resized
     if aspect_ratio == "crop":
-        left, top = (size[0] - width) // 2, (size[1] - height) // 2
+        left = (size[0] - width) // 2
+        top = (size[1] - height) // 2
         return resized.crop((left, top, left + width, top + height))
     canvas = Image.new(image.mode, (width, height), (fill,) * len(image.getbands()))
     canvas.paste(resized, ((width - size[0]) // 2, (height - size[1]) // 2))

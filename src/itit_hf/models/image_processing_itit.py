@@ -92,8 +92,8 @@ class ITITImageProcessorPil(PilBackend):
         _check_aspect_ratio(self.aspect_ratio)
 
     def preprocess(self, images, *args, **kwargs: Unpack[ITITImagesKwargs]) -> BatchFeature:
-        """As a call. `do_rescale=False` says that values are in [0, 1] already, as those of floating point images are,
-        which this processor takes as what they are in any case.
+        """As a call. `do_rescale=False` means that values are in [0, 1] already, as those of floating point images
+        are, which this processor takes as what they are in any case.
 
         Args:
             images: What [`load_image`] takes, or a list of it.
@@ -153,7 +153,8 @@ class ITITImageProcessorPil(PilBackend):
         return type(self).from_dict(self.to_dict() | changes)
 
     def _read_image(self, source, name: str, limits, do_resize, size, aspect_ratio, resample) -> Image.Image:
-        height, width = size.height or size.shortest_edge, size.width or size.shortest_edge
+        height = size.height or size.shortest_edge
+        width = size.width or size.shortest_edge
         limits = ImageLimits(**(limits or {}))
         if not do_resize:
             return load_image(source, limits, name)
@@ -168,8 +169,8 @@ class ITITImageProcessorPil(PilBackend):
 
     def _preprocess_image_like_inputs(self, images, *args, **kwargs):
         """Each image is read and resized before the next; the rest of the parent's work is done on small ones."""
-        wanted = {key: kwargs[key] for key in ("limits", "do_resize", "size", "aspect_ratio", "resample")}
-        read = [self._read_image(each, f"images[{i}]", **wanted) for i, each in enumerate(list_images(images))]
+        options = {key: kwargs[key] for key in ("limits", "do_resize", "size", "aspect_ratio", "resample")}
+        read = [self._read_image(each, f"images[{i}]", **options) for i, each in enumerate(list_images(images))]
         arrays = [np.moveaxis(np.asarray(image), -1, 0) for image in read]  # (3, H, W) each
         return self._preprocess(arrays, *args, **(kwargs | {"do_resize": False}))
 
@@ -180,16 +181,18 @@ class ITITImageProcessorPil(PilBackend):
         factor = kwargs.get("rescale_factor")
         if kwargs.get("do_rescale") and kwargs.get("do_normalize") and not 0 < factor <= 1.01 / 255:
             raise ValueError(f"`rescale_factor` must be in (0, 1 / 255] where values are normalized, got {factor}")
-        size, crop_size = kwargs.get("size"), kwargs.get("crop_size")
+        size = kwargs.get("size")
+        crop_size = kwargs.get("crop_size")
         _check_aspect_ratio(kwargs.get("aspect_ratio"))
         if kwargs.get("do_resize") and kwargs.get("do_center_crop"):
-            height, width = size.height or size.shortest_edge, size.width or size.shortest_edge
+            height = size.height or size.shortest_edge
+            width = size.width or size.shortest_edge
             if crop_size.height > height or crop_size.width > width:
                 raise ValueError(f"`crop_size` must not exceed `size`, got {dict(crop_size)} and {dict(size)}")
 
     def preprocess_mask(self, masks: Sequence[Image.Image]) -> torch.BoolTensor:
-        """Where images are drawn anew, resized and cropped as they are: pixels of which any part is marked. What an
-        image is padded with is not.
+        """Where images are generated anew, resized and cropped as they are: pixels that are marked in any place.
+        What an image is padded with is not.
 
         Args:
             masks (`Sequence[PIL.Image.Image]`): RGB; marked where the grey is at least 128 of 255.
@@ -197,7 +200,8 @@ class ITITImageProcessorPil(PilBackend):
         Returns:
             `torch.BoolTensor` of shape `(batch_size, height, width)`.
         """
-        height, width = self.size.height or self.size.shortest_edge, self.size.width or self.size.shortest_edge
+        height = self.size.height or self.size.shortest_edge
+        width = self.size.width or self.size.shortest_edge
         found = []
         for mask in masks:
             marked = mask.convert("L").point(lambda grey: 255 if grey >= 128 else 0)
@@ -215,7 +219,7 @@ class ITITImageProcessorPil(PilBackend):
         of this name in diffusers, but the edit has the model's size, so the others are brought to it.
 
         Args:
-            mask (`PIL.Image.Image`, path, array or tensor): White where the image was drawn anew.
+            mask (`PIL.Image.Image`, path, array or tensor): White where the image was generated anew.
             init_image (`PIL.Image.Image`, path, array or tensor): The image before.
             image (`PIL.Image.Image`): The image after, as this processor's `postprocess` makes it.
 
@@ -292,7 +296,8 @@ def load_image_processor(
         found = ITITImageProcessorPil.from_pretrained(frozen_parts, subfolder="image_processor")
     if resolution is None and aspect_ratio is None:
         return found
-    height, width = found.crop_size["height"], found.crop_size["width"]
+    height = found.crop_size["height"]
+    width = found.crop_size["width"]
     return found.with_size(resolution or height, resolution or width, aspect_ratio)
 
 

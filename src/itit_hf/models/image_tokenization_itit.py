@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .straight_through_itit import straight_through_embedding
+from .types_itit import SoftTokens
 
 
 class PatchVQModel(ModelMixin, ConfigMixin):
@@ -129,7 +130,8 @@ class PatchVQModel(ModelMixin, ConfigMixin):
             quantized = self.quantize.get_codebook_entry(h, shape)  # (B, C, h, w)
             commit_loss = quantized.new_zeros(len(quantized))
         else:
-            quantized, commit_loss = h, h.new_zeros(len(h))
+            quantized = h
+            commit_loss = h.new_zeros(len(h))
         sample = F.pixel_shuffle(self.decoder(quantized), self.pixels_per_cell)  # (B, 3, H, W)
         return DecoderOutput(sample=sample, commit_loss=commit_loss) if return_dict else (sample, commit_loss)
 
@@ -169,7 +171,8 @@ def encode_latents(image_tokenizer: VQModel | PatchVQModel, pixel_values: torch.
     Raises:
         ValueError: If the shape does not suit the tokenizer, or the pixels are integers.
     """
-    channels, factor = image_tokenizer.config.in_channels, downsampling_factor(image_tokenizer)
+    channels = image_tokenizer.config.in_channels
+    factor = downsampling_factor(image_tokenizer)
     if not pixel_values.is_floating_point():
         raise ValueError(f"`pixel_values` must be floating point numbers in [-1, 1], got {pixel_values.dtype}")
     if pixel_values.dim() != 4 or pixel_values.size(1) != channels:
@@ -247,34 +250,34 @@ def decode_image_token_ids(image_tokenizer: VQModel | PatchVQModel, image_token_
             f"`image_token_ids` must be in 0..{num_codes - 1}, "
             f"got {int(image_token_ids.min())}..{int(image_token_ids.max())}"
         )
-    h, shape = image_token_ids, (batch_size, side, side, image_tokenizer.quantize.vq_embed_dim)
+    h = image_token_ids
+    shape = (batch_size, side, side, image_tokenizer.quantize.vq_embed_dim)
     if not image_tokenizer.config.lookup_from_codebook:  # as in weights made before that option
-        h, shape = image_tokenizer.quantize.get_codebook_entry(image_token_ids.flatten(), shape), None
+        h = image_tokenizer.quantize.get_codebook_entry(image_token_ids.flatten(), shape)
+        shape = None
     sample = image_tokenizer.decode(h, force_not_quantize=True, shape=shape).sample
     return sample.clamp(-1.0, 1.0)  # (B, 3, H, W)
 
 
 def decode_soft_image_tokens(
-    image_tokenizer: VQModel | PatchVQModel,
-    image_token_ids: torch.Tensor,
-    soft_logits: torch.Tensor,
-    soft_positions: torch.Tensor,
+    image_tokenizer: VQModel | PatchVQModel, image_token_ids: torch.Tensor, soft_tokens: SoftTokens
 ) -> torch.Tensor:
     """Ids -> images, some of the ids the argmax of logits, which get the gradient of the softmax.
 
     Args:
         image_tokenizer (`VQModel` or [`PatchVQModel`]): Image tokenizer.
         image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): Ids of square images.
-        soft_logits (`torch.FloatTensor` of shape `(batch_size, num_soft, codebook_size)`): In place of the ids at
-            `soft_positions`; see [`~objectives.cycle.resample_image_tokens`].
-        soft_positions (`torch.LongTensor` of shape `(batch_size, num_soft)`): Where.
+        soft_tokens ([`SoftTokens`]): In place of the ids at their positions.
 
     Returns:
         `torch.FloatTensor` of shape `(batch_size, channels, height, width)`, in [-1, 1].
     """
     codebook = image_tokenizer.quantize.embedding.weight  # (V, C)
-    soft = straight_through_embedding(soft_logits.to(codebook.dtype), codebook)  # (B, S, C)
-    codes = codebook[image_token_ids].scatter(1, soft_positions[..., None].expand_as(soft), soft)  # (B, K, C)
+    soft = straight_through_embedding(
+        soft_tokens.logits.to(codebook.dtype), codebook, trained=soft_tokens.train_embeddings
+    )  # (B, S, C)
+    positions = soft_tokens.positions[..., None].expand_as(soft)
+    codes = codebook[image_token_ids].scatter(1, positions, soft)  # (B, K, C)
     side = math.isqrt(image_token_ids.size(1))
     latents = codes.transpose(1, 2).unflatten(2, (side, side))  # (B, C, h, w)
     if isinstance(image_tokenizer, VQModel):  # with `lookup_from_codebook` its `decode` takes any numbers for ids

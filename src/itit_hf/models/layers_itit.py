@@ -15,6 +15,7 @@ from transformers.utils.import_utils import torch_compilable_check
 from .cache_itit import PrefixCache, prefix_attention
 from .configuration_itit import ITITConfig
 from .cpu_kernels_itit import ITITDropout, tall_linear
+from .types_itit import ImageMask, TextCondition
 
 
 def scale_gradient(hidden_states: torch.Tensor, scale: float) -> torch.Tensor:
@@ -48,29 +49,28 @@ def gather_tokens(hidden_states: torch.Tensor, positions: torch.Tensor) -> torch
 
 
 def joint_attention_mask(
-    image: torch.Tensor,
-    text: torch.Tensor,
-    text_attention_mask: torch.Tensor | None,
-    kept_attention_mask: torch.Tensor | None,
+    image: torch.Tensor, text: torch.Tensor, image_mask: ImageMask | None, text_condition: TextCondition | None
 ) -> torch.Tensor | None:
     """Which of the encoder's positions are no padding.
 
     Args:
-        image (`torch.FloatTensor` of shape `(batch_size, num_kept, hidden_size)`)
+        image (`torch.FloatTensor` of shape `(batch_size, num_encoded, hidden_size)`)
         text (`torch.FloatTensor` of shape `(batch_size, text_length, hidden_size)`)
-        text_attention_mask (`torch.Tensor` of shape `(batch_size, text_length)`, *optional*): All by default.
-        kept_attention_mask (`torch.BoolTensor` of shape `(batch_size, num_kept)`, *optional*): All by default.
+        image_mask ([`ImageMask`], *optional*): Tells which image positions are filling; none by default.
+        text_condition ([`TextCondition`], *optional*): Tells which text positions are padding; none by default.
 
     Returns:
-        `torch.BoolTensor` of shape `(batch_size, num_kept + text_length)`, or `None` if no mask is given.
+        `torch.BoolTensor` of shape `(batch_size, num_encoded + text_length)`, or `None` if nothing is padded.
     """
-    if text_attention_mask is None and kept_attention_mask is None:
+    is_image = None if image_mask is None else image_mask.encoder_attention_mask
+    is_text = None if text_condition is None else text_condition.attention_mask
+    if is_image is None and is_text is None:
         return None
-    if kept_attention_mask is None:
-        kept_attention_mask = torch.ones(image.shape[:2], dtype=torch.bool, device=image.device)
-    if text_attention_mask is None:
-        text_attention_mask = torch.ones(text.shape[:2], dtype=torch.bool, device=text.device)
-    return torch.cat([kept_attention_mask, text_attention_mask.bool()], dim=1)  # (B, Kept + L)
+    if is_image is None:
+        is_image = torch.ones(image.shape[:2], dtype=torch.bool, device=image.device)
+    if is_text is None:
+        is_text = torch.ones(text.shape[:2], dtype=torch.bool, device=text.device)
+    return torch.cat([is_image, is_text.bool()], dim=1)  # (B, N + L)
 
 
 def bidirectional_mask(
@@ -117,7 +117,8 @@ def sine_cosine_positions(side: int, width: int) -> torch.Tensor:
     frequencies = 100.0 ** -(torch.arange(width // 4) * 4 / width)
     angles = torch.arange(side)[:, None] * frequencies  # (side, width / 4)
     waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # (side, width / 2)
-    rows, columns = waves[:, None].expand(side, side, -1), waves[None].expand(side, side, -1)
+    rows = waves[:, None].expand(side, side, -1)
+    columns = waves[None].expand(side, side, -1)
     return torch.cat([rows, columns], dim=2).flatten(0, 1)  # (side**2, width)
 
 
@@ -272,8 +273,10 @@ class ITITTextDecoder(nn.Module):
         eps = config.layer_norm_eps if own_eps is None else own_eps
         self.norm_embeddings = nn.LayerNorm(width, eps=eps)
         self.dropout = ITITDropout(config.hidden_dropout_prob)
-        heads, mlp = config.decoder_num_attention_heads, config.decoder_intermediate_size
-        activation, depth = config.text_decoder_hidden_act, config.text_decoder_num_hidden_layers
+        heads = config.decoder_num_attention_heads
+        mlp = config.decoder_intermediate_size
+        activation = config.text_decoder_hidden_act
+        depth = config.text_decoder_num_hidden_layers
         self.layers = nn.ModuleList(
             [
                 ITITLayer(config, width, heads, mlp, i, is_causal=True, hidden_act=activation, layer_norm_eps=eps)
@@ -343,7 +346,7 @@ class ITITTextDecoder(nn.Module):
 
     def logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Head tied to the embedding: states of shape `(..., decoder_hidden_size)` -> logits `(..., vocab_size)`, with
-        spare rows so low that they are never said.
+        spare rows so low that they are never generated.
 
         Cutting the spare rows from the weight would cost its gradient a copy of the whole table.
         """
@@ -368,7 +371,8 @@ class ITITImageDecoder(nn.Module):
         # Without a use it would be a parameter without a gradient, which distributed training waits for.
         self.mask_embedding = nn.Parameter(torch.zeros(width)) if config.image_decoder_fill == "mask" else None
         self.embed_positions = nn.Embedding(config.num_image_tokens, width)
-        heads, mlp = config.image_decoder_heads, config.decoder_intermediate_size
+        heads = config.image_decoder_heads
+        mlp = config.decoder_intermediate_size
         depth = config.image_decoder_num_hidden_layers
         self.layers = nn.ModuleList([ITITLayer(config, width, heads, mlp, i) for i in range(depth)])
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
@@ -381,38 +385,36 @@ class ITITImageDecoder(nn.Module):
         self,
         features: torch.Tensor,
         code_embeddings: torch.Tensor,
-        bool_masked_pos: torch.Tensor | None,
-        kept_positions: torch.Tensor | None,
-        attention_mask: torch.Tensor | None,
-        kept_attention_mask: torch.Tensor | None,
-        logit_positions: torch.Tensor | None,
+        image_mask: ImageMask | None = None,
+        attention_mask: torch.Tensor | None = None,
+        logit_positions: torch.Tensor | None = None,
         every_row: bool = False,
     ) -> torch.Tensor:
-        """Encoder features of shape `(batch_size, num_kept + text_length, hidden_size)` -> image logits
+        """Encoder features of shape `(batch_size, num_encoded + text_length, hidden_size)` -> image logits
         `(batch_size, num_positions, codebook_size)`; the head is tied to `code_embeddings`
         `(codebook_size, hidden_size)`. With `every_row` the last block computes all rows, to be recorded."""
-        config = self.config
-        num_kept = config.num_image_tokens if kept_positions is None else kept_positions.size(1)
-        features = self.project_features(features)  # (B, Kept + L, D)
-        fill = self._fill(features[:, num_kept:], attention_mask)
-        image = self._restore(features[:, :num_kept], fill, bool_masked_pos, kept_positions, kept_attention_mask)
-        image = image + self.embed_positions.weight  # (B, K, D)
-        hidden = torch.cat([image, features[:, num_kept:]], dim=1)  # (B, K + L, D)
+        num_tokens = self.config.num_image_tokens
+        num_encoded = num_tokens if image_mask is None else image_mask.num_encoded
+        features = self.project_features(features)  # (B, N + L, D)
+        text = features[:, num_encoded:]  # (B, L, D)
+        fill = self._fill(text, attention_mask)
+        image = self._restore(features[:, :num_encoded], fill, image_mask)  # (B, K, D)
+        hidden = torch.cat([image + self.embed_positions.weight, text], dim=1)  # (B, K + L, D)
         if attention_mask is not None:  # every image position is there again; the text keeps its padding
-            attention_mask = F.pad(attention_mask[:, num_kept:], (config.num_image_tokens, 0), value=True)
-        mask = bidirectional_mask(config, hidden, attention_mask, self.training)
+            attention_mask = F.pad(attention_mask[:, num_encoded:], (num_tokens, 0), value=True)
+        mask = bidirectional_mask(self.config, hidden, attention_mask, self.training)
         for layer in self.layers[:-1]:
             hidden = layer(hidden, mask)
         positions = logit_positions
         if positions is None:
-            positions = torch.arange(config.num_image_tokens, device=hidden.device).expand(hidden.size(0), -1)
+            positions = torch.arange(num_tokens, device=hidden.device).expand(hidden.size(0), -1)
         if every_row:
             hidden = gather_tokens(self.layers[-1](hidden, mask), positions)
         else:  # a mask is needed only where text is padded, and then it is the same for each query
             mask = mask if mask is None else mask[:, :, : positions.size(1)]
             hidden = self.layers[-1](hidden, mask, None, positions)
         hidden = self.norm(hidden)  # (B, M, D)
-        hidden = self.head_norm(ACT2FN[config.hidden_act](self.head_dense(hidden)))  # (B, M, hidden_size)
+        hidden = self.head_norm(ACT2FN[self.config.hidden_act](self.head_dense(hidden)))  # (B, M, hidden_size)
         return F.linear(hidden, code_embeddings, self.head_bias)  # (B, M, V)
 
     def _fill(self, text: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
@@ -426,35 +428,37 @@ class ITITImageDecoder(nn.Module):
         last = (is_text * torch.arange(text.size(1), device=text.device)).argmax(dim=1)
         return gather_tokens(text, last[:, None])
 
-    def _restore(self, image, fill, bool_masked_pos, kept_positions, kept_attention_mask) -> torch.Tensor:
-        """Visible features back at their places, `fill` at every masked one; `(B, K, D)`."""
-        if kept_positions is not None:
-            full = fill.expand(image.size(0), self.config.num_image_tokens, -1)
-            index = kept_positions[..., None].expand_as(image)
-            if kept_attention_mask is not None:  # filling must not overwrite: its positions are hidden ones anyway
-                image = torch.where(kept_attention_mask[..., None], image, fill)
-            image = full.scatter(1, index, image)
-        if bool_masked_pos is None:
+    def _restore(self, image: torch.Tensor, fill: torch.Tensor, image_mask: ImageMask | None) -> torch.Tensor:
+        """Visible features back at their places, `fill` at every masked one; `(B, N, D) -> (B, K, D)`."""
+        if image_mask is None:
             return image
-        return torch.where(bool_masked_pos[..., None], fill, image)
+        if image_mask.encoder_positions is not None:
+            everywhere = fill.expand(image.size(0), self.config.num_image_tokens, -1)
+            places = image_mask.encoder_positions[..., None].expand_as(image)
+            is_image = image_mask.encoder_attention_mask
+            if is_image is not None:  # filling must not overwrite: its positions are masked ones anyway
+                image = torch.where(is_image[..., None], image, fill)
+            image = everywhere.scatter(1, places, image)
+        return torch.where(image_mask.bool_masked_pos[..., None], fill, image)
 
 
 class ITITLatentEmbedding(nn.Module):
     r"""Projects an image tokenizer's latents to the width of the encoder (UMT, two-level features).
 
-    What the image tokenizer has before it quantizes says more than the code that is nearest to it, so `image_features:
-    latents` projects these latents in place of embedding the codes. Drawing needs classes, and stays on codes.
+    What the image tokenizer has before it quantizes tells more than the code that is nearest to it, so
+    `image_features: latents` projects these latents in place of embedding the codes. Image generation needs classes,
+    and stays on codes.
 
-    An image that the model drew has no latents, only codes. Their code vectors stand in for them, everywhere: they
-    lie in the latents' own space, are what the tokenizer's commitment loss pulls latents to, and differ from the
+    An image that the model generated has no latents, only codes. Their code vectors stand in for them, everywhere:
+    they lie in the latents' own space, are what the tokenizer's commitment loss pulls latents to, and differ from the
     latents of a real image by the quantization error alone. So text -> image -> text stays differentiable: the
     straight-through sample is $\sum_k p_k e_k$, its forward pass one code vector $e_k$ and its backward pass the
-    gradient of the expectation under the softmax $p$. The projection is linear and $\sum_k p_k = 1$, hence
-    $W \sum_k p_k e_k + b = \sum_k p_k (W e_k + b)$: the cycle's estimator is the one that it has on codes, with the
-    projected codebook as its table.
+    gradient of the expectation under the softmax $p$. The projection is linear and $\sum_k p_k = 1$, hence $W \sum_k
+    p_k e_k + b = \sum_k p_k (W e_k + b)$: the cycle's estimator is the one that it has on codes, with the projected
+    codebook as its table.
 
     `codebook`, a saved buffer of shape `(codebook_size, image_latent_size)`, holds the image tokenizer's code vectors;
-    with it a drawn image is described without the image tokenizer.
+    with it a generated image is captioned without the image tokenizer.
 
     Args:
         config ([`ITITConfig`]): With `image_features="latents"`.
@@ -478,7 +482,7 @@ class ITITLatentEmbedding(nn.Module):
         """
         if image_latents is None:
             raise ValueError(
-                '`image_latents` must be given: an image is described by them with `image_features="latents"`; the '
+                '`image_latents` must be given: an image is captioned by them with `image_features="latents"`; the '
                 "processor makes them, and `model.inputs_from_ids` those of an image that is known by its codes alone"
             )
         if image_latents.size(-1) != self.codebook.size(1):

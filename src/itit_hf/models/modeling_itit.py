@@ -19,7 +19,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_itit import ITITConfig
 from .cpu_kernels_itit import ITITDropout
-from .forward_inputs_itit import ITITForwardKwargs, TextInputs, check_kwargs, kept_rows
+from .forward_inputs_itit import ITITForwardKwargs, TextInputs, check_kwargs, check_outputs, kept_rows
 from .generation_itit import ITITGenerationMixin
 from .layers_itit import (
     ITITAttention,
@@ -36,6 +36,7 @@ from .layers_itit import (
 from .modeling_outputs_itit import ITITForPreTrainingOutput, ITITImageGenerationOutput, ITITModelOutput
 from .placement_itit import SingleDeviceMixin
 from .straight_through_itit import straight_through_embedding, straight_through_projection
+from .types_itit import ImageMask, SoftTokens, TextCondition
 from .vocabulary_itit import TextVocabularyMixin, WithoutTextMixin
 
 
@@ -137,14 +138,15 @@ class ITITModel(WithoutTextMixin, ITITPreTrainedModel):
     def __init__(self, config: ITITConfig):
         super().__init__(config)
         width = config.hidden_size
-        self.embed_image_tokens = nn.Embedding(config.codebook_size + 1, width)  # the last row hides a token
+        self.embed_image_tokens = nn.Embedding(config.codebook_size + 1, width)  # the last row masks a token
         self.embed_image_latents = ITITLatentEmbedding(config) if config.image_features == "latents" else None
         self.embed_image_positions = nn.Embedding(config.num_image_tokens, width)
         self.project_text = nn.Linear(config.text_hidden_size, width)
         self.embed_text_positions = nn.Embedding(config.max_text_length, width)
         self.norm_embeddings = nn.LayerNorm(width, eps=config.layer_norm_eps)  # MAGE has it; see docs/experiments.md
         self.dropout = ITITDropout(config.hidden_dropout_prob)
-        heads, mlp = config.num_attention_heads, config.intermediate_size
+        heads = config.num_attention_heads
+        mlp = config.intermediate_size
         self.layers = nn.ModuleList([ITITLayer(config, width, heads, mlp, i) for i in range(config.num_hidden_layers)])
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.register_buffer("null_text_embeds", torch.zeros(1, 1, config.text_hidden_size))
@@ -165,14 +167,14 @@ class ITITModel(WithoutTextMixin, ITITPreTrainedModel):
 
     @property
     def conditioning_code_embeddings(self) -> torch.Tensor:
-        """The same of an image that is to be described, of shape `(codebook_size, hidden_size)`: of the code vectors,
+        """The same of an image that is to be captioned, of shape `(codebook_size, hidden_size)`: of the code vectors,
         if latents are what is seen."""
         return self.code_embeddings if self.embed_image_latents is None else self.embed_image_latents.code_embeddings
 
     def embed_conditioning_image(
         self, image_token_ids: torch.LongTensor | None = None, image_latents: torch.FloatTensor | None = None
     ) -> torch.Tensor:
-        """An image that is to be described, as `config.image_features` wants it seen; what is drawn is ids always.
+        """An image that is to be captioned, as `config.image_features` wants it seen; what is generated is ids always.
 
         Args:
             image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`, *optional*): Its codes.
@@ -183,7 +185,7 @@ class ITITModel(WithoutTextMixin, ITITPreTrainedModel):
             `torch.FloatTensor` of shape `(batch_size, num_image_tokens, hidden_size)`, for `image_token_embeds`.
 
         Raises:
-            ValueError: If there are no latents and they are what is wanted, or the other way round.
+            ValueError: If there are no latents and they are what is seen, or the other way round.
         """
         if self.embed_image_latents is not None:
             return self.embed_image_latents(image_latents)
@@ -196,29 +198,19 @@ class ITITModel(WithoutTextMixin, ITITPreTrainedModel):
     def forward(
         self,
         image_token_ids: torch.LongTensor | None = None,
-        bool_masked_pos: torch.BoolTensor | None = None,
-        text_embeds: torch.FloatTensor | None = None,
-        text_attention_mask: torch.Tensor | None = None,
-        kept_positions: torch.LongTensor | None = None,
-        kept_attention_mask: torch.BoolTensor | None = None,
+        image_mask: ImageMask | None = None,
+        text_condition: TextCondition | None = None,
         image_token_embeds: torch.FloatTensor | None = None,
         **kwargs: Unpack[ITITForwardKwargs],
     ) -> ITITModelOutput:
-        r"""Encode an image, hidden in part, together with a text.
+        r"""Encode an image, in part masked, together with a text.
 
         Args:
-            image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): Codes; at hidden
+            image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): Codes; at masked
                 positions the id does not matter.
-            bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_image_tokens)`, *optional*):
-                `True` where hidden; nothing is hidden by default.
-            text_embeds (`torch.FloatTensor` of shape `(batch_size, text_length, text_hidden_size)`, *optional*):
-                Text features; the null text by default.
-            text_attention_mask (`torch.Tensor` of shape `(batch_size, text_length)`, *optional*):
-                1 for text, 0 for padding.
-            kept_positions (`torch.LongTensor` of shape `(batch_size, num_kept)`, *optional*):
-                Image positions the encoder is given; see [`~masking.kept_positions`]. All by default.
-            kept_attention_mask (`torch.BoolTensor` of shape `(batch_size, num_kept)`, *optional*):
-                `False` where `kept_positions` is filling.
+            image_mask ([`ImageMask`], *optional*): What is masked, and which positions the encoder is given;
+                `ImageMask(bool_masked_pos)` gives it all, with mask embeddings. Nothing is masked by default.
+            text_condition ([`TextCondition`], *optional*): Text features; the null text by default.
             image_token_embeds (`torch.FloatTensor` of shape `(batch_size, num_image_tokens, hidden_size)`,
                 *optional*): In place of `image_token_ids`, such as embeddings of straight-through samples.
             kwargs: See [`ITITForwardKwargs`].
@@ -232,45 +224,60 @@ class ITITModel(WithoutTextMixin, ITITPreTrainedModel):
         """
         check_kwargs(type(self).__name__, kwargs, has_image=image_token_ids is not None)
         self._check_recorded(kwargs.get("output_attentions"))
-        image = self._embed_image(image_token_ids, image_token_embeds, bool_masked_pos)  # (B, K, H)
-        if kept_positions is not None:
-            image = gather_tokens(image, kept_positions)  # (B, Kept, H)
-        if text_embeds is None:
-            text_embeds = self.null_text_embeds.expand(image.size(0), -1, -1)  # (B, 1, E)
-        text_length = text_embeds.size(1)
-        if text_length > self.config.max_text_length:
-            raise ValueError(
-                f"`text_embeds` has {text_length} positions, more than `max_text_length` {self.config.max_text_length}"
-            )
-        text = self.project_text(text_embeds.to(image.dtype))  # (B, L, H)
-        text = text + self.embed_text_positions.weight[:text_length]
-        hidden = self.dropout(self.norm_embeddings(torch.cat([image, text], dim=1)))  # (B, Kept + L, H)
-        attention_mask = joint_attention_mask(image, text, text_attention_mask, kept_attention_mask)
+        image = self._embed_image(image_token_ids, image_token_embeds, image_mask)  # (B, N, H)
+        text = self._embed_text(text_condition, image)  # (B, L, H)
+        hidden = self.dropout(self.norm_embeddings(torch.cat([image, text], dim=1)))  # (B, N + L, H)
+        attention_mask = joint_attention_mask(image, text, image_mask, text_condition)
         mask = bidirectional_mask(self.config, hidden, attention_mask, self.training)
         for layer in self.layers:
             hidden = layer(hidden, mask)
         return ITITModelOutput(last_hidden_state=self.norm(hidden), attention_mask=attention_mask)
 
-    def _embed_image(self, image_token_ids, image_token_embeds, bool_masked_pos) -> torch.Tensor:
+    def _embed_image(self, image_token_ids, image_token_embeds, image_mask: ImageMask | None) -> torch.Tensor:
+        """Embeddings of the positions that the encoder is given, `(B, N, H)`."""
         if (image_token_ids is None) == (image_token_embeds is None):
             raise ValueError("give exactly one of `image_token_ids` and `image_token_embeds`")
         given = image_token_embeds if image_token_ids is None else image_token_ids
         if given.size(1) != self.config.num_image_tokens:
             raise ValueError(f"wanted {self.config.num_image_tokens} image tokens per sample, got {given.size(1)}")
-        if image_token_ids is not None:  # one lookup: the gradient of each part of a table is as large as the table
-            if bool_masked_pos is not None:
-                image_token_ids = image_token_ids.masked_fill(bool_masked_pos, self.config.mask_token_id)
+        if image_token_ids is not None:  # one lookup: the gradient of each slice of a table is as large as the table
+            if image_mask is not None:
+                image_token_ids = image_token_ids.masked_fill(image_mask.bool_masked_pos, self.config.mask_token_id)
             embeds = self.embed_image_tokens(image_token_ids)
         else:
             embeds = image_token_embeds
-            if bool_masked_pos is not None:
-                embeds = torch.where(bool_masked_pos[..., None], self.embed_image_tokens.weight[-1], embeds)
-        return embeds + self.embed_image_positions.weight  # (B, K, H)
+            if image_mask is not None:
+                embeds = torch.where(image_mask.bool_masked_pos[..., None], self.embed_image_tokens.weight[-1], embeds)
+        embeds = embeds + self.embed_image_positions.weight  # (B, K, H)
+        if image_mask is None or image_mask.encoder_positions is None:
+            return embeds
+        return gather_tokens(embeds, image_mask.encoder_positions)
+
+    def _embed_text(self, text_condition: TextCondition | None, image: torch.Tensor) -> torch.Tensor:
+        """Projected features of the text, or of the null text, `(B, L, H)`."""
+        if text_condition is None:
+            embeds = self.null_text_embeds.expand(image.size(0), -1, -1)  # (B, 1, E)
+        else:
+            embeds = text_condition.embeds  # (B, L, E)
+        length = embeds.size(1)
+        if length > self.config.max_text_length:
+            raise ValueError(
+                f"`text_condition` has {length} positions, more than `max_text_length` {self.config.max_text_length}"
+            )
+        return self.project_text(embeds.to(image.dtype)) + self.embed_text_positions.weight[:length]
 
 
 class ITITHeadModel(ITITPreTrainedModel):
-    """What the models with heads have in common. They answer for what their encoder holds, so that code which knows
-    a model by `model.model` may also be given one that peft wraps, whose `model` is the whole model."""
+    """What the models with heads have in common: the three verbs of their forward passes, `encode`, `decode_text` and
+    `decode_image`, of which each calls those that it has a decoder for.
+
+    They answer for what their encoder holds, so that code which knows a model by `model.model` may also be given one
+    that peft wraps, whose `model` is the whole model.
+    """
+
+    model: ITITModel
+    text_decoder: ITITTextDecoder
+    image_decoder: ITITImageDecoder
 
     @property
     def null_text_embeds(self) -> torch.Tensor:
@@ -279,12 +286,128 @@ class ITITHeadModel(ITITPreTrainedModel):
 
     @property
     def embed_image_latents(self) -> ITITLatentEmbedding | None:
-        """The encoder's projection of latents, if these are what is seen of an image that is to be described."""
+        """The encoder's projection of latents, if these are what is seen of an image that is to be captioned."""
         return self.base_model.embed_image_latents
+
+    def inputs_from_ids(self, image_token_ids: torch.LongTensor) -> dict[str, torch.Tensor]:
+        """An image that is known by its codes alone, such as a generated one, by the names of `forward`.
+
+        Args:
+            image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): Its codes.
+
+        Returns:
+            `dict`: `image_token_ids`, and with `image_features="latents"` their code vectors as `image_latents`, of
+            shape `(batch_size, num_image_tokens, image_latent_size)`.
+        """
+        embedding = self.model.embed_image_latents
+        if embedding is None:
+            return {"image_token_ids": image_token_ids}
+        codebook = embedding.codebook.to(image_token_ids.device)  # the model may be offloaded
+        return {"image_token_ids": image_token_ids, "image_latents": codebook[image_token_ids]}
+
+    def encode(
+        self,
+        image_token_ids: torch.LongTensor | None,
+        image_latents: torch.FloatTensor | None = None,
+        image_mask: ImageMask | None = None,
+        text_condition: TextCondition | None = None,
+        soft_tokens: SoftTokens | None = None,
+        is_captioned: bool = True,
+    ) -> ITITModelOutput:
+        """Features of an image and of the text that the encoder is given with it.
+
+        Args:
+            image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`, *optional*):
+                See [`ITITModel`].
+            image_latents (`torch.FloatTensor` of shape `(batch_size, num_image_tokens, image_latent_size)`,
+                *optional*): See [`ITITForCaptioning`].
+            image_mask ([`ImageMask`], *optional*): See [`ITITModel`].
+            text_condition ([`TextCondition`], *optional*): As there.
+            soft_tokens ([`SoftTokens`], *optional*): In place of the ids at their positions.
+            is_captioned (`bool`): Whether the text decoder is to see the image, which is then given to the encoder as
+                `config.image_features` says; an image that is only to be completed is given as ids.
+
+        Returns:
+            [`ITITModelOutput`]: Features of shape `(batch_size, num_encoded + text_length, hidden_size)`.
+        """
+        if soft_tokens is not None:
+            embeds = self._soft_embeds(image_token_ids, soft_tokens)
+        elif is_captioned and (self.model.embed_image_latents is not None or image_latents is not None):
+            embeds = self.model.embed_conditioning_image(image_token_ids, image_latents)
+        else:
+            return self.model(image_token_ids=image_token_ids, image_mask=image_mask, text_condition=text_condition)
+        return self.model(image_token_embeds=embeds, image_mask=image_mask, text_condition=text_condition)
+
+    def _soft_embeds(self, image_token_ids: torch.LongTensor, soft_tokens: SoftTokens) -> torch.Tensor:
+        """Embeddings of the ids, with those of the soft tokens at their positions, `(B, K, H)`."""
+        table = self.model.conditioning_code_embeddings  # (V, H)
+        soft = straight_through_embedding(soft_tokens.logits, table, trained=soft_tokens.train_embeddings)  # (B, S, H)
+        embeds = self.model.embed_conditioning_image(**self.inputs_from_ids(image_token_ids))  # (B, K, H)
+        return embeds.scatter(1, soft_tokens.positions[..., None].expand_as(soft), soft)
+
+    def decode_text(self, text: TextInputs, features: torch.Tensor | None) -> tuple[torch.Tensor, Cache | None]:
+        """States of the text decoder, from which the next token is predicted.
+
+        Args:
+            text ([`TextInputs`]): Text so far.
+            features (`torch.FloatTensor` of shape `(batch_size, num_features, hidden_size)`, *optional*): The encoded
+                image; none when it is in the cache, or when there is none.
+
+        Returns:
+            `tuple`: The states, a `torch.FloatTensor` of shape `(batch_size, num_places, decoder_hidden_size)`, where
+            logits are wanted; and the cache, if one is used.
+        """
+        cache = text.past_key_values
+        num_past = 0 if cache is None else cache.get_seq_length()
+        text.check(self.config, num_past, None if features is None else features.size(1))
+        use_cache = text.use_cache
+        if use_cache is None:
+            use_cache = self.config.use_cache and not self.training
+        if use_cache and cache is None:
+            cache = DynamicCache(config=self.config)
+        states = self.text_decoder(
+            text.input_ids,
+            features,
+            attention_mask=text.attention_mask,
+            position_ids=text.positions(self.config, num_past),
+            past_key_values=cache,
+            num_queries=0 if text.every_row else text.logits_to_keep,
+            inputs_embeds=text.inputs_embeds,
+        )
+        return kept_rows(states, text.logits_to_keep) if text.every_row else states, cache
+
+    def decode_image(
+        self,
+        encoded: ITITModelOutput,
+        image_mask: ImageMask | None,
+        logit_positions: torch.LongTensor | None,
+        every_row: bool,
+    ) -> torch.Tensor:
+        """Logits of image tokens (equation 2).
+
+        Args:
+            encoded ([`ITITModelOutput`]): What `encode` gave.
+            image_mask ([`ImageMask`], *optional*): What it was given.
+            logit_positions (`torch.LongTensor` of shape `(batch_size, num_positions)`, *optional*): Where logits are
+                wanted; all image positions by default.
+            every_row (`bool`): Whether all rows of the last block are computed, to be recorded.
+
+        Returns:
+            `torch.FloatTensor` of shape `(batch_size, num_positions, codebook_size)`.
+        """
+        codes = self.model.code_embeddings  # (V, H)
+        return self.image_decoder(
+            encoded.last_hidden_state,
+            codes,
+            image_mask,
+            attention_mask=encoded.attention_mask,
+            logit_positions=logit_positions,
+            every_row=every_row,
+        )
 
 
 class ITITForImageGeneration(WithoutTextMixin, ITITHeadModel):
-    """Encoder + image decoder: predicts hidden image tokens in parallel, given a text (equation 2)."""
+    """Encoder + image decoder: predicts masked image tokens in parallel, given a text (equation 2)."""
 
     _keys_to_ignore_on_load_unexpected = [r"^text_decoder\."]
     _can_record_outputs = {
@@ -303,11 +426,8 @@ class ITITForImageGeneration(WithoutTextMixin, ITITHeadModel):
     def forward(
         self,
         image_token_ids: torch.LongTensor | None = None,
-        bool_masked_pos: torch.BoolTensor | None = None,
-        text_embeds: torch.FloatTensor | None = None,
-        text_attention_mask: torch.Tensor | None = None,
-        kept_positions: torch.LongTensor | None = None,
-        kept_attention_mask: torch.BoolTensor | None = None,
+        image_mask: ImageMask | None = None,
+        text_condition: TextCondition | None = None,
         logit_positions: torch.LongTensor | None = None,
         labels: torch.LongTensor | None = None,
         output_hidden_states: bool | None = None,
@@ -318,12 +438,8 @@ class ITITForImageGeneration(WithoutTextMixin, ITITHeadModel):
 
         Args:
             image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): See [`ITITModel`].
-            bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_image_tokens)`, *optional*): As there.
-            text_embeds (`torch.FloatTensor` of shape `(batch_size, text_length, text_hidden_size)`, *optional*):
-                As there.
-            text_attention_mask (`torch.Tensor` of shape `(batch_size, text_length)`, *optional*): As there.
-            kept_positions (`torch.LongTensor` of shape `(batch_size, num_kept)`, *optional*): As there.
-            kept_attention_mask (`torch.BoolTensor` of shape `(batch_size, num_kept)`, *optional*): As there.
+            image_mask ([`ImageMask`], *optional*): As there.
+            text_condition ([`TextCondition`], *optional*): As there.
             logit_positions (`torch.LongTensor` of shape `(batch_size, num_positions)`, *optional*):
                 Where logits are wanted; all image positions by default.
             labels (`torch.LongTensor` of shape `(batch_size, num_positions)`, *optional*):
@@ -340,30 +456,17 @@ class ITITForImageGeneration(WithoutTextMixin, ITITHeadModel):
         """
         check_kwargs(type(self).__name__, kwargs, has_image=image_token_ids is not None)
         self._check_recorded(output_attentions)
-        encoded = self.model(
-            image_token_ids=image_token_ids,
-            bool_masked_pos=bool_masked_pos,
-            text_embeds=text_embeds,
-            text_attention_mask=text_attention_mask,
-            kept_positions=kept_positions,
-            kept_attention_mask=kept_attention_mask,
-        )
-        logits = self.image_decoder(
-            encoded.last_hidden_state,
-            self.model.code_embeddings,
-            bool_masked_pos,
-            kept_positions,
-            encoded.attention_mask,
-            kept_attention_mask,
-            logit_positions,
-            every_row=self._records(output_hidden_states, output_attentions),
-        )
+        every_row = self._records(output_hidden_states, output_attentions)
+        encoded = self.encode(
+            image_token_ids, image_mask=image_mask, text_condition=text_condition, is_captioned=False
+        )  # (B, N + L, H)
+        logits = self.decode_image(encoded, image_mask, logit_positions, every_row)  # (B, M, codebook_size)
         loss = None if labels is None else self._loss(logits, labels, kwargs)
         return ITITImageGenerationOutput(loss=loss, image_logits=logits)
 
 
 class ITITForCaptioning(TextVocabularyMixin, ITITHeadModel, ITITGenerationMixin):
-    """Encoder + text decoder: describes an image (equation 1). `generate` takes `image_token_ids` alone.
+    """Encoder + text decoder: captions an image (equation 1). `generate` takes `image_token_ids` alone.
 
     In `input_ids` the image is a prefix of `image_token_id` placeholders, one for each encoder feature, then comes
     `bos_token_id`, then text. `generate` writes prefix and [BOS] itself when they are missing, and reads the image
@@ -408,7 +511,8 @@ class ITITForCaptioning(TextVocabularyMixin, ITITHeadModel, ITITGenerationMixin)
         Raises:
             ValueError: If the table has fewer rows.
         """
-        num_words, width = self.config.num_text_tokens, self.config.decoder_hidden_size
+        num_words = self.config.num_text_tokens
+        width = self.config.decoder_hidden_size
         if len(table) < num_words:
             raise ValueError(f"`table` must have a row for each of {num_words} words, got {len(table)}")
         same = table.size(1) == width
@@ -424,7 +528,7 @@ class ITITForCaptioning(TextVocabularyMixin, ITITHeadModel, ITITGenerationMixin)
         attention_mask: torch.Tensor | None = None,
         image_token_ids: torch.LongTensor | None = None,
         image_latents: torch.FloatTensor | None = None,
-        bool_masked_pos: torch.BoolTensor | None = None,
+        image_mask: ImageMask | None = None,
         encoder_hidden_states: torch.FloatTensor | None = None,
         position_ids: torch.LongTensor | None = None,
         past_key_values: Cache | None = None,
@@ -446,8 +550,7 @@ class ITITForCaptioning(TextVocabularyMixin, ITITHeadModel, ITITGenerationMixin)
                 The image, encoded with the null text.
             image_latents (`torch.FloatTensor` of shape `(batch_size, num_image_tokens, image_latent_size)`,
                 *optional*): What is seen of it with `image_features="latents"`.
-            bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_image_tokens)`, *optional*):
-                `True` where hidden.
+            image_mask ([`ImageMask`], *optional*): What of it is masked; see [`ITITModel`].
             encoder_hidden_states (`torch.FloatTensor` of shape `(batch_size, prefix_length, hidden_size)`,
                 *optional*): The encoded image, in place of `image_token_ids`.
             position_ids (`torch.LongTensor` of shape `(batch_size, length)`, *optional*):
@@ -476,67 +579,33 @@ class ITITForCaptioning(TextVocabularyMixin, ITITHeadModel, ITITGenerationMixin)
         has_image = not (image_token_ids is None and image_latents is None)
         check_kwargs(type(self).__name__, kwargs, has_image or encoder_hidden_states is not None)
         self._check_recorded(output_attentions)
-        if encoder_hidden_states is None and has_image:
-            embeds = self.model.embed_conditioning_image(image_token_ids, image_latents)
-            encoder_hidden_states = self.model(None, bool_masked_pos, image_token_embeds=embeds).last_hidden_state
         text = TextInputs(
-            input_ids,
-            inputs_embeds,
-            attention_mask,
-            position_ids,
-            past_key_values,
-            use_cache,
-            logits_to_keep,
+            input_ids=input_ids,
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            logits_to_keep=logits_to_keep,
             every_row=self._records(output_hidden_states, output_attentions),
         )
-        return self._describe(text, encoder_hidden_states, labels, kwargs)
+        features = encoder_hidden_states  # (B, N, H)
+        if features is None and has_image:
+            features = self.encode(image_token_ids, image_latents, image_mask).last_hidden_state  # (B, N + 1, H)
+        states, cache = self.decode_text(text, features)  # (B, S, D)
+        logits = self.text_decoder.logits(states)  # (B, S, vocab_size)
+        loss = self._text_loss(logits, labels, text, kwargs)
+        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=cache)
 
-    def inputs_from_ids(self, image_token_ids: torch.LongTensor) -> dict[str, torch.Tensor]:
-        """An image that is known by its codes alone, such as one that was drawn, by the names of `forward`.
-
-        Args:
-            image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): Its codes.
-
-        Returns:
-            `dict`: `image_token_ids`, and with `image_features="latents"` their code vectors as `image_latents`, of
-            shape `(batch_size, num_image_tokens, image_latent_size)`.
-        """
-        embedding = self.model.embed_image_latents
-        if embedding is None:
-            return {"image_token_ids": image_token_ids}
-        codebook = embedding.codebook.to(image_token_ids.device)  # the model may be offloaded
-        return {"image_token_ids": image_token_ids, "image_latents": codebook[image_token_ids]}
-
-    def _describe(self, text: TextInputs, features, labels, kwargs: Mapping) -> CausalLMOutputWithPast:
-        """The text decoder's half of a forward pass, with its head."""
-        hidden, past_key_values = self._decode_text(text, features)
-        logits = self.text_decoder.logits(hidden)  # (B, S, vocab_size)
-        loss, following = None, kwargs.get("shift_labels")
-        if following is None and labels is not None:
-            following = F.pad(labels, (0, 1), value=-100)[:, 1:]  # nothing follows the last one
-        if following is not None:
-            said = logits[..., : self.config.num_text_tokens]
-            loss = self._loss(said, kept_rows(following, text.logits_to_keep), kwargs)
-        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past_key_values)
-
-    def _decode_text(self, text: TextInputs, features) -> tuple[torch.Tensor, Cache | None]:
-        """The text decoder's states where logits are wanted, `(B, S, D)`, and its cache."""
-        cache, use_cache = text.past_key_values, text.use_cache
-        num_past = cache.get_seq_length() if cache is not None else 0
-        text.check(self.config, num_past, None if features is None else features.size(1))
-        use_cache = self.config.use_cache and not self.training if use_cache is None else use_cache
-        if use_cache and cache is None:
-            cache = DynamicCache(config=self.config)
-        hidden = self.text_decoder(
-            text.input_ids,
-            features,
-            text.attention_mask,
-            text.positions(self.config, num_past),
-            cache,
-            0 if text.every_row else text.logits_to_keep,
-            text.inputs_embeds,
-        )
-        return kept_rows(hidden, text.logits_to_keep) if text.every_row else hidden, cache
+    def _text_loss(self, logits, labels, text: TextInputs, kwargs: Mapping) -> torch.Tensor | None:
+        """Equation (1) of logits `(B, S, vocab_size)`, if there are `labels`, or `shift_labels` among `kwargs`."""
+        next_tokens = kwargs.get("shift_labels")
+        if next_tokens is None and labels is not None:
+            next_tokens = F.pad(labels, (0, 1), value=-100)[:, 1:]  # nothing follows the last one
+        if next_tokens is None:
+            return None
+        words = logits[..., : self.config.num_text_tokens]
+        return self._loss(words, kept_rows(next_tokens, text.logits_to_keep), kwargs)
 
 
 def _projected(table: torch.Tensor, projection: torch.Tensor, std: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -546,7 +615,7 @@ def _projected(table: torch.Tensor, projection: torch.Tensor, std: float) -> tup
 
 
 class ITITForPreTraining(ITITForCaptioning):
-    """Encoder and both decoders: what the trainer trains and the pipeline draws and describes with.
+    """Encoder and both decoders: what the trainer trains and the pipeline generates and captions with.
 
     Its checkpoint opens in each of the other three classes.
     """
@@ -595,7 +664,7 @@ class ITITForPreTraining(ITITForCaptioning):
         attention_mask: torch.Tensor | None = None,
         image_token_ids: torch.LongTensor | None = None,
         image_latents: torch.FloatTensor | None = None,
-        bool_masked_pos: torch.BoolTensor | None = None,
+        image_mask: ImageMask | None = None,
         encoder_hidden_states: torch.FloatTensor | None = None,
         position_ids: torch.LongTensor | None = None,
         past_key_values: Cache | None = None,
@@ -603,14 +672,9 @@ class ITITForPreTraining(ITITForCaptioning):
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         inputs_embeds: torch.FloatTensor | None = None,
-        text_embeds: torch.FloatTensor | None = None,
-        text_attention_mask: torch.Tensor | None = None,
-        kept_positions: torch.LongTensor | None = None,
-        kept_attention_mask: torch.BoolTensor | None = None,
+        text_condition: TextCondition | None = None,
         logit_positions: torch.LongTensor | None = None,
-        soft_logits: torch.FloatTensor | None = None,
-        soft_positions: torch.LongTensor | None = None,
-        soft_code_gradient: torch.BoolTensor | None = None,
+        soft_tokens: SoftTokens | None = None,
         text_embedding_table: torch.FloatTensor | None = None,
         encoder_gradient_scale: float = 1.0,
         text_gradient_scale: float = 1.0,
@@ -630,7 +694,7 @@ class ITITForPreTraining(ITITForCaptioning):
             image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`, *optional*): As there.
             image_latents (`torch.FloatTensor` of shape `(batch_size, num_image_tokens, image_latent_size)`,
                 *optional*): As there.
-            bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_image_tokens)`, *optional*): As there.
+            image_mask ([`ImageMask`], *optional*): As there.
             encoder_hidden_states (`torch.FloatTensor` of shape `(batch_size, prefix_length, hidden_size)`,
                 *optional*): As there.
             position_ids (`torch.LongTensor` of shape `(batch_size, length)`, *optional*): As there.
@@ -640,19 +704,11 @@ class ITITForPreTraining(ITITForCaptioning):
             logits_to_keep (`int` or `torch.LongTensor` of shape `(num_places,)`, *optional*, defaults to 0): As there.
             inputs_embeds (`torch.FloatTensor` of shape `(batch_size, length, decoder_hidden_size)`, *optional*):
                 As there.
-            text_embeds (`torch.FloatTensor` of shape `(batch_size, text_length, text_hidden_size)`, *optional*):
-                See [`ITITModel`]; the null text by default.
-            text_attention_mask (`torch.Tensor` of shape `(batch_size, text_length)`, *optional*): As there.
-            kept_positions (`torch.LongTensor` of shape `(batch_size, num_kept)`, *optional*): As there.
-            kept_attention_mask (`torch.BoolTensor` of shape `(batch_size, num_kept)`, *optional*): As there.
+            text_condition ([`TextCondition`], *optional*): See [`ITITModel`]; the null text by default.
             logit_positions (`torch.LongTensor` of shape `(batch_size, num_positions)`, *optional*):
                 Where image logits are wanted; none by default.
-            soft_logits (`torch.FloatTensor` of shape `(batch_size, num_soft, codebook_size)`, *optional*):
-                Put the argmax of these in place of the ids at `soft_positions`, with straight-through gradient: the
-                reconstruction of a cycle.
-            soft_positions (`torch.LongTensor` of shape `(batch_size, num_soft)`, *optional*): Where.
-            soft_code_gradient (`torch.BoolTensor` of shape `(batch_size, num_soft)`, *optional*):
-                Which of them train the codes' embeddings; all by default.
+            soft_tokens ([`SoftTokens`], *optional*): In place of the ids at their positions: the reconstruction of a
+                cycle, which gradient passes through.
             text_embedding_table (`torch.FloatTensor` of shape `(num_text_tokens, embedding_size)`, *optional*):
                 Return the most likely words' embeddings in this table, with straight-through gradient, in place of
                 text logits: the reconstruction of a cycle for the text encoder.
@@ -676,76 +732,53 @@ class ITITForPreTraining(ITITForCaptioning):
         has_text = not (input_ids is None and inputs_embeds is None)
         has_image = not (image_token_ids is None and image_latents is None)
         check_kwargs(type(self).__name__, kwargs, has_image or encoder_hidden_states is not None)
-        text_records = output_hidden_states, output_attentions
-        image_records = output_image_hidden_states, output_image_attentions
+        text_records = (output_hidden_states, output_attentions)
+        image_records = (output_image_hidden_states, output_image_attentions)
         self._check_recorded(output_attentions, output_image_attentions)
-        self._check_work(has_text, logit_positions, any(text_records), any(image_records))
-        features, attended = encoder_hidden_states, None
-        if features is None and has_image:
-            embeds, sees_latents = None, self.model.embed_image_latents is not None or image_latents is not None
-            if soft_logits is not None:
-                embeds = self._soft_embeds(image_token_ids, soft_logits, soft_positions, soft_code_gradient)
-            elif has_text and sees_latents:
-                embeds = self.model.embed_conditioning_image(image_token_ids, image_latents)
-            image_token_ids = image_token_ids if embeds is None else None
-            shown, kept = (text_embeds, text_attention_mask), (kept_positions, kept_attention_mask)
-            encoded = self.model(image_token_ids, bool_masked_pos, *shown, *kept, embeds)
-            features = scale_gradient(encoded.last_hidden_state, encoder_gradient_scale)
-            attended = encoded.attention_mask
-        output = ITITForPreTrainingOutput()
+        check_outputs(has_text, logit_positions is not None, any(text_records), any(image_records))
+
+        encoded = ITITModelOutput(last_hidden_state=encoder_hidden_states)  # (B, N, H)
+        if encoder_hidden_states is None and has_image:
+            encoded = self.encode(
+                image_token_ids, image_latents, image_mask, text_condition, soft_tokens, is_captioned=has_text
+            )  # (B, N + L, H)
+            encoded.last_hidden_state = scale_gradient(encoded.last_hidden_state, encoder_gradient_scale)
+
+        loss = logits = cache = predicted_embeds = predicted_ids = image_logits = None
         if has_text:
             text = TextInputs(
-                input_ids,
-                inputs_embeds,
-                attention_mask,
-                position_ids,
-                past_key_values,
-                use_cache if text_embedding_table is None else False,
-                logits_to_keep,
+                input_ids=input_ids,
+                inputs_embeds=inputs_embeds,
+                attention_mask=attention_mask,
+                position_ids=position_ids,
+                past_key_values=past_key_values,
+                use_cache=use_cache if text_embedding_table is None else False,
+                logits_to_keep=logits_to_keep,
                 every_row=self._records(*text_records),
             )
-            seen = None if features is None else text.for_each(scale_gradient(features, text_gradient_scale))
+            features = encoded.last_hidden_state
+            if features is not None:
+                features = text.for_each(scale_gradient(features, text_gradient_scale))
+            states, cache = self.decode_text(text, features)  # (B, S, D)
             if text_embedding_table is None:
-                described = self._describe(text, seen, labels, kwargs)
-                output = ITITForPreTrainingOutput(**described)
+                logits = self.text_decoder.logits(states)  # (B, S, vocab_size)
+                loss = self._text_loss(logits, labels, text, kwargs)
             else:
-                hidden, _ = self._decode_text(text, seen)
-                output.predicted_embeds, output.predicted_ids = self._say(hidden, text_embedding_table)
+                predicted_embeds, predicted_ids = self._most_likely_words(states, text_embedding_table)  # (B, S, E)
         if logit_positions is not None:
-            if features is None:
+            if encoded.last_hidden_state is None:
                 raise ValueError("`logit_positions` need an image: give `image_token_ids` or `encoder_hidden_states`")
-            codes, kept = self.model.code_embeddings, (kept_positions, attended, kept_attention_mask)
-            output.image_logits = self.image_decoder(
-                features, codes, bool_masked_pos, *kept, logit_positions, every_row=any(image_records)
-            )
-        return output
+            image_logits = self.decode_image(encoded, image_mask, logit_positions, any(image_records))  # (B, M, V)
+        return ITITForPreTrainingOutput(
+            loss=loss,
+            logits=logits,
+            past_key_values=cache,
+            image_logits=image_logits,
+            predicted_embeds=predicted_embeds,
+            predicted_ids=predicted_ids,
+        )
 
-    @staticmethod
-    def _check_work(has_text: bool, logit_positions, text_recorded: bool, image_recorded: bool):
-        """That there is something to predict, and that what is to be recorded runs."""
-        if not has_text and logit_positions is None:
-            raise ValueError(
-                "nothing to predict: give `input_ids` for text logits or `logit_positions` for image logits"
-            )
-        if text_recorded and not has_text:
-            raise ValueError(
-                "`output_hidden_states` and `output_attentions` are the text decoder's, and there is no text: the "
-                "image decoder's are `output_image_hidden_states` and `output_image_attentions`"
-            )
-        if image_recorded and logit_positions is None:
-            raise ValueError(
-                "`output_image_hidden_states` and `output_image_attentions` need `logit_positions`: without them the "
-                "image decoder does not run"
-            )
-
-    def _say(self, hidden, table) -> tuple[torch.Tensor, torch.Tensor]:
+    def _most_likely_words(self, states, table) -> tuple[torch.Tensor, torch.Tensor]:
         """Embeddings `(B, S, E)` in `table` of the most likely words, and these words `(B, S)`."""
         head = self.text_decoder.embed_tokens.weight[: self.config.num_text_tokens]
-        return straight_through_projection(hidden, head, table[: head.size(0)])
-
-    def _soft_embeds(self, image_token_ids, soft_logits, soft_positions, code_gradient) -> torch.Tensor:
-        """Embeddings of the ids, with those of the reconstruction at `soft_positions`."""
-        table = self.model.conditioning_code_embeddings  # (V, H)
-        soft = straight_through_embedding(soft_logits, table, trained=code_gradient)  # (B, S, H)
-        embeds = self.model.embed_conditioning_image(**self.inputs_from_ids(image_token_ids))  # (B, K, H)
-        return embeds.scatter(1, soft_positions[..., None].expand_as(soft), soft)
+        return straight_through_projection(states, head, table[: head.size(0)])

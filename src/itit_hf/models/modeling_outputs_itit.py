@@ -14,9 +14,9 @@ class ITITModelOutput(ModelOutput):
     """Output of [`ITITModel`].
 
     Args:
-        last_hidden_state (`torch.FloatTensor` of shape `(batch_size, num_kept + text_length, hidden_size)`):
-            Image features of the kept positions, then text features.
-        attention_mask (`torch.BoolTensor` of shape `(batch_size, num_kept + text_length)`, *optional*):
+        last_hidden_state (`torch.FloatTensor` of shape `(batch_size, num_encoded + text_length, hidden_size)`):
+            Image features of the positions that the encoder was given, then text features.
+        attention_mask (`torch.BoolTensor` of shape `(batch_size, num_encoded + text_length)`, *optional*):
             `False` at padding; `None` when there is none.
         hidden_states (`tuple(torch.FloatTensor)`, *optional*): Output of each block, on `output_hidden_states=True`.
         attentions (`tuple(torch.FloatTensor)`, *optional*): Attention weights, on `output_attentions=True`.
@@ -33,9 +33,9 @@ class ITITImageGenerationOutput(ModelOutput):
     """Output of [`ITITForImageGeneration`].
 
     Args:
-        loss (`torch.FloatTensor` of shape `()`, *optional*): Equation (2) when `labels` are given, a mean over all
-        labels that are not ignored. image_logits (`torch.FloatTensor` of shape `(batch_size, num_positions,
-        codebook_size)`):
+        loss (`torch.FloatTensor` of shape `()`, *optional*):
+            Equation (2) when `labels` are given: a mean over all labels that are not ignored.
+        image_logits (`torch.FloatTensor` of shape `(batch_size, num_positions, codebook_size)`):
             Logits at `logit_positions`, or at all image positions.
         hidden_states (`tuple(torch.FloatTensor)`, *optional*): On `output_hidden_states=True`, what goes into the
             image decoder and the output of each of its blocks, `(batch_size, num_image_tokens + text_length, width)`.
@@ -54,9 +54,9 @@ class ITITForPreTrainingOutput(CausalLMOutputWithPast):
     """Output of [`ITITForPreTraining`]: a caption model's, and the image logits beside it.
 
     Args:
-        loss (`torch.FloatTensor` of shape `()`, *optional*): Equation (1) when `labels` are given, a mean over all
-        labels that are not ignored. logits (`torch.FloatTensor` of shape `(batch_size, text_length, vocab_size)`,
-        *optional*):
+        loss (`torch.FloatTensor` of shape `()`, *optional*):
+            Equation (1) when `labels` are given: a mean over all labels that are not ignored.
+        logits (`torch.FloatTensor` of shape `(batch_size, text_length, vocab_size)`, *optional*):
             Text logits, when `input_ids` are given; spare rows of the vocabulary are at the lowest number.
         image_logits (`torch.FloatTensor` of shape `(batch_size, num_positions, codebook_size)`, *optional*):
             Image logits, when `logit_positions` are given.

@@ -1,7 +1,7 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Where a network lies: whole, on one device. Its heads are the embedding tables of other parts, which accelerate
-would move in only while those parts run."""
+"""Where a network lies: whole, on one device. Its heads are the embedding tables of other modules, which accelerate
+would move in only while those modules run."""
 
 import os
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ def single_device_map(device_map):
         What transformers is to be given.
 
     Raises:
-        ValueError: If parts of the model would lie on several devices, or on disk.
+        ValueError: If modules of the model would lie on several devices, or on disk.
     """
     if isinstance(device_map, str) and device_map in _STRATEGIES:
         accelerator = torch.accelerator.current_accelerator(check_available=True)

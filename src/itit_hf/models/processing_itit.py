@@ -45,7 +45,11 @@ def clean_text(text: str, name: str = "text") -> str:
     if not isinstance(text, str):
         raise ValueError(f"`{name}` must be a string, got {type(text).__name__}")
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return "".join(" " if ord(c) < 32 or 127 <= ord(c) < 160 else c for c in text)
+    return "".join(" " if _is_control(character) else character for character in text)
+
+
+def _is_control(character: str) -> bool:
+    return ord(character) < 32 or 127 <= ord(character) < 160
 
 
 # The copies of `_plain_backend`, with the number of tokens that each was made for.
@@ -66,19 +70,20 @@ def _plain_backend(tokenizer) -> Tokenizer:
     special = {token["content"] for token in state["added_tokens"] if token["special"]}
     special |= set(tokenizer.all_special_tokens)
 
-    def hidden(piece: str) -> str:
+    def renamed(piece: str) -> str:
         return "\0" + piece if piece in special else piece
 
     for token in state["added_tokens"]:
         if token["content"] in special:
-            token["content"], token["normalized"] = hidden(token["content"]), False
+            token["content"] = renamed(token["content"])
+            token["normalized"] = False
     vocab = state["model"]["vocab"]
     if isinstance(vocab, dict):
-        state["model"]["vocab"] = {hidden(piece): index for piece, index in vocab.items()}
+        state["model"]["vocab"] = {renamed(piece): index for piece, index in vocab.items()}
     else:
-        state["model"]["vocab"] = [[hidden(piece), score] for piece, score in vocab]
+        state["model"]["vocab"] = [[renamed(piece), score] for piece, score in vocab]
     if isinstance(state["model"].get("unk_token"), str):
-        state["model"]["unk_token"] = hidden(state["model"]["unk_token"])
+        state["model"]["unk_token"] = renamed(state["model"]["unk_token"])
     backend = Tokenizer.from_str(json.dumps(state))
     _PLAIN_BACKENDS[tokenizer] = len(tokenizer), backend
     return backend
@@ -105,7 +110,8 @@ def text_ids(tokenizer, texts: Sequence[str]) -> list[list[int]]:
     Returns:
         `list[list[int]]`: A row per text, its end included.
     """
-    rows, special = tokenizer(list(texts), verbose=False).input_ids, set(tokenizer.all_special_ids)
+    rows = tokenizer(list(texts), verbose=False).input_ids
+    special = set(tokenizer.all_special_ids)
     for i, row in enumerate(rows):
         if special.isdisjoint(row[:-1]):
             continue
@@ -224,7 +230,7 @@ class ITITProcessor(ProcessorMixin):
 
     @classmethod
     def get_attributes(cls) -> list[str]:
-        """The parts transformers saves and loads; it would take `image_tokenizer` for a second text tokenizer."""
+        """The components transformers saves and loads; it would take `image_tokenizer` for a second text tokenizer."""
         return ["image_processor", "tokenizer"]
 
     @property

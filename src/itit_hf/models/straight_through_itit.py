@@ -33,8 +33,8 @@ class _StraightThroughEmbedding(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits: torch.Tensor, table: torch.Tensor, trained: torch.Tensor | None) -> torch.Tensor:
         ids = logits.argmax(dim=-1)
-        kept = logits if ctx.needs_input_grad[0] else None  # the half cycle needs none
-        ctx.save_for_backward(kept, table, ids, trained)
+        saved = logits if ctx.needs_input_grad[0] else None  # the half cycle needs none
+        ctx.save_for_backward(saved, table, ids, trained)
         return table[ids]
 
     @staticmethod
@@ -98,8 +98,10 @@ class _StraightThroughProjection(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: torch.Tensor, _):
         states, weight, table, ids = ctx.saved_tensors
-        flat_states, flat_gradient = states.reshape(-1, states.size(-1)), gradient.reshape(-1, table.size(1))
-        states_gradient, weight_gradient = torch.empty_like(flat_states), torch.zeros_like(weight)
+        flat_states = states.reshape(-1, states.size(-1))
+        flat_gradient = gradient.reshape(-1, table.size(1))
+        states_gradient = torch.empty_like(flat_states)
+        weight_gradient = torch.zeros_like(weight)
         for rows in torch.arange(len(ids), device=ids.device).split(_rows_per_chunk(table)):
             logits_gradient = _softmax_gradient(flat_states[rows] @ weight.t(), flat_gradient[rows] @ table.t())
             states_gradient[rows] = logits_gradient @ weight

@@ -1,6 +1,7 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The rows of the text decoder's embedding: tokens that may be said, then spare ones for [BOS] and the placeholder."""
+"""The rows of the text decoder's embedding: tokens that may be generated, then spare ones for [BOS] and the
+placeholder."""
 
 from torch import nn
 
@@ -14,13 +15,14 @@ class TextVocabularyMixin:
         pad_to_multiple_of: int | None = None,
         mean_resizing: bool = True,
     ) -> nn.Embedding:
-        """Make room for the tokens that were added to a tokenizer; what was said before is said as before.
+        """Make room for the tokens that were added to a tokenizer; what was generated before is generated as before.
 
         The table has two rows more than tokens at least, for `bos_token_id` and `image_token_id`. These stay where
         they are, unless a token takes their place; the start of a caption takes its embedding along.
 
         Args:
-            new_num_tokens (`int`, *optional*): Tokens that may be said, `len(tokenizer)`; as many as now by default.
+            new_num_tokens (`int`, *optional*): Tokens that may be generated, `len(tokenizer)`; as many as now by
+                default.
             pad_to_multiple_of (`int`, *optional*): The number of rows becomes a multiple of this.
             mean_resizing (`bool`, *optional*, defaults to `True`): As in transformers: new tokens start near the mean.
 
@@ -34,8 +36,11 @@ class TextVocabularyMixin:
         for name, number in (("new_num_tokens", new_num_tokens), ("pad_to_multiple_of", pad_to_multiple_of)):
             if number is not None and number < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {number}")
-        num_before, bos_token_id, image_token_id = config.num_text_tokens, config.bos_token_id, config.image_token_id
-        num_tokens, multiple = new_num_tokens or num_before, pad_to_multiple_of or 1
+        num_before = config.num_text_tokens
+        bos_token_id = config.bos_token_id
+        image_token_id = config.image_token_id
+        num_tokens = new_num_tokens or num_before
+        multiple = pad_to_multiple_of or 1
         num_rows = num_tokens + 2 if num_tokens < num_before else max(config.vocab_size, num_tokens + 2)
         num_rows = -(-num_rows // multiple) * multiple
         start = self.get_input_embeddings().weight[bos_token_id].detach().clone()
@@ -46,7 +51,9 @@ class TextVocabularyMixin:
             image_token_id = num_rows - 1
         if bos_token_id >= num_before and not num_tokens <= bos_token_id < num_rows - 1:
             bos_token_id = num_tokens
-        config.num_text_tokens, config.bos_token_id, config.image_token_id = num_tokens, bos_token_id, image_token_id
+        config.num_text_tokens = num_tokens
+        config.bos_token_id = bos_token_id
+        config.image_token_id = image_token_id
         if self.generation_config.bos_token_id is not None:
             self.generation_config.bos_token_id = bos_token_id
         embeddings.weight.data[bos_token_id] = start

@@ -24,9 +24,9 @@ def weight_files(folder: str | os.PathLike, variant: str | None = None) -> list[
     """
     dotted = "" if variant is None else rf"\.{re.escape(variant)}"
     base = r"(diffusion_pytorch_)?model"
-    wanted = re.compile(rf"{base}({dotted}(-\d{{5}}-of-\d{{5}})?\.safetensors|\.safetensors\.index{dotted}\.json)")
+    pattern = re.compile(rf"{base}({dotted}(-\d{{5}}-of-\d{{5}})?\.safetensors|\.safetensors\.index{dotted}\.json)")
     names = os.listdir(folder) if os.path.isdir(folder) else []
-    return sorted(name for name in names if wanted.fullmatch(name))
+    return sorted(name for name in names if pattern.fullmatch(name))
 
 
 @contextmanager

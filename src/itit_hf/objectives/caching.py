@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is computed once and serves several updates: synthetic samples, and features of texts.
 
-Synthesis costs most of a cycle, and token ids are cheap to keep. A frozen text encoder says the same of a caption in
+Synthesis costs most of a cycle, and token ids are cheap to keep. A frozen text encoder gives the same for a caption in
 each epoch.
 """
 
@@ -27,13 +27,13 @@ class SynthesisReplay:
         return len(self._kept)
 
     def __call__(
-        self, name: str, part: dict[str, torch.Tensor], synthesise: Callable[[], dict[str, torch.Tensor]]
+        self, name: str, batch: dict[str, torch.Tensor], synthesise: Callable[[], dict[str, torch.Tensor]]
     ) -> dict[str, torch.Tensor]:
-        """What was synthesised for this part of a batch: anew at its first use, kept from then on.
+        """What was synthesised for this batch of a stream: anew at its first use, kept from then on.
 
         Args:
             name (`str`): Of the objective.
-            part (`dict`): `sample_index` of shape `(batch_size,)` and `replay_index` of shape `()`, see
+            batch (`dict`): `sample_index` of shape `(batch_size,)` and `replay_index` of shape `()`, see
                 [`ITITObjectives`].
             synthesise (`Callable`): Called without arguments, returns tensors by name.
 
@@ -41,12 +41,12 @@ class SynthesisReplay:
             `dict[str, torch.Tensor]`: What `synthesise` returned at the first use.
 
         Raises:
-            ValueError: If a part that was used before is not kept, as after resuming without the kept samples.
+            ValueError: If a batch that was used before is not kept, as after resuming without the kept samples.
         """
         if self.num_updates == 1:
             return synthesise()
-        replay_index = int(part.get("replay_index", 0))
-        key = (name, int(part["sample_index"][0]))
+        replay_index = int(batch.get("replay_index", 0))
+        key = (name, int(batch["sample_index"][0]))
         if replay_index == 0:
             self._kept[key] = synthesise()
         if key not in self._kept:
@@ -74,7 +74,7 @@ class SynthesisReplay:
 
 
 class TextFeatureCache:
-    """Reads texts with a frozen text encoder, and keeps what it said of the last ones.
+    """Reads texts with a frozen text encoder, and keeps the features of the last ones.
 
     A text that is kept was read by itself, without padding, so its features do not depend on the batch that it came in
     first; they differ from those of a padded batch by rounding.
@@ -86,7 +86,8 @@ class TextFeatureCache:
     """
 
     def __init__(self, text_encoder: torch.nn.Module, num_texts: int = 0):
-        self.text_encoder, self.num_texts = text_encoder, num_texts
+        self.text_encoder = text_encoder
+        self.num_texts = num_texts
         self._kept: OrderedDict[tuple[int, ...], torch.Tensor] = OrderedDict()
 
     def __len__(self) -> int:

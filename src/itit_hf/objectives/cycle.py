@@ -2,26 +2,31 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""Cycle consistency, equations (3) and (4): the heart of the paper (section 3.2), line by line.
 
-Everything random is an argument: the synthetic sample, the masks and the Gumbel noise. What the paper leaves open is
-an argument too ([`TextCycleSettings`]), and `docs/experiments.md` compares the candidates. How much each leg hides is
-the masks' own matter: by default what text to image, or image to text, does.
+[`text_to_image_to_text`] and [`image_to_text_to_image`] are the two equations whole: synthesise, mask, reconstruct,
+score. The last two verbs are [`t2i2t_loss`] and [`i2t2i_loss`], in which everything random is an argument: the
+synthetic sample, the masks and the Gumbel noise. What the paper leaves open is an argument too
+([`TextCycleSettings`]), and `docs/experiments.md` compares the candidates.
+
+A half cycle of Table 2 is the same with `is_half=True`: no gradient passes through the reconstruction.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch.nn import functional as F
 
+from ..models.types_itit import ImageMask, SoftTokens, TextCondition
 from ..rng import gumbel, rand
-from .forward import ForwardOutput, GradientScales, caption_forward, image_forward
+from .forward import ForwardOutput, GradientScales, caption_forward, image_forward, image_of
 from .losses import caption_loss, masked_image_loss
 
-RECONSTRUCTIONS = ("hidden", "all")
-CODE_GRADIENTS = ("trained", "frozen")
+RECONSTRUCTIONS = ("masked", "all")
 
 ImageLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-Masks = tuple[dict[str, torch.Tensor | None], dict[str, torch.Tensor | None]]
+Masks = tuple[ImageMask, ImageMask]
 
 
 @dataclass(frozen=True)
@@ -31,10 +36,10 @@ class TextCycleSettings:
     Args:
         text_gradient_scale (`float`): See [`ITITForPreTraining`].
         label_smoothing (`float`): See [`~objectives.losses.caption_loss`].
-        reconstruction (`str`): Which tokens of the reconstruction $\tilde I$ come from the logits: `"hidden"`, those
-            that the first mask hid, the others copied from I'; or `"all"`.
-        code_gradient (`str`): Whether the second leg trains the embeddings of the codes that the first leg said:
-            `"trained"` or `"frozen"`. Those of copied tokens are trained always.
+        reconstruction (`str`): Which tokens of the reconstruction $\tilde I$ come from the logits: `"masked"`, those
+            of the first mask, the others copied from I'; or `"all"`.
+        train_code_embeddings (`bool`): Whether the second pass trains the embeddings of the codes that the first pass
+            predicted. Those of copied tokens are trained always.
 
     Raises:
         ValueError: If a choice is unknown.
@@ -42,13 +47,167 @@ class TextCycleSettings:
 
     text_gradient_scale: float = 0.1
     label_smoothing: float = 0.1
-    reconstruction: str = "hidden"
-    code_gradient: str = "trained"
+    reconstruction: str = "masked"
+    train_code_embeddings: bool = True
 
     def __post_init__(self):
-        for name, known in (("reconstruction", RECONSTRUCTIONS), ("code_gradient", CODE_GRADIENTS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"`{name}` must be one of {known}, got {getattr(self, name)!r}")
+        if self.reconstruction not in RECONSTRUCTIONS:
+            raise ValueError(f"`reconstruction` must be one of {RECONSTRUCTIONS}, got {self.reconstruction!r}")
+
+
+@dataclass
+class CycleOutput:
+    """A cycle's loss, and what its two passes predicted.
+
+    Args:
+        loss (`torch.FloatTensor` of shape `()`): In nats.
+        first_pass ([`~objectives.forward.ForwardOutput`]): The one whose argmax is the reconstruction.
+        second_pass ([`~objectives.forward.ForwardOutput`]): The one that the loss is taken of.
+    """
+
+    loss: torch.Tensor
+    first_pass: ForwardOutput
+    second_pass: ForwardOutput
+
+
+# Equation (3)
+
+
+def text_to_image_to_text(objectives, model, batch: dict, name: str, is_half: bool = False) -> dict[str, torch.Tensor]:
+    r"""Equation (3) of a batch of sentences: T -> I' -> $\tilde I$ -> T.
+
+    Args:
+        objectives ([`~objectives.objectives.ITITObjectives`]): Settings, synthesis and keyed noise.
+        model: Called like [`ITITForPreTraining`]; the wrapped one when it is distributed.
+        batch (`dict`): `input_ids` and `attention_mask` of shape `(batch_size, text_length)`.
+        name (`str`): Of the objective; it keys the noise.
+        is_half (`bool`, *optional*, defaults to `False`): See [`t2i2t_loss`].
+
+    Returns:
+        `dict`: The loss, a scalar of shape `()`, by its name.
+    """
+    settings = objectives.settings
+    text_condition = objectives.encode_text(batch)  # T
+    # Synthesise; the images of an update may serve the next ones too.
+    image_token_ids = objectives.replay(
+        name, batch, lambda: {"ids": objectives.generate_images(model, batch, text_condition, name)}
+    )["ids"]  # I' ~ p(I | T), (B, K)
+    # Mask.
+    second_ratio = settings.t2i2t_second_mask_ratio or settings.i2t_mask_ratio
+    masks = (
+        objectives.draw_mask(batch, f"{name}/first", settings.t2i_mask_ratio),
+        objectives.draw_mask(batch, f"{name}/second", second_ratio),
+    )  # M of each pass
+    # Reconstruct and score.
+    noise = objectives.gumbel_noise(batch, name)
+    cycle = t2i2t_loss(
+        model, batch, text_condition, image_token_ids, masks, noise, settings.text_cycle_settings(), is_half
+    )  # -log p(t_l | I~_M, t_0 ... t_{l-1})
+    if objectives.monitor is not None:
+        _show_text_cycle(objectives.monitor, name, batch, image_token_ids, cycle)
+    return {name: cycle.loss}
+
+
+def t2i2t_loss(
+    model,
+    text: dict[str, torch.Tensor],
+    text_condition: TextCondition,
+    synthetic_image_token_ids: torch.Tensor,
+    masks: Masks,
+    noise: torch.Tensor | None = None,
+    settings: TextCycleSettings | None = None,
+    is_half: bool = False,
+) -> CycleOutput:
+    r"""Text -> image -> text, equation (3), of a synthetic image: $-\log p(t_l | \tilde I_M, t_0 ... t_{l-1})$.
+
+    Gradients reach the image decoder through $\tilde I$, and the encoder through the second pass only: through both
+    passes they made training unstable (appendix B, "Cycle training").
+
+    Args:
+        model: Called like [`ITITForPreTraining`]; the wrapped one when it is distributed.
+        text (`dict`): `input_ids` and `attention_mask` of shape `(batch_size, text_length)`: T, to be predicted again.
+        text_condition ([`~models.types_itit.TextCondition`]): T, encoded.
+        synthetic_image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): I', generated from T.
+        masks (`tuple[ImageMask, ImageMask]`): M of each pass.
+        noise (`torch.FloatTensor` of shape `(batch_size, num_image_tokens, codebook_size)`, *optional*):
+            [`gumbel_noise`], for the straight-through Gumbel softmax; none is the plain one.
+        settings ([`TextCycleSettings`], *optional*): The paper's by default.
+        is_half (`bool`, *optional*, defaults to `False`): Stop the gradient at the argmax, as in the half cycle of
+            Table 2: the reconstruction is then but a synthetic image for a given text.
+
+    Returns:
+        [`CycleOutput`].
+    """
+    settings = settings or TextCycleSettings()
+    # Reconstruct: T, I'_M -> I~.
+    with torch.no_grad() if is_half else nullcontext():
+        soft_tokens, first_pass = resample_image_tokens(
+            model,
+            synthetic_image_token_ids,
+            masks[0],
+            text_condition,
+            noise,
+            predict_mask=_reconstructed_tokens(masks, settings.reconstruction),
+            encoder_gradient_scale=0.0,
+        )  # I~; no gradient into this encoder pass
+    if not settings.train_code_embeddings:  # filling is copied, and trained as the other copied tokens are
+        soft_tokens = replace(soft_tokens, train_embeddings=~first_pass.valid)
+    # Score: I~_M -> T.
+    image = {"image_token_ids": synthetic_image_token_ids, "soft_tokens": soft_tokens}
+    second_pass = caption_forward(
+        model, image, masks[1], text, GradientScales(text=settings.text_gradient_scale)
+    )  # p(t_l | I~_M, t_0 ... t_{l-1})
+    loss = caption_loss(second_pass.text_logits, second_pass.text_labels, settings.label_smoothing)
+    return CycleOutput(loss, first_pass, second_pass)
+
+
+def resample_image_tokens(
+    model,
+    image_token_ids: torch.Tensor,
+    image_mask: ImageMask,
+    text_condition: TextCondition,
+    noise: torch.Tensor | None = None,
+    predict_mask: torch.Tensor | None = None,
+    encoder_gradient_scale: float = 1.0,
+) -> tuple[SoftTokens, ForwardOutput]:
+    r"""Predict masked tokens of an image anew, $\tilde i_k = \arg\max_i p(i_k | I'_M, T)$, in one step with a
+    gradient.
+
+    What the second pass of text -> image -> text reads, and what a reward for images looks at.
+
+    Args:
+        model: Called like [`ITITForPreTraining`]; the wrapped one when it is distributed.
+        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): I'.
+        image_mask ([`~models.types_itit.ImageMask`]): M.
+        text_condition ([`~models.types_itit.TextCondition`]): T, encoded.
+        noise (`torch.FloatTensor` of shape `(batch_size, num_image_tokens, codebook_size)`, *optional*):
+            [`gumbel_noise`], for the straight-through Gumbel softmax; none is the plain one.
+        predict_mask (`torch.BoolTensor` of shape `(batch_size, num_image_tokens)`, *optional*):
+            Which tokens to predict; the masked ones by default.
+        encoder_gradient_scale (`float`, *optional*, defaults to 1.0): See [`ITITForPreTraining`].
+
+    Returns:
+        `tuple`: The tokens, a [`~models.types_itit.SoftTokens`], and the
+        [`~objectives.forward.ForwardOutput`] that they come from.
+    """
+    output = image_forward(
+        model, image_token_ids, image_mask, text_condition, encoder_gradient_scale, predict_mask
+    )  # p(i_k | I'_M, T)
+    logits = output.image_logits  # (B, M, V)
+    if noise is not None:
+        logits = logits + noise.gather(1, output.positions[..., None].expand_as(logits)).to(logits.dtype)
+    # Rows with fewer tokens to predict are filled up with others: these stay what they are, and get no gradient.
+    as_they_are = F.one_hot(image_token_ids.gather(1, output.positions), logits.size(-1)).to(logits.dtype)
+    logits = torch.where(output.valid[..., None], logits, as_they_are)
+    return SoftTokens(logits, output.positions), output
+
+
+def _reconstructed_tokens(masks: Masks, reconstruction: str) -> torch.Tensor:
+    """Which tokens the first pass has to predict, `(B, K)`: the second pass is not shown what its own mask hides."""
+    first, second = (mask.bool_masked_pos for mask in masks)
+    predicted = first if reconstruction == "masked" else torch.ones_like(first)
+    shown = predicted & ~second
+    return torch.where(shown.any(), shown, predicted)  # with nothing to predict the image decoder gets no gradient
 
 
 def gumbel_noise(num_tokens: int, num_classes: int, generator, device=None) -> torch.Tensor:
@@ -66,152 +225,54 @@ def gumbel_noise(num_tokens: int, num_classes: int, generator, device=None) -> t
     return gumbel(rand(len(generator), (num_tokens, num_classes), generator, device))
 
 
-@dataclass
-class CycleOutput:
-    """A cycle's loss, and what its two legs said.
+# Equation (4)
+
+
+def image_to_text_to_image(
+    objectives, model, batch: dict, name: str, is_half: bool = False
+) -> dict[str, torch.Tensor]:
+    r"""Equation (4) of a batch of images: I -> T' -> $\tilde T$ -> I.
 
     Args:
-        loss (`torch.FloatTensor` of shape `()`): In nats.
-        first_pass ([`~objectives.forward.ForwardOutput`]): The one whose argmax is the reconstruction.
-        second_pass ([`~objectives.forward.ForwardOutput`]): The one that the loss is taken of.
-    """
-
-    loss: torch.Tensor
-    first_pass: ForwardOutput
-    second_pass: ForwardOutput
-
-
-def resample_image_tokens(
-    model,
-    image_token_ids: torch.Tensor,
-    masked: dict[str, torch.Tensor | None],
-    condition: dict[str, torch.Tensor],
-    noise: torch.Tensor | None = None,
-    wanted: torch.Tensor | None = None,
-    encoder_gradient_scale: float = 1.0,
-) -> tuple[dict[str, torch.Tensor], ForwardOutput]:
-    r"""Draw hidden tokens of an image anew, $\tilde i_k = \arg\max_i p(i_k | I'_M, T)$, in one step with a gradient.
-
-    What the second leg of text -> image -> text reads, and what a reward for images looks at.
-
-    Args:
+        objectives ([`~objectives.objectives.ITITObjectives`]): Settings, synthesis and keyed noise.
         model: Called like [`ITITForPreTraining`]; the wrapped one when it is distributed.
-        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): I'.
-        masked (`dict`): M, from [`~masking.draw_mask`].
-        condition (`dict`): `text_embeds` and `text_attention_mask`, see [`~objectives.forward.image_forward`].
-        noise (`torch.FloatTensor` of shape `(batch_size, num_image_tokens, codebook_size)`, *optional*):
-            [`gumbel_noise`], for the straight-through Gumbel softmax; none is the plain one.
-        wanted (`torch.BoolTensor` of shape `(batch_size, num_image_tokens)`, *optional*):
-            Which tokens to draw; the hidden ones by default.
-        encoder_gradient_scale (`float`, *optional*, defaults to 1.0): See [`ITITForPreTraining`].
+        batch (`dict`): `image_token_ids` of shape `(batch_size, num_image_tokens)`, and `image_latents` if they are
+            what the model captions.
+        name (`str`): Of the objective; it keys the noise.
+        is_half (`bool`, *optional*, defaults to `False`): See [`i2t2i_loss`].
 
     Returns:
-        `(image, drawn)`: the image by the names of the model's arguments, `image_token_ids`, and `soft_logits` of
-        shape `(batch_size, num_generated, codebook_size)` at `soft_positions`; and the
-        [`~objectives.forward.ForwardOutput`].
+        `dict`: The loss, a scalar of shape `()`, by its name.
     """
-    drawn = image_forward(
-        model,
-        image_token_ids,
-        masked,
-        condition,
-        encoder_gradient_scale=encoder_gradient_scale,
-        wanted=wanted,
-    )  # p(i_k | I'_M, T)
-    logits = drawn.image_logits  # (B, M, V)
-    if noise is not None:
-        logits = logits + noise.gather(1, drawn.positions[..., None].expand_as(logits)).to(logits.dtype)
-    # Rows that hide fewer tokens are filled up with visible ones: these stay what they are, and get no gradient.
-    visible = F.one_hot(image_token_ids.gather(1, drawn.positions), logits.size(-1)).to(logits.dtype)
-    logits = torch.where(drawn.valid[..., None], logits, visible)
-    return {"image_token_ids": image_token_ids, "soft_logits": logits, "soft_positions": drawn.positions}, drawn
-
-
-def t2i2t_loss(
-    model,
-    config,
-    text: dict[str, torch.Tensor],
-    text_embeds: torch.Tensor,
-    synthetic_image_token_ids: torch.Tensor,
-    masks: Masks,
-    noise: torch.Tensor | None = None,
-    settings: TextCycleSettings | None = None,
-) -> CycleOutput:
-    r"""Text -> image -> text, equation (3): $-\log p(t_l | \tilde I_M, t_0 ... t_{l-1})$.
-
-    Gradients reach the image decoder through $\tilde I$, and the encoder through the second pass only: through both
-    passes they made training unstable (appendix B, "Cycle training").
-
-    Args:
-        model: Called like [`ITITForPreTraining`]; the wrapped one when it is distributed.
-        config ([`ITITConfig`]): The model's.
-        text (`dict`): `input_ids` and `attention_mask` of shape `(batch_size, text_length)`: T, to be said again.
-        text_embeds (`torch.FloatTensor` of shape `(batch_size, text_length, text_hidden_size)`): T, encoded.
-        synthetic_image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): I', drawn from T.
-        masks (`tuple[dict, dict]`): M of each leg, from [`~masking.draw_mask`].
-        noise (`torch.FloatTensor` of shape `(batch_size, num_image_tokens, codebook_size)`, *optional*):
-            [`gumbel_noise`], for the straight-through Gumbel softmax; none is the plain one.
-        settings ([`TextCycleSettings`], *optional*): The paper's by default.
-
-    Returns:
-        [`CycleOutput`].
-    """
-    settings = settings or TextCycleSettings()
-    condition = {"text_embeds": text_embeds, "text_attention_mask": text["attention_mask"]}
-    image, drawn = resample_image_tokens(
-        model,
-        synthetic_image_token_ids,
-        masks[0],
-        condition,
-        noise=noise,
-        wanted=_read_by_the_second_leg(masks, settings.reconstruction),
-        encoder_gradient_scale=0.0,
-    )  # I~; no gradient into this encoder pass
-    return _described_again(model, config, image, drawn, masks[1], text, settings)
-
-
-def t2i2t_half_loss(
-    model,
-    config,
-    text: dict[str, torch.Tensor],
-    text_embeds: torch.Tensor,
-    synthetic_image_token_ids: torch.Tensor,
-    masks: Masks,
-    noise: torch.Tensor | None = None,
-    settings: TextCycleSettings | None = None,
-) -> CycleOutput:
-    """The half cycle of Table 2: as [`t2i2t_loss`], but the gradient stops at the argmax, so that the reconstruction
-    is a synthetic image for a given text. Arguments, shapes and result are those of [`t2i2t_loss`]."""
-    settings = settings or TextCycleSettings()
-    condition = {"text_embeds": text_embeds, "text_attention_mask": text["attention_mask"]}
-    wanted = _read_by_the_second_leg(masks, settings.reconstruction)
-    with torch.no_grad():
-        image, drawn = resample_image_tokens(model, synthetic_image_token_ids, masks[0], condition, noise, wanted)
-    return _described_again(model, config, image, drawn, masks[1], text, settings)
-
-
-def _described_again(model, config, image, drawn: ForwardOutput, masked, text, settings) -> CycleOutput:
-    """The second leg of text -> image -> text."""
-    if settings.code_gradient == "frozen":
-        image["soft_code_gradient"] = ~drawn.valid  # filling is copied: it is trained as the other copied tokens are
-    described = caption_forward(
-        model, config, image, masked, text, GradientScales(text=settings.text_gradient_scale)
-    )  # p(t_l | I~_M, t_0 ... t_l-1)
-    loss = caption_loss(described.text_logits, described.text_labels, settings.label_smoothing)
-    return CycleOutput(loss, drawn, described)
+    settings = objectives.settings
+    image = image_of(batch)  # I
+    # Synthesise; the captions of an update may serve the next ones too.
+    caption = objectives.replay(name, batch, lambda: objectives.caption_images(model, image))  # T' ~ p(T | I)
+    # Mask.
+    second_ratio = settings.i2t2i_second_mask_ratio or settings.t2i_mask_ratio
+    masks = (
+        objectives.draw_mask(batch, f"{name}/first", settings.i2t_mask_ratio),
+        objectives.draw_mask(batch, f"{name}/second", second_ratio),
+    )  # M of each pass
+    # Reconstruct and score.
+    cycle = i2t2i_loss(
+        model, objectives.text_encoder, image, caption, masks, objectives.image_loss, is_half
+    )  # -log p(i_k | I_M, T~)
+    if objectives.monitor is not None:
+        _show_image_cycle(objectives.monitor, name, image["image_token_ids"], caption, masks[1], cycle)
+    return {name: cycle.loss}
 
 
 def i2t2i_loss(
     model,
-    config,
     text_encoder: torch.nn.Module,
-    image_token_ids: torch.Tensor,
+    image: dict[str, Any],
     synthetic_text: dict[str, torch.Tensor],
     masks: Masks,
     image_loss: ImageLoss = masked_image_loss,
-    image_latents: torch.Tensor | None = None,
+    is_half: bool = False,
 ) -> CycleOutput:
-    r"""Image -> text -> image, equation (4): $-\log p(i_k | I_M, \tilde T)$ at the hidden k.
+    r"""Image -> text -> image, equation (4), of a synthetic text: $-\log p(i_k | I_M, \tilde T)$ at the masked k.
 
     Gradients reach the text decoder through $\tilde T$ and the frozen text encoder (plain straight-through softmax:
     Gumbel noise brings nothing here), and the encoder through the second pass only. Positions behind the end of T' are
@@ -219,72 +280,53 @@ def i2t2i_loss(
 
     Args:
         model: Called like [`ITITForPreTraining`]; the wrapped one when it is distributed.
-        config ([`ITITConfig`]): The model's.
         text_encoder (`torch.nn.Module`): Frozen, called as transformers' `T5EncoderModel` with `inputs_embeds`.
-        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): I, to be drawn again.
-        synthetic_text (`dict`): `input_ids` and `attention_mask` of shape `(batch_size, text_length)`: T', what the
-            model said of I, its end of sequence included.
-        masks (`tuple[dict, dict]`): M of each leg, from [`~masking.draw_mask`].
-        image_loss (`Callable`, *optional*, defaults to [`~objectives.losses.masked_image_loss`]): Of the second leg's
-        logits and
-            labels.
-        image_latents (`torch.FloatTensor` of shape `(batch_size, num_image_tokens, image_latent_size)`, *optional*):
-            Of I, if they are what the model describes.
+        image (`dict`): `image_token_ids` of shape `(batch_size, num_image_tokens)`: I, to be predicted again; and
+            `image_latents` of shape `(batch_size, num_image_tokens, image_latent_size)`, if they are what the model
+            captions.
+        synthetic_text (`dict`): `input_ids` and `attention_mask` of shape `(batch_size, text_length)`: T', the
+            model's caption of I, its end of sequence included.
+        masks (`tuple[ImageMask, ImageMask]`): M of each pass.
+        image_loss (`Callable`, *optional*, defaults to [`~objectives.losses.masked_image_loss`]): Of the second pass's
+            logits and labels.
+        is_half (`bool`, *optional*, defaults to `False`): Stop the gradient at the argmax, as in the half cycle of
+            Table 2: the reconstruction is then but a synthetic text for a given image.
 
     Returns:
         [`CycleOutput`].
     """
-    image = _image(image_token_ids, image_latents)
-    table = text_encoder.get_input_embeddings().weight
-    described = caption_forward(
-        model, config, image, masks[0], synthetic_text, GradientScales(encoder=0.0), text_embedding_table=table
-    )  # p(t_l | I_M, t'_0 ... t'_{l-1}); no gradient into this encoder pass
-    condition = _reconstructed_text(text_encoder, described, synthetic_text)  # T~
-    drawn = image_forward(model, image_token_ids, masks[1], condition)  # p(i_k | I_M, T~)
-    loss = image_loss(drawn.image_logits, drawn.image_labels)
-    return CycleOutput(loss, described, drawn)
+    # Reconstruct: I_M, T' -> T~.
+    table = text_encoder.get_input_embeddings().weight  # (words, C)
+    with torch.no_grad() if is_half else nullcontext():
+        first_pass = caption_forward(
+            model, image, masks[0], synthetic_text, GradientScales(encoder=0.0), text_embedding_table=table
+        )  # p(t_l | I_M, t'_0 ... t'_{l-1}); no gradient into this encoder pass
+    attention_mask = synthetic_text["attention_mask"]  # (B, L)
+    encoded = text_encoder(inputs_embeds=first_pass.predicted_embeds, attention_mask=attention_mask)
+    text_condition = TextCondition(encoded.last_hidden_state, attention_mask)  # T~
+    # Score: T~, I_M -> I.
+    second_pass = image_forward(model, image["image_token_ids"], masks[1], text_condition)  # p(i_k | I_M, T~)
+    loss = image_loss(second_pass.image_logits, second_pass.image_labels)
+    return CycleOutput(loss, first_pass, second_pass)
 
 
-def i2t2i_half_loss(
-    model,
-    config,
-    text_encoder: torch.nn.Module,
-    image_token_ids: torch.Tensor,
-    synthetic_text: dict[str, torch.Tensor],
-    masks: Masks,
-    image_loss: ImageLoss = masked_image_loss,
-    image_latents: torch.Tensor | None = None,
-) -> CycleOutput:
-    """The half cycle of Table 2: as [`i2t2i_loss`], but the gradient stops at the argmax, so that the reconstruction
-    is a synthetic text for a given image. Arguments, shapes and result are those of [`i2t2i_loss`]."""
-    image = _image(image_token_ids, image_latents)
-    table = text_encoder.get_input_embeddings().weight
-    with torch.no_grad():
-        described = caption_forward(model, config, image, masks[0], synthetic_text, text_embedding_table=table)
-    condition = _reconstructed_text(text_encoder, described, synthetic_text)
-    drawn = image_forward(model, image_token_ids, masks[1], condition)
-    loss = image_loss(drawn.image_logits, drawn.image_labels)
-    return CycleOutput(loss, described, drawn)
+# What a monitor is shown
 
 
-def _read_by_the_second_leg(masks: Masks, reconstruction: str) -> torch.Tensor:
-    """Which tokens the first leg has to say, `(B, K)`: the second leg is not shown what its own mask hides."""
-    first, second = (masked["bool_masked_pos"] for masked in masks)
-    said = first if reconstruction == "hidden" else torch.ones_like(first)
-    wanted = said & ~second
-    return torch.where(wanted.any(), wanted, said)  # with nothing to say the image decoder would get no gradient
+def _show_text_cycle(monitor, name: str, text: dict, image_token_ids: torch.Tensor, cycle: CycleOutput):
+    """The text, the image generated from it, and the text as the second pass predicts it."""
+    predicted = {"input_ids": cycle.second_pass.text_logits.argmax(dim=-1)}  # (B, L)
+    monitor.drawn(name, image_token_ids)
+    monitor.cycled(name, text, image_token_ids, predicted)
 
 
-def _image(image_token_ids: torch.Tensor, image_latents: torch.Tensor | None) -> dict[str, torch.Tensor]:
-    """I by the names of the model's arguments."""
-    latents = {} if image_latents is None else {"image_latents": image_latents}
-    return {"image_token_ids": image_token_ids} | latents
-
-
-def _reconstructed_text(text_encoder, described: ForwardOutput, text: dict[str, torch.Tensor]) -> dict:
-    """T~, read by the text encoder, by the names of the model's arguments."""
-    mask = text["attention_mask"]
-    text_embeds = text_encoder(
-        inputs_embeds=described.predicted_embeds, attention_mask=mask
-    ).last_hidden_state  # (B, L, C)
-    return {"text_embeds": text_embeds, "text_attention_mask": mask}
+def _show_image_cycle(
+    monitor, name: str, image_token_ids: torch.Tensor, caption: dict, image_mask: ImageMask, cycle: CycleOutput
+):
+    """The image, its caption, and the image with its masked tokens as the second pass predicts them."""
+    output = cycle.second_pass
+    masked = image_mask.bool_masked_pos  # (B, K)
+    predicted = image_token_ids.scatter(1, output.positions, output.image_logits.argmax(dim=-1))  # (B, K)
+    monitor.said(name, caption)
+    monitor.predicted(name, output, masked)
+    monitor.cycled(name, image_token_ids, caption, torch.where(masked, predicted, image_token_ids))

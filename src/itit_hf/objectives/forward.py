@@ -1,13 +1,24 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The two teacher-forced passes that every objective is made of: describe an image, and fill in its hidden tokens."""
+"""The two teacher-forced passes that every objective is made of: caption an image, and predict its masked tokens."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from ..masking import masked_positions
+from ..models.types_itit import ImageMask, TextCondition
 from .losses import masked_labels
+
+
+def unwrap(model):
+    """The network inside a wrapper such as `DistributedDataParallel`: what has the configuration and `generate`.
+
+    Args:
+        model: Wrapped or not.
+    """
+    return getattr(model, "module", model)
 
 
 @dataclass(frozen=True)
@@ -25,7 +36,7 @@ class GradientScales:
 
 @dataclass
 class ForwardOutput:
-    """What the decoders say and what they should have said; shapes as in [`~objectives.losses.caption_loss`] and
+    """What the decoders predict, and the labels; shapes as in [`~objectives.losses.caption_loss`] and
     [`~objectives.losses.masked_image_loss`].
 
     Args:
@@ -52,9 +63,8 @@ class ForwardOutput:
 
 def caption_forward(
     model,
-    config,
-    image: dict[str, torch.Tensor],
-    masked: dict[str, torch.Tensor | None],
+    image: dict[str, Any],
+    image_mask: ImageMask,
     text: dict[str, torch.Tensor],
     gradient_scales: GradientScales = GradientScales(),
     with_image_logits: bool = False,
@@ -64,39 +74,34 @@ def caption_forward(
 
     Args:
         model: Called like [`ITITForPreTraining`]; the wrapped one when it is distributed.
-        config ([`ITITConfig`]): The model's.
-        image (`dict`): `image_token_ids` of shape `(batch_size, num_image_tokens)`, and `image_latents` if they are
-            what is described; `soft_logits` and `soft_positions` where they are a reconstruction; `text_embeds` and
-            `text_attention_mask` when the encoder is given a text too.
-        masked (`dict`): From [`~masking.draw_mask`].
+        image (`dict`): What the encoder is given, by the names of the model's arguments: `image_token_ids` of shape
+            `(batch_size, num_image_tokens)`; `image_latents` if they are what is captioned; `soft_tokens` of a
+            reconstruction; `text_condition` when the encoder is given a text too.
+        image_mask ([`~models.types_itit.ImageMask`]): M.
         text (`dict`): `input_ids` and `attention_mask` of shape `(batch_size, text_length)`: `t_1 ... t_L`.
         gradient_scales ([`GradientScales`], *optional*): 1.0 each by default.
-        with_image_logits (`bool`, *optional*, defaults to `False`): Predict the hidden image tokens too.
+        with_image_logits (`bool`, *optional*, defaults to `False`): Predict the masked image tokens too.
         text_embedding_table (`torch.FloatTensor` of shape `(num_text_tokens, embedding_size)`, *optional*):
             In place of the text logits, the most likely words' embeddings; see [`ITITForPreTraining`].
 
     Returns:
         [`ForwardOutput`].
     """
-    kept, kept_mask = masked["kept_positions"], masked["kept_attention_mask"]
-    num_kept = config.num_image_tokens if kept is None else kept.size(1)
-    text_length = image["text_embeds"].size(1) if "text_embeds" in image else 1  # the null text is one token
+    config = unwrap(model).config
+    text_condition = image.get("text_condition")
+    text_length = 1 if text_condition is None else text_condition.embeds.size(1)  # the null text is one token
+    prefix_length = image_mask.num_encoded + text_length
     decoder_input_ids, labels = caption_inputs(
-        text["input_ids"], text["attention_mask"], num_kept + text_length, config.bos_token_id, config.image_token_id
-    )
-    attention_mask = None
-    if kept_mask is not None or "text_attention_mask" in image:  # hide filling and padding in the prefix
-        attention_mask = torch.ones_like(decoder_input_ids)
-        if kept_mask is not None:
-            attention_mask[:, :num_kept] = kept_mask
-        if "text_attention_mask" in image:
-            attention_mask[:, num_kept : num_kept + text_length] = image["text_attention_mask"]
-    positions, valid = masked_positions(masked["bool_masked_pos"]) if with_image_logits else (None, None)
+        text["input_ids"], text["attention_mask"], prefix_length, config.bos_token_id, config.image_token_id
+    )  # (B, P + L), (B, L)
+    positions = valid = None
+    if with_image_logits:
+        positions, valid = masked_positions(image_mask.bool_masked_pos)  # (B, M)
     output = model(
         **image,
-        **masked,
+        image_mask=image_mask,
         input_ids=decoder_input_ids,
-        attention_mask=attention_mask,
+        attention_mask=_attention_mask(decoder_input_ids, image_mask, text_condition),
         use_cache=False,
         logits_to_keep=labels.size(1),
         logit_positions=positions,
@@ -104,45 +109,66 @@ def caption_forward(
         text_gradient_scale=gradient_scales.text,
         encoder_gradient_scale=gradient_scales.encoder,
     )
-    described = ForwardOutput(
+    result = ForwardOutput(
         text_labels=labels, predicted_embeds=output.predicted_embeds, predicted_ids=output.predicted_ids
     )
     if output.logits is not None:
-        described.text_logits = output.logits[..., : config.num_text_tokens]
+        result.text_logits = output.logits[..., : config.num_text_tokens]
     if with_image_logits:
-        described.image_logits, described.positions, described.valid = output.image_logits, positions, valid
-        described.image_labels = masked_labels(image["image_token_ids"], positions, valid)
-    return described
+        result.image_logits = output.image_logits
+        result.image_labels = masked_labels(image["image_token_ids"], positions, valid)
+        result.positions = positions
+        result.valid = valid
+    return result
+
+
+def _attention_mask(
+    decoder_input_ids: torch.Tensor, image_mask: ImageMask, text_condition: TextCondition | None
+) -> torch.Tensor | None:
+    """Of `[image prefix] t_0 ... t_{L-1}`, `(B, P + L)`: 0 at filling and padding among the encoder's features, which
+    stand in the prefix; `None` if there is none."""
+    is_image = image_mask.encoder_attention_mask
+    is_text = None if text_condition is None else text_condition.attention_mask
+    if is_image is None and is_text is None:
+        return None
+    attention_mask = torch.ones_like(decoder_input_ids)
+    num_encoded = image_mask.num_encoded
+    if is_image is not None:
+        attention_mask[:, :num_encoded] = is_image
+    if is_text is not None:
+        attention_mask[:, num_encoded : num_encoded + is_text.size(1)] = is_text
+    return attention_mask
 
 
 def image_forward(
     model,
     image_token_ids: torch.Tensor,
-    masked: dict[str, torch.Tensor | None],
-    text: dict[str, torch.Tensor] | None = None,
+    image_mask: ImageMask,
+    text_condition: TextCondition | None = None,
     encoder_gradient_scale: float = 1.0,
-    wanted: torch.Tensor | None = None,
+    predict_mask: torch.Tensor | None = None,
 ) -> ForwardOutput:
-    r"""Text to image, $p(i_k | I_M, T)$ at the hidden k; without text, image to image.
+    r"""Text to image, $p(i_k | I_M, T)$ at the masked k; without text, image to image.
 
     Args:
         model: Called like [`ITITForPreTraining`]; the wrapped one when it is distributed.
         image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): The whole images.
-        masked (`dict`): From [`~masking.draw_mask`].
-        text (`dict`, *optional*): `text_embeds` of shape `(batch_size, text_length, text_hidden_size)` and
-            `text_attention_mask` of shape `(batch_size, text_length)`; the null text by default.
+        image_mask ([`~models.types_itit.ImageMask`]): M.
+        text_condition ([`~models.types_itit.TextCondition`], *optional*): T; the null text by default.
         encoder_gradient_scale (`float`, *optional*, defaults to 1.0): See [`ITITForPreTraining`].
-        wanted (`torch.BoolTensor` of shape `(batch_size, num_image_tokens)`, *optional*):
-            Which tokens to predict; the hidden ones by default.
+        predict_mask (`torch.BoolTensor` of shape `(batch_size, num_image_tokens)`, *optional*):
+            Which tokens to predict; the masked ones by default.
 
     Returns:
         [`ForwardOutput`].
     """
-    positions, valid = masked_positions(masked["bool_masked_pos"] if wanted is None else wanted)
+    if predict_mask is None:
+        predict_mask = image_mask.bool_masked_pos
+    positions, valid = masked_positions(predict_mask)  # (B, M)
     output = model(
         image_token_ids=image_token_ids,
-        **masked,
-        **(text or {}),
+        image_mask=image_mask,
+        text_condition=text_condition,
         use_cache=False,
         logit_positions=positions,
         encoder_gradient_scale=encoder_gradient_scale,
@@ -154,7 +180,7 @@ def image_forward(
 def caption_inputs(
     input_ids: torch.Tensor, attention_mask: torch.Tensor, prefix_length: int, bos_token_id: int, image_token_id: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Teacher forcing: what the text decoder reads, `[image prefix] t_0 ... t_{L-1}`, and what it is to say,
+    """Teacher forcing: what the text decoder reads, `[image prefix] t_0 ... t_{L-1}`, and its labels,
     `t_1 ... t_L`.
 
     Args:
@@ -173,3 +199,16 @@ def caption_inputs(
     prefix[:, -1] = bos_token_id
     decoder_input_ids = torch.cat([prefix, input_ids[:, :-1]], dim=1)
     return decoder_input_ids, input_ids.masked_fill(attention_mask == 0, -100)
+
+
+def image_of(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The images of a batch that are to be captioned, by the names of the model's arguments.
+
+    Args:
+        batch (`dict`): Of a stream with images, see [`~objectives.objectives.ITITObjectives`].
+
+    Returns:
+        `dict`: `image_token_ids` of shape `(batch_size, num_image_tokens)`, and `image_latents` of shape
+        `(batch_size, num_image_tokens, image_latent_size)` if there are any.
+    """
+    return {name: batch[name] for name in ("image_token_ids", "image_latents") if name in batch}

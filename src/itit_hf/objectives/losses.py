@@ -30,7 +30,7 @@ def caption_loss(
 
     Args:
         text_logits (`torch.FloatTensor` of shape `(batch_size, text_length, num_text_tokens)`):
-            Logits of the tokens that may be said; spare rows of the vocabulary are left out by the caller.
+            Logits of the words; spare rows of the vocabulary are left out by the caller.
         labels (`torch.LongTensor` of shape `(batch_size, text_length)`): Text ids; -100 is ignored.
         label_smoothing (`float`, *optional*, defaults to 0.1): Share of the target spread over all tokens (Table 3).
         sample_weights (`torch.FloatTensor` of shape `(batch_size,)`, *optional*): What a sample counts; 1 by default.
@@ -52,7 +52,7 @@ def masked_image_loss(
     sample_weights: torch.Tensor | None = None,
     neighbours: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    r"""Text to image, equation (2): $-\log p(i_k | I_M, T)$, a mean over the hidden k and over the samples.
+    r"""Text to image, equation (2): $-\log p(i_k | I_M, T)$, a mean over the masked k and over the samples.
 
     Args:
         image_logits (`torch.FloatTensor` of shape `(batch_size, num_positions, codebook_size)`):
@@ -66,14 +66,18 @@ def masked_image_loss(
     Returns:
         `torch.FloatTensor` of shape `()`, in nats.
     """
+    logits = image_logits.float()
     if neighbours is None:
-        return caption_loss(image_logits, labels, label_smoothing, sample_weights)  # the same, over codes
-    logits, counted = image_logits.float(), labels != -100
-    codes = labels.masked_fill(~counted, 0)  # (B, M)
-    true = logits.gather(-1, codes[..., None])[..., 0]  # (B, M)
-    near = logits.gather(-1, neighbours.to(codes.device)[codes]).mean(dim=-1)  # (B, M)
-    token_loss = logits.logsumexp(dim=-1) - (1 - label_smoothing) * true - label_smoothing * near
-    return _mean_per_sample(token_loss.masked_fill(~counted, 0.0), counted, sample_weights)
+        token_loss = F.cross_entropy(
+            logits.flatten(0, 1), labels.flatten(), reduction="none", label_smoothing=label_smoothing
+        ).view_as(labels)  # (B, M), 0 where ignored
+    else:
+        codes = labels.clamp(min=0)  # (B, M)
+        target = logits.gather(-1, codes[..., None])[..., 0]  # (B, M)
+        near = logits.gather(-1, neighbours.to(codes.device)[codes]).mean(dim=-1)  # (B, M)
+        token_loss = logits.logsumexp(dim=-1) - (1 - label_smoothing) * target - label_smoothing * near
+        token_loss = token_loss.masked_fill(labels == -100, 0.0)
+    return _mean_per_sample(token_loss, labels != -100, sample_weights)
 
 
 def code_neighbours(codebook: torch.Tensor, num_neighbours: int) -> torch.Tensor:
@@ -91,7 +95,8 @@ def code_neighbours(codebook: torch.Tensor, num_neighbours: int) -> torch.Tensor
     """
     if not 0 < num_neighbours < len(codebook):
         raise ValueError(f"`num_neighbours` must be in 1..{len(codebook) - 1}, got {num_neighbours}")
-    codebook, nearest = codebook.detach().float(), []
+    codebook = codebook.detach().float()
+    nearest = []
     for rows in torch.arange(len(codebook), device=codebook.device).split(1024):  # all distances at once are large
         distances = torch.cdist(codebook[rows], codebook)  # (1024, V)
         distances.scatter_(1, rows[:, None], torch.inf)
@@ -100,7 +105,7 @@ def code_neighbours(codebook: torch.Tensor, num_neighbours: int) -> torch.Tensor
 
 
 def masked_labels(image_token_ids: torch.Tensor, positions: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """The hidden ids at `positions`, -100 where a row was filled up; see [`~masking.masked_positions`].
+    """The masked ids at `positions`, -100 where a row was filled up; see [`~masking.masked_positions`].
 
     Args:
         image_token_ids (`torch.LongTensor` of shape `(batch_size, num_tokens)`): The whole images.

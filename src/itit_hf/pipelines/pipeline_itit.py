@@ -14,7 +14,6 @@ from ..decoding.sampling import (
     DecodingState,
     InpaintInputs,
     SamplingSettings,
-    TextCondition,
     check_mask_token,
     decode_image_tokens,
 )
@@ -26,6 +25,7 @@ from ..models.image_processing_itit import ITITImageProcessorPil
 from ..models.image_tokenization_itit import PatchVQModel, decode_image_token_ids
 from ..models.modeling_itit import ITITForPreTraining
 from ..models.processing_itit import ITITProcessor, tokenize_text
+from ..models.types_itit import TextCondition
 
 # diffusers looks component classes up in `sys.modules` by the path in model_index.json: these imports must be eager.
 from .call_state import CallState, CallStateMixin

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 
-from ..decoding.sampling import DecodingState, InpaintInputs, TextCondition
+from ..decoding.sampling import DecodingState, InpaintInputs
+from ..models.types_itit import TextCondition
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 TENSOR_INPUTS = ("image_token_ids", "filled_image_token_ids", "prompt_embeds", "negative_prompt_embeds")

@@ -26,10 +26,6 @@ logger = logging.get_logger(__name__)
 MIN_IMAGES_TO_JUDGE = 100
 NUM_SHOWN = 6  # samples in a grid of captions, or of a cycle
 NUM_SEARCHED = 100  # rows that are looked through for as many different captions
-CYCLE_LABELS = {  # by the stream that goes in
-    "text": ["prompt", "generated", "caption (teacher-forced)"],
-    "image": ["image", "caption", "masked tokens, generated"],
-}
 
 
 class EMACallback(TrainerCallback):
@@ -249,7 +245,7 @@ class SampleCallback(TrainerCallback):
         for name, stages in monitor.cycles.items():
             columns = [self.cells(stage) for stage in stages]
             cells = [cell for row in zip(*columns, strict=True) for cell in row]
-            labels = CYCLE_LABELS[OBJECTIVES[name]] * len(columns[0])
+            labels = list(OBJECTIVES[name].cycle) * len(columns[0])
             texts = [cell for cell in cells if isinstance(cell, str)]
             self._save(f"samples/{name}", image_grid(cells, labels, columns=len(columns)), texts)
 

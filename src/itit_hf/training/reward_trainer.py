@@ -17,9 +17,10 @@ from transformers.generation import LogitsProcessor, LogitsProcessorList
 from ..data.streams import IMAGE_TENSORS, TOKENIZER_COLUMN
 from ..decoding.scheduling_itit import ITITScheduler
 from ..models.image_tokenization_itit import decode_soft_image_tokens
+from ..models.types_itit import ImageMask
 from ..objectives.cycle import resample_image_tokens
-from ..objectives.forward import GradientScales, caption_forward
-from ..objectives.objectives import TRAINED_PARTS, ITITObjectives, eval_mode, image_of, synthetic_text
+from ..objectives.forward import GradientScales, caption_forward, image_of
+from ..objectives.objectives import OBJECTIVES, ITITObjectives, eval_mode, synthetic_text
 from ..rewards.captions import greedy_advantages, reward_name, rloo_advantages, score_completions
 from ..rng import rand, sample_categorical
 from .trainer import ITITTrainer
@@ -107,7 +108,9 @@ class RewardObjectives(ITITObjectives):
     @property
     def untrained_modules(self) -> tuple[str, ...]:
         """Names of the model's parts that neither the objectives nor the rewards train."""
-        return tuple(name for name in super().untrained_modules if name not in TRAINED_PARTS[self.direction])
+        return tuple(
+            name for name in super().untrained_modules if name not in OBJECTIVES[self.direction].trained_modules
+        )
 
     def captions(self, model, part: dict, num_generations: int) -> dict[str, torch.Tensor]:
         """Captions of whole images, sampled by the shipped loop, each by noise of its own.
@@ -122,9 +125,9 @@ class RewardObjectives(ITITObjectives):
             text_length)`.
         """
         if not num_generations:
-            return self._say(model, image_of(part))
+            return self.caption_images(model, image_of(part))
         length, device = self.settings.synthesis_max_new_tokens, part["sample_index"].device
-        noise = [self._generators(part, f"reward/{i}") for i in range(num_generations)]
+        noise = [self.generators(part, f"reward/{i}") for i in range(num_generations)]
         generators = [generator for sample in zip(*noise, strict=True) for generator in sample]
         words = KeyedWords(rand(len(generators), (length,), generators, device))
         with eval_mode(model) as unwrapped:
@@ -157,10 +160,9 @@ class RewardObjectives(ITITObjectives):
             `(loss, entropy)`: scalars of shape `()`; the entropy of a word, in nats.
         """
         image = image_of(part)
-        whole = {"bool_masked_pos": torch.zeros_like(image["image_token_ids"], dtype=torch.bool)}
-        masked = whole | {"kept_positions": None, "kept_attention_mask": None}
+        whole = ImageMask(torch.zeros_like(image["image_token_ids"], dtype=torch.bool))
         scales = GradientScales(text=self.settings.text_gradient_scale)
-        described = caption_forward(model, self.config, image, masked, said, scales)
+        described = caption_forward(model, image, whole, said, scales)
         logits = described.text_logits.float()  # (B * G, L, words)
         labels = described.text_labels  # (B * G, L)
         surprise = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").sum(dim=-1)  # -log p(caption)
@@ -181,13 +183,12 @@ class RewardObjectives(ITITObjectives):
             `(pixel_values, entropy)`: of shape `(batch_size, 3, height, width)` in [-1, 1], and the entropy of an
             image token, of shape `()`, in nats.
         """
-        embeds = self._encode(part)
-        image_token_ids = self._draw(model, part, embeds, "reward")  # I'
-        masked = self._mask(part, "reward", self.settings.t2i_mask_ratio)
-        condition = {"text_embeds": embeds, "text_attention_mask": part["attention_mask"]}
-        noise = self._gumbel(part, "reward")
-        image, drawn = resample_image_tokens(model, image_token_ids, masked, condition, noise)  # I~
-        pixel_values = decode_soft_image_tokens(self.image_tokenizer, **image)
+        text_condition = self.encode_text(part)
+        image_token_ids = self.generate_images(model, part, text_condition, "reward")  # I'
+        image_mask = self.draw_mask(part, "reward", self.settings.t2i_mask_ratio)
+        noise = self.gumbel_noise(part, "reward")
+        soft_tokens, drawn = resample_image_tokens(model, image_token_ids, image_mask, text_condition, noise)  # I~
+        pixel_values = decode_soft_image_tokens(self.image_tokenizer, image_token_ids, soft_tokens)
         return pixel_values, token_entropy(drawn.image_logits, drawn.valid)
 
 
@@ -309,7 +310,9 @@ class ITITRewardTrainer(ITITTrainer):
     @property
     def waiting_parameters(self) -> list[torch.nn.Parameter]:
         """Those that the objectives train and the rewards do not."""
-        waiting = [name for name in self.objectives.parts if name not in TRAINED_PARTS[self.args.direction]]
+        waiting = [
+            name for name in self.objectives.modules if name not in OBJECTIVES[self.args.direction].trained_modules
+        ]
         parameters = [p for name in waiting for p in self.model.get_submodule(name).parameters()]
         return [parameter for parameter in parameters if parameter.requires_grad]
 

@@ -208,7 +208,8 @@ class ITITTrainer(PipelineExportMixin, TrainerHubMixin, ResilientTrainer):
         self.add_figures({f"loss_{name}": value for name, value in detached.items()})
         norm_steps = self.args.gradient_norm_steps
         if norm_steps and (self.state.global_step + 1) % norm_steps == 0:
-            paired = {name: self.loss_weight(name) for name in losses if OBJECTIVES.get(name) == "paired"}
+            of_pairs = [name for name, objective in OBJECTIVES.items() if objective.stream == "paired"]
+            paired = {name: self.loss_weight(name) for name in losses if name in of_pairs}
             self.add_figures(gradient_figures(losses, self.model.parameters(), paired))
         self.micro_batches.append(
             {

@@ -181,9 +181,9 @@ class ITITTrainingArguments(ResilientTrainingArguments):
             default.
         i2t2i_second_mask_ratio (`list[float]`, *optional*): The mask of I2T2I's second leg; that of text to image by
             default.
-        reconstruction (`str`): Which tokens of T2I2T's reconstruction come from the logits: `"hidden"` or `"all"`.
-        code_gradient (`str`): Whether T2I2T's second leg trains the embeddings of the codes that the first leg said:
-            `"trained"` or `"frozen"`.
+        reconstruction (`str`): Which tokens of T2I2T's reconstruction come from the logits: `"masked"` or `"all"`.
+        train_code_embeddings (`bool`): Whether T2I2T's second pass trains the embeddings of the codes that the first
+            pass predicted.
         loss_weights (`dict` or `str`, *optional*): Weights of the losses by name, as a mapping or JSON such as
             `'{"t2i2t": 0.5}'`; 1.0 where there is none. One of an objective that is not trained weighs nothing.
         per_device_image_batch_size (`int`, *optional*): Unpaired images per step and device; as many as pairs by
@@ -212,7 +212,10 @@ class ITITTrainingArguments(ResilientTrainingArguments):
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "loss_weights"]
     fixed_on_resume: ClassVar[tuple[str, ...]] = ("optim", "objectives")
 
-    objectives: list[str] = field(default_factory=lambda: ["i2t", "t2i", "i2i"], metadata={"help": "Losses by name."})
+    objectives: list[str] = field(
+        default_factory=lambda: ["i2t", "t2i", "i2i"],
+        metadata={"help": "Losses by name: " + ", ".join(f"{name} ({row.about})" for name, row in OBJECTIVES.items())},
+    )
     t2i_mask_ratio: list[float] = field(
         default_factory=lambda: [0.75, 0.25, 0.5, 1.0], metadata={"help": "Mean, std, low, high."}
     )
@@ -243,8 +246,8 @@ class ITITTrainingArguments(ResilientTrainingArguments):
     i2t2i_second_mask_ratio: list[float] | None = field(
         default=None, metadata={"help": "Mean, std, low, high; that of t2i by default."}
     )
-    reconstruction: str = field(default="hidden", metadata={"help": "Tokens that T2I2T reconstructs: hidden or all."})
-    code_gradient: str = field(default="trained", metadata={"help": "Codes of T2I2T's second leg: trained or frozen."})
+    reconstruction: str = field(default="masked", metadata={"help": "Tokens that T2I2T reconstructs: masked or all."})
+    train_code_embeddings: bool = field(default=True, metadata={"help": "By T2I2T's second pass."})
     loss_weights: dict | str | None = field(default=None, metadata={"help": 'Weights by name, {"t2i2t": 0.5}.'})
     per_device_image_batch_size: int | None = field(default=None, metadata={"help": "As many as pairs by default."})
     per_device_text_batch_size: int | None = field(default=None, metadata={"help": "As many as pairs by default."})

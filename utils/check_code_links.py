@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PAGES = ("*.md", "docs/*.md", "model_cards/*.md")
+UNREADABLE = re.compile(r"\]\([^()\s]*\.py#[^)]*\)?")  # what is left of them
 LINK = re.compile(r"\[(?P<text>[^][]+)\]\((?P<file>[^()\s#]+\.py)#(?P<anchor>[^()\s]*)(?: \"(?P<title>[^\"]*)\")?\)")
 
 
@@ -95,8 +96,11 @@ def check_page(page: Path, place: str) -> tuple[list[str], str]:
             return link[0]
         return link[0].replace(f".py#{link['anchor']}", f".py#L{line}")
 
-    text = LINK.sub(mended, page.read_text(encoding="utf-8"))
-    return problems, text
+    text = page.read_text(encoding="utf-8")
+    for link in UNREADABLE.finditer(LINK.sub(lambda link: " " * len(link[0]), text)):
+        number = text.count("\n", 0, link.start()) + 1
+        problems.append(f"{place}:{number}: no link to a line of code is written so: {link[0]}; mend it")
+    return problems, LINK.sub(mended, text)
 
 
 def check(root: Path, fix: bool = False) -> list[str]:

@@ -91,6 +91,19 @@ def test_what_is_no_longer_there_is_a_problem_that_no_number_mends(problems_with
     assert problem.startswith(f"docs/page.md:3: {message}; mend the link")
 
 
+@pytest.mark.parametrize(
+    "link",
+    [
+        '[`swim`](../src/fish.py#L13 "pull("two")")',
+        "[`swim`](../src/fish.py#L12 'pull')",
+        "[`a[b]`](../src/fish.py#L12)",
+    ],
+)
+def test_a_link_that_cannot_be_read_is_a_problem(problems_with, link):
+    (problem,) = problems_with(link)
+    assert problem.startswith("docs/page.md:3: no link to a line of code is written so: ](../src/fish.py#L1")
+
+
 def test_every_link_to_a_line_of_this_repository_points_at_what_it_names():
     assert check_code_links.check(ROOT) == []
 

@@ -239,6 +239,7 @@ ARGUMENTS_ALLOWED: dict[str, str] = {
     "ITITForCaptioning.forward": "what a model of transformers may be called with are arguments of `forward`",
     "ITITForPreTraining.forward": "what a model of transformers may be called with are arguments of `forward`",
     "ITITPipeline.__call__": "the signature of diffusers' pipelines",
+    "ITITRewardTrainer.__init__": "the arguments of transformers' `Trainer`, and trl's `reward_funcs`",
     "ITITTrainer.__init__": "the arguments of transformers' `Trainer`",
     "PatchVQModel.__init__": "diffusers makes the configuration of the arguments of `__init__`",
 }

@@ -22,6 +22,7 @@ from ..models.image_loading_itit import load_image
 from ..rng import keyed_integer
 from .captions import captions_of, clean_captions
 from .loading import without_decoding
+from .order import create_order
 
 logger = logging.get_logger(__name__)
 
@@ -81,8 +82,7 @@ class Stream:
         self.seed = seed
         self.on_bad_image = on_bad_image
         self.read = read
-        self._epoch = -1  # that of `_order`
-        self._order = torch.arange(0)
+        self.set_order()
 
     def _check_columns(self, name: str, columns: Sequence[str]):
         for column in STREAM_COLUMNS[name]:
@@ -92,14 +92,22 @@ class Stream:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def set_order(self, order: str = "keyed", shuffle_blocks: int = 0):
+        """Go through the rows in another order; see [`~data.order.create_order`].
+
+        Args:
+            order (`str`, *optional*, defaults to `"keyed"`): `"keyed"`, or `"randperm"`, that of older runs.
+            shuffle_blocks (`int`, *optional*, defaults to 0): Blocks, such as row groups, whose rows are shuffled
+                together; 0 shuffles all rows at once.
+
+        Raises:
+            ValueError: If there is no such order.
+        """
+        self._order = create_order(order, shuffle_blocks, self.rows, self.seed, self.name)
+
     def row_index(self, sample_index: int) -> int:
         """Which row sample `sample_index` is of, counted on over all epochs."""
-        epoch, offset = divmod(sample_index, len(self.rows))
-        if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(keyed_integer(self.seed, f"shuffle/{self.name}", epoch))
-            self._epoch = epoch
-            self._order = torch.randperm(len(self.rows), generator=generator)
-        return int(self._order[offset])
+        return self._order(sample_index)
 
     def sample(self, sample_index: int) -> dict:
         """Sample `sample_index`: its columns, one of its captions, and the index itself; of a pair also its

@@ -245,6 +245,17 @@ class ResilientTrainer(Trainer):
         """What decides which samples an update has; a resumed run is told if it differs."""
         return {}
 
+    def adopt_data_metadata(self, saved: dict) -> dict:
+        """Take over from a checkpoint what the arguments leave open.
+
+        Args:
+            saved (`dict`): What `data_metadata` gave when it was written, maybe by an older version.
+
+        Returns:
+            `dict`: The same, with what that version did not write.
+        """
+        return saved
+
     def update_debug_info(self) -> dict:
         """Losses and samples of the micro-batches of the current update in this process, for `bad_batch.json`."""
         return {}
@@ -329,7 +340,8 @@ class ResilientTrainer(Trainer):
             return self.args.changed_since(json.load(file))
 
     def _compare_data(self, checkpoint: str):
-        theirs, ours = read_manifest(checkpoint).facts.get("data", {}), self.data_metadata()
+        theirs = self.adopt_data_metadata(read_manifest(checkpoint).facts.get("data", {}))
+        ours = self.data_metadata()
         changed = {name: (theirs.get(name), value) for name, value in ours.items() if theirs.get(name) != value}
         if changed:
             logger.warning(f"{checkpoint} was trained on other data, some rows may come twice or never: {changed}")

@@ -74,9 +74,8 @@ class ITITTrainer(PipelineExportMixin, TrainerHubMixin, ResilientTrainer):
             Stream(name, rows, data_seed, on_bad_image, read_image) for name, rows in train_streams.items()
         ]
         if eval_dataset is not None:
-            eval_dataset = Stream(
-                "paired", eval_dataset, data_seed, on_bad_image
-            ).rows  # what is wrong with it is said here
+            # What is wrong with it is said here.
+            eval_dataset = Stream("paired", eval_dataset, data_seed, on_bad_image).rows
             check_image_tokenizer(eval_dataset, processing_class, "eval_dataset")
         for stream in self.streams:
             check_image_tokenizer(stream.rows, processing_class, f"stream {stream.name}")
@@ -92,6 +91,7 @@ class ITITTrainer(PipelineExportMixin, TrainerHubMixin, ResilientTrainer):
         )
         if self.is_fsdp_enabled:
             check_sharding(args, self.accelerator.state)
+        self._set_order(args.data_order or "keyed")
         self.image_tokenizer = processing_class.image_tokenizer.requires_grad_(False).eval().to(args.device)
         self.text_encoder = text_encoder.requires_grad_(False).eval().to(args.device)
         self.scheduler = scheduler or ITITScheduler(mask_token_id=model.config.mask_token_id)
@@ -161,15 +161,28 @@ class ITITTrainer(PipelineExportMixin, TrainerHubMixin, ResilientTrainer):
         )
 
     def data_metadata(self) -> dict:
-        """Seed, rows, samples of each stream per update, and how often they serve."""
+        """Seed, rows and their order, samples of each stream per update, and how often they serve."""
         args = self.args
         times = args.gradient_accumulation_steps * args.world_size
         return {
             "seed": args.data_seed_or_seed,
             "rows": {stream.name: len(stream) for stream in self.streams},
+            "order": self._order,
+            "shuffle_blocks": args.shuffle_blocks,
             "samples": {name: count * times for name, count in self._counts_per_stream.items()},
             "synthesis_replay": args.synthesis_replay,
         }
+
+    def adopt_data_metadata(self, saved: dict) -> dict:
+        """The order of the rows is that of the checkpoint, if the arguments name none."""
+        saved = {"order": "randperm", "shuffle_blocks": 0} | saved  # what runs did that saved neither
+        self._set_order(self.args.data_order or saved["order"])
+        return saved
+
+    def _set_order(self, order: str):
+        self._order = order
+        for stream in self.streams:
+            stream.set_order(order, self.args.shuffle_blocks)
 
     def update_debug_info(self) -> dict:
         """Losses of the micro-batches of this update, and the rows of their samples by stream."""

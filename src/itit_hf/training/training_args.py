@@ -14,6 +14,7 @@ from transformers import HfArgumentParser, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
+from ..data.order import DATA_ORDERS
 from ..data.streams import BAD_IMAGE_POLICIES
 from ..masking import MaskRatio
 from ..models.cpu_kernels_itit import cpu_multiplies_bfloat16
@@ -194,6 +195,11 @@ class ITITTrainingArguments(ResilientTrainingArguments):
             rate, and all else by `optim` at `learning_rate`; the same schedule scales both. The paper does not.
         on_bad_image (`str`): What to do about an image that cannot be read or exceeds the limits: `"raise"`, or
             `"skip"`, which trains on the next row instead and counts why; above 5% the training ends.
+        data_order (`str`, *optional*): In which order the rows are read: `"keyed"`, which takes no memory for any
+            number of rows; or `"randperm"`, that of older runs. A run that goes on keeps the order of its checkpoint,
+            and a new one is keyed, unless one is named.
+        shuffle_blocks (`int`): Blocks, such as row groups of parquet, whose rows are shuffled together, so that few
+            are read at a time; 0 shuffles all rows at once.
         ema_decay (`float`): Decay of a moving average of the weights, which is what is drawn with, evaluated and
             exported; 0.0 keeps none. The paper has none.
         monitoring (`bool`): Log what is synthesised and predicted, and warn when it collapses, see [`~monitoring`].
@@ -253,6 +259,8 @@ class ITITTrainingArguments(ResilientTrainingArguments):
     per_device_text_batch_size: int | None = field(default=None, metadata={"help": "As many as pairs by default."})
     muon_learning_rate: float | None = field(default=None, metadata={"help": "Muon for the blocks' matrices."})
     on_bad_image: str = field(default="raise", metadata={"help": "Images that cannot be read: raise or skip."})
+    data_order: str | None = field(default=None, metadata={"help": "Of the rows: keyed or randperm."})
+    shuffle_blocks: int = field(default=0, metadata={"help": "Blocks whose rows are shuffled together; 0: all."})
     ema_decay: float = field(default=0.0, metadata={"help": "Moving average of the weights; 0 keeps none."})
     monitoring: bool = field(default=True, metadata={"help": "Log what is synthesised and predicted, and warn."})
     gradient_norm_steps: int = field(default=0, metadata={"help": "Log each loss's gradient every so many steps."})
@@ -278,6 +286,8 @@ class ITITTrainingArguments(ResilientTrainingArguments):
         self._check_objectives()
         if self.on_bad_image not in BAD_IMAGE_POLICIES:
             raise ValueError(f"`on_bad_image` must be one of {BAD_IMAGE_POLICIES}, got {self.on_bad_image!r}")
+        if self.data_order is not None and self.data_order not in DATA_ORDERS:
+            raise ValueError(f"`data_order` must be one of {DATA_ORDERS}, got {self.data_order!r}")
         least = {
             "per_device_image_batch_size": 1,
             "per_device_text_batch_size": 1,
@@ -285,6 +295,7 @@ class ITITTrainingArguments(ResilientTrainingArguments):
             "synthesis_max_new_tokens": 1,
             "sample_inference_steps": 1,
             "sample_steps": 0,
+            "shuffle_blocks": 0,
             "gradient_norm_steps": 0,
             "muon_learning_rate": 0.0,
             "text_gradient_scale": 0.0,

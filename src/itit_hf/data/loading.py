@@ -25,6 +25,7 @@ from .folders import SplitFiles, file_state, find_splits, kind_of
 from .readers import read_split
 
 COLUMNS = ("image", "text")
+LANCE_ENDING = ".lance"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _NUM_NAMED = 3  # files that a message names
 
@@ -98,6 +99,8 @@ def local_splits(source: str) -> dict[str, SplitFiles] | None:
         ValueError: If there is nothing, and it is no Hub id.
     """
     path = os.path.abspath(os.path.expanduser(source))
+    if path.endswith(LANCE_ENDING):
+        raise ValueError(f"`{source}` is a Lance dataset, which is read where it is: by `open_rows`, `direct`")
     if os.path.isdir(path):
         return find_splits(path)
     files = [path] if os.path.isfile(path) else []

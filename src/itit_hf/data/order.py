@@ -5,7 +5,7 @@
 Every epoch holds each row once, in an order of its own. Nothing is kept that grows with the number of rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 
 import numpy as np
 import torch
@@ -133,14 +133,14 @@ class RandpermOrder:
         return int(self._order[offset])
 
 
-def create_order(order: str, shuffle_blocks: int, rows: Sequence, seed: int, stream: str):
+def create_order(order: str, shuffle_blocks: int, rows: Sized, seed: int, stream: str):
     """The order of a stream.
 
     Args:
         order (`str`): One of `DATA_ORDERS`.
         shuffle_blocks (`int`): Blocks whose rows are shuffled together; 0 shuffles all rows at once. Blocks are what
             the rows say by `block_sizes`, such as row groups, or 1,000 rows each.
-        rows (`Sequence`): Rows of the stream.
+        rows (`Sized`): Rows of the stream.
         seed (`int`): Seed of the run.
         stream (`str`): Name of the stream.
 
@@ -159,7 +159,7 @@ def create_order(order: str, shuffle_blocks: int, rows: Sequence, seed: int, str
     return BlockOrder(_block_sizes(rows), shuffle_blocks, seed, stream)
 
 
-def _block_sizes(rows: Sequence) -> Sequence[int]:
+def _block_sizes(rows: Sized) -> Sequence[int]:
     if hasattr(rows, "block_sizes"):
         return rows.block_sizes
     sizes = np.full(-(-len(rows) // ROWS_OF_A_BLOCK), ROWS_OF_A_BLOCK)

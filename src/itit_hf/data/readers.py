@@ -245,12 +245,12 @@ def _archive_batches(path: str, columns: Mapping[str, str]) -> Iterator[list[tup
         num_bytes = 0
         for sample in read_samples(file, path):
             name = f"{os.path.basename(path)}/{sample.key}"
-            image_field = sample.first_of([columns["image"].lower()] if "image" in columns else _IMAGE_FIELDS)
+            image_field = image_field_of(sample, columns)
             image = None
             if image_field is not None:
                 image = {"bytes": read_field(file, sample, image_field), "path": f"{name}.{image_field}"}
                 num_bytes += len(image["bytes"])
-            rows.append((name, (image, _captions_in(file, sample, name, columns.get("text")))))
+            rows.append((name, (image, captions_in_sample(file, sample, name, columns))))
             if num_bytes > _MAX_TABLE_BYTES or len(rows) == 1000:
                 yield rows
                 rows = []
@@ -259,8 +259,29 @@ def _archive_batches(path: str, columns: Mapping[str, str]) -> Iterator[list[tup
             yield rows
 
 
-def _captions_in(file, sample: Sample, name: str, wanted: str | None) -> list[str | None]:
-    """The captions of a sample: a file of text, or an entry of its JSON, a text or a list."""
+def image_field_of(sample: Sample, columns: Mapping[str, str]) -> str | None:
+    """Which field of a sample of an archive its image is, if it has one.
+
+    Args:
+        sample ([`Sample`]): Of an archive.
+        columns (`Mapping[str, str]`): Which field `image` is; the usual endings by default.
+    """
+    return sample.first_of([columns["image"].lower()] if "image" in columns else _IMAGE_FIELDS)
+
+
+def captions_in_sample(file, sample: Sample, name: str, columns: Mapping[str, str]) -> list[str | None]:
+    """The captions of a sample of an archive: a file of text, or an entry of its JSON, a text or a list.
+
+    Args:
+        file: The archive, open.
+        sample ([`Sample`]): Of the archive.
+        name (`str`): What messages call it.
+        columns (`Mapping[str, str]`): Which field, or which key of its JSON, `text` is; the usual ones by default.
+
+    Raises:
+        ValueError: If it is no UTF-8, or no JSON.
+    """
+    wanted = columns.get("text")
     field = sample.first_of(_CAPTION_FIELDS if wanted is None else [wanted.lower()])
     if field is not None:
         return [decode_text(read_field(file, sample, field), f"{name}.{field}")]

@@ -7,6 +7,7 @@ W takes fixed slots of it, so any number of processes, workers or accumulation s
 streams of uneven sizes wrap on their own and nothing but the number of steps done has to be saved.
 """
 
+import copy
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -21,6 +22,7 @@ from transformers.utils import logging
 from ..models.image_loading_itit import load_image
 from ..rng import keyed_integer
 from .captions import captions_of, clean_captions
+from .direct_rows import DirectRows
 from .loading import without_decoding
 from .order import create_order
 
@@ -104,6 +106,8 @@ class Stream:
             ValueError: If there is no such order.
         """
         self._order = create_order(order, shuffle_blocks, self.rows, self.seed, self.name)
+        if shuffle_blocks and isinstance(self.rows, DirectRows):
+            self.rows.keep_blocks(shuffle_blocks + 1)  # a batch may reach into the next blocks
 
     def row_index(self, sample_index: int) -> int:
         """Which row sample `sample_index` is of, counted on over all epochs."""
@@ -253,6 +257,12 @@ class ITITCollator:
         self.processor = processor
         self.max_text_length = max_text_length
 
+    def __getstate__(self) -> dict:
+        """What a worker that is not forked is sent: no network, which may be on a GPU."""
+        processor = copy.copy(self.processor)
+        processor.image_tokenizer = None
+        return self.__dict__ | {"processor": processor}
+
     def __call__(self, samples: Sequence[tuple[str, dict]]) -> dict[str, dict[str, torch.Tensor]]:
         """Collate `(stream name, sample)` pairs into tensors whose first dimension is the stream's count; see the
         class for names and shapes."""
@@ -304,30 +314,37 @@ def check_image_tokenizer(rows, processor, name: str = "dataset"):
     """See that the image tokens of rows, if they have any, were made by the image tokenizer that is used with them.
 
     Args:
-        rows: A `datasets.Dataset`, with `image_token_ids`, and `image_tokenizer`, the fingerprint of what made them;
-            of anything else nothing is known.
+        rows: A `datasets.Dataset` or [`DirectRows`], with `image_token_ids`, and `image_tokenizer`, the fingerprint
+            of what made them; of anything else nothing is known.
         processor ([`ITITProcessor`]): With its image tokenizer.
         name (`str`, *optional*): What messages call the rows.
 
     Raises:
         ValueError: If another one made them: their numbers would mean other things.
     """
-    if not isinstance(rows, datasets.Dataset) or "image_token_ids" not in rows.column_names:
+    if not isinstance(rows, (datasets.Dataset, DirectRows)) or "image_token_ids" not in rows.column_names:
         return
     if TOKENIZER_COLUMN not in rows.column_names:
         logger.warning_once(
             f"`{name}` has no column `{TOKENIZER_COLUMN}`: nothing says which image tokenizer made its tokens"
         )
         return
-    makers = set()
-    for table in rows.select_columns(TOKENIZER_COLUMN).with_format("arrow").iter(batch_size=100_000):
-        makers.update(pc.unique(table[TOKENIZER_COLUMN]).to_pylist())
+    makers = _values_of(rows, TOKENIZER_COLUMN)
     given = image_tokenizer_fingerprint(processor)
     if makers - {None, given}:
         raise ValueError(
             f"`{name}`: its image tokens were made by another image tokenizer than the one that is used, "
             f"{sorted(makers - {None, given})} and not {given}: use that one, or make the tokens again"
         )
+
+
+def _values_of(rows: datasets.Dataset | DirectRows, column: str) -> set:
+    if isinstance(rows, DirectRows):
+        return rows.unique_values(column)
+    values: set = set()
+    for table in rows.select_columns(column).with_format("arrow").iter(batch_size=100_000):
+        values.update(pc.unique(table[column]).to_pylist())
+    return values
 
 
 def _row(index: int, name: str) -> str:

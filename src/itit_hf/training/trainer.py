@@ -154,11 +154,18 @@ class ITITTrainer(PipelineExportMixin, TrainerHubMixin, ResilientTrainer):
             batch_sampler=batch_sampler,
             collate_fn=self.data_collator,
             num_workers=args.dataloader_num_workers,
+            multiprocessing_context=self._start_method if args.dataloader_num_workers else None,
             pin_memory=args.dataloader_pin_memory and args.device.type != "cpu",
             persistent_workers=args.dataloader_persistent_workers,
             # Its own generator: drawing a seed for the workers must not touch the one that dropout uses.
             generator=torch.Generator().manual_seed(args.seed),
         )
+
+    @property
+    def _start_method(self) -> str | None:
+        """How workers must be started for all streams to be read in them."""
+        methods = [getattr(stream.rows, "start_method", None) for stream in self.streams]
+        return next((method for method in methods if method is not None), None)
 
     def data_metadata(self) -> dict:
         """Seed, rows and their order, samples of each stream per update, and how often they serve."""

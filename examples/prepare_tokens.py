@@ -10,10 +10,19 @@ convolutional tokenizer is more work than half of the step. The rows keep their 
 images stay behind unless `--keep_images` is given. The tokens belong to the tokenizer that made them, whose
 fingerprint stands beside them: training with another one is refused.
 
-The work is done part by part, and a part is written whole or not at all: run the same command again after an
-interruption and it goes on where it stopped.
+The work is done file by file, and a file is written whole or not at all: run the same command again after an
+interruption and it goes on where it stopped. So can many processes, on as many GPUs or machines that see the folder,
+each its part of the files; nothing has to be joined afterwards:
+
+    python examples/prepare_tokens.py path/to/shards --output_dir data/tokens --num_parts 8 --part 0
+    ...
+    python examples/prepare_tokens.py path/to/shards --output_dir data/tokens --num_parts 8 --part 7
+
+With `--data_access direct` parquet, webdataset archives and Lance are read where they are, and nothing else is written
+than the result.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -26,6 +35,8 @@ from diffusers import VQModel
 from tqdm import tqdm
 from transformers import AutoTokenizer
 
+from itit_hf.data.direct_loading import DATA_ACCESS, open_rows
+from itit_hf.data.direct_rows import DirectRows
 from itit_hf.data.image_tokens import add_image_token_ids, image_tokens_fingerprint
 from itit_hf.data.loading import load_rows, parse_columns
 from itit_hf.data.streams import BAD_IMAGE_POLICIES
@@ -46,17 +57,17 @@ def load_processor(args: Namespace) -> ITITProcessor:
     at = {} if args.image_tokenizer else {"subfolder": "image_tokenizer"}
     is_patch = PatchVQModel.load_config(source, **at)["_class_name"] == "PatchVQModel"
     image_tokenizer = (PatchVQModel if is_patch else VQModel).from_pretrained(source, **at)
-    image_tokenizer.to("cuda" if torch.cuda.is_available() else "cpu")
+    image_tokenizer.to(f"cuda:{args.part % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu")
     image_processor = load_image_processor(args.model, args.image_tokenizer, args.resolution, args.aspect_ratio)
     tokenizer = AutoTokenizer.from_pretrained(args.model, subfolder="tokenizer")
     return ITITProcessor(image_processor, tokenizer, image_tokenizer, args.image_features)
 
 
 def check_record(output_dir: Path, record: dict):
-    """Begin the folder, or see that it was begun with the same images, tokenizer and parts.
+    """Begin the folder, or see that it was begun with the same images, tokenizer and files.
 
     Raises:
-        ValueError: If it was not: its parts do not go together with those that would be added.
+        ValueError: If it was not: its files do not go together with those that would be added.
     """
     path = output_dir / RECORD
     if path.exists():
@@ -67,10 +78,20 @@ def check_record(output_dir: Path, record: dict):
                 f"`output_dir` {output_dir} was begun otherwise (then, now): {changed}; name another folder"
             )
     output_dir.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    unfinished = path.with_suffix(f".{os.getpid()}")  # several processes may begin at the same time
+    unfinished.write_text(json.dumps(record, indent=1) + "\n")
+    os.replace(unfinished, path)
 
 
-def write_part(rows: datasets.Dataset, processor: ITITProcessor, path: Path, args: Namespace):
+def rows_between(rows: datasets.Dataset | DirectRows, start: int, stop: int) -> datasets.Dataset:
+    """The rows of one file."""
+    if isinstance(rows, DirectRows):
+        fingerprint = hashlib.sha256(f"{rows._fingerprint}/{start}/{stop}".encode()).hexdigest()[:16]
+        return datasets.Dataset(rows.table(start, stop), fingerprint=fingerprint)
+    return rows.select(range(start, stop))
+
+
+def write_file(rows: datasets.Dataset, processor: ITITProcessor, path: Path, args: Namespace):
     """One parquet file, whole or not at all."""
     rows = add_image_token_ids(rows, processor, args.batch_size, args.on_bad_image)
     if not args.keep_images and "image" in rows.column_names:
@@ -101,28 +122,47 @@ def main(arguments: list[str] | None = None):
     )
     parser.add_argument("--on_bad_image", choices=BAD_IMAGE_POLICIES, default="raise", help="What to do about them.")
     parser.add_argument("--batch_size", type=int, default=64, help="Images tokenized at the same time.")
-    parser.add_argument("--rows_per_part", type=int, default=10_000, help="Rows of a file.")
+    parser.add_argument("--rows_per_file", type=int, default=10_000, help="Rows of a file, which is written whole.")
+    parser.add_argument("--num_parts", type=int, default=1, help="Processes that share the work.")
+    parser.add_argument("--part", type=int, default=0, help="Which of them this one is, from 0.")
+    parser.add_argument(
+        "--data_access", choices=DATA_ACCESS, default="copy", help="Copy rows into the cache, or read them directly."
+    )
     parser.add_argument("--keep_images", action="store_true", help="Keep the images beside their tokens.")
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     datasets.disable_progress_bars()
+    for name in ("rows_per_file", "num_parts"):
+        if getattr(args, name) < 1:
+            parser.error(f"`--{name}` must be at least 1, got {getattr(args, name)}")
+    if not 0 <= args.part < args.num_parts:
+        parser.error(f"`--part` must be from 0 to {args.num_parts - 1}, got {args.part}")
 
     processor = load_processor(args)
-    rows = load_rows(args.dataset, args.split, parse_columns(args.columns, "--columns"), needed=["image"])
-    num_parts = -(-len(rows) // args.rows_per_part)
-    record = {"fingerprint": image_tokens_fingerprint(rows, processor), "rows": len(rows), "parts": num_parts}
+    columns = parse_columns(args.columns, "--columns")
+    load = open_rows if args.data_access == "direct" else load_rows
+    rows = load(args.dataset, args.split, columns, needed=["image"])
+    num_files = -(-len(rows) // args.rows_per_file)
+    record = {"fingerprint": image_tokens_fingerprint(rows, processor), "rows": len(rows), "parts": num_files}
     record |= {"image_tokenizer": args.image_tokenizer or args.model, "keep_images": args.keep_images}
     output_dir = Path(args.output_dir)
     check_record(output_dir, record)
     (output_dir / "data").mkdir(exist_ok=True)
-    with tqdm(total=len(rows), unit="images") as progress_bar:
-        for number in range(num_parts):
-            path = output_dir / "data" / f"{args.output_split}-{number:05d}-of-{num_parts:05d}.parquet"
-            part = rows.select(range(number * args.rows_per_part, min((number + 1) * args.rows_per_part, len(rows))))
-            if not path.exists():
-                write_part(part, processor, path, args)
-            progress_bar.update(len(part))
-    logger.info(f"{len(rows)} rows with image tokens: {output_dir}")
+    names = [f"{args.output_split}-{number:05d}-of-{num_files:05d}.parquet" for number in range(num_files)]
+    paths = [output_dir / "data" / name for name in names]
+    own = range(args.part, num_files, args.num_parts)
+    with tqdm(total=len(own), unit=" files") as progress_bar:
+        for number in own:
+            if not paths[number].exists():
+                start = number * args.rows_per_file
+                part = rows_between(rows, start, min(start + args.rows_per_file, len(rows)))
+                write_file(part, processor, paths[number], args)
+            progress_bar.update()
+    num_missing = sum(not path.exists() for path in paths)
+    if num_missing:
+        logger.info(f"{num_missing} of {num_files} files are still to come, from other parts: {output_dir}")
+    else:
+        logger.info(f"{len(rows)} rows with image tokens: {output_dir}")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from dataclasses import dataclass, field
 import torch
 from datasets import Dataset
 from diffusers import VQModel
+from PIL import Image
 from transformers import AutoModelForCausalLM, AutoModelForTextEncoding, AutoTokenizer, set_seed
 from transformers.utils import is_protobuf_available, is_sentencepiece_available
 
@@ -44,6 +45,7 @@ from itit_hf import (
     ITITTrainingArguments,
     PatchVQModel,
 )
+from itit_hf.data.direct_loading import DATA_ACCESS, open_rows
 from itit_hf.data.image_tokens import add_image_token_ids
 from itit_hf.data.loading import load_rows, parse_columns, source_name
 from itit_hf.data.streams import STREAM_COLUMNS
@@ -61,6 +63,7 @@ EMOJI_PROMPTS = (
     *("a red bus", "a blue fish", "a green tree"),
     *("a yellow umbrella", "a purple flower", "an orange cat"),
 )
+TOKENIZE = ("ahead", "online")
 TEXT_EMBEDDINGS = ("model", "text_encoder")
 
 
@@ -81,6 +84,10 @@ class ScriptArguments:
             captions.
         image_columns (`list[str]`): The same of the images.
         text_columns (`list[str]`): The same of the sentences.
+        data_access (`str`): copy, which reads rows into the cache once; or direct, which reads parquet, webdataset
+            archives and Lance where they are, see docs/data.md.
+        tokenize (`str`): ahead, which turns all images into tokens before the first step and keeps them; or online,
+            which does it in every step, on the device that trains. Rows that have tokens are used as they are.
         stream_rows (`int`, *optional*): Read only so many rows of each split, one by one, and keep them: for what is
             too large to fetch.
         bad_captions (`str`): What to do about captions that are none (null, empty, blank, words such as NA): raise, or
@@ -118,6 +125,8 @@ class ScriptArguments:
     paired_columns: list[str] = field(default_factory=list)
     image_columns: list[str] = field(default_factory=list)
     text_columns: list[str] = field(default_factory=list)
+    data_access: str = "copy"
+    tokenize: str = "ahead"
     stream_rows: int | None = None
     bad_captions: str = "raise"
     frozen_parts: str = "checkpoints/emoji-scenes-64"
@@ -139,6 +148,11 @@ class ScriptArguments:
     def __post_init__(self):
         if self.aspect_ratio is not None and self.aspect_ratio not in ASPECT_RATIOS:
             raise ValueError(f"`aspect_ratio` must be one of {ASPECT_RATIOS}, got {self.aspect_ratio!r}")
+        for name, known in (("data_access", DATA_ACCESS), ("tokenize", TOKENIZE)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"`{name}` must be one of {known}, got {getattr(self, name)!r}")
+        if self.data_access == "direct" and self.stream_rows is not None:
+            raise ValueError(f"`stream_rows` must be left out with `data_access` direct, got {self.stream_rows}")
         if self.text_embeddings not in TEXT_EMBEDDINGS:
             raise ValueError(f"`text_embeddings` must be one of {TEXT_EMBEDDINGS}, got {self.text_embeddings!r}")
         if self.text_decoder is not None and self.text_embeddings != "model":
@@ -210,7 +224,7 @@ def load_model(args: ScriptArguments, text_encoder, processor, num_image_tokens:
 def load_streams(
     args: ScriptArguments, names: Iterable[str], processor, on_bad_image: str = "raise"
 ) -> tuple[dict, Dataset | None]:
-    """The streams of these names, and held-out pairs, with their images as token ids."""
+    """The streams of these names, and held-out pairs, with their images as token ids unless these are made online."""
     sources = {
         "paired": (args.paired_dataset, args.paired_split),
         "image": (args.image_dataset, args.image_split),
@@ -230,8 +244,11 @@ def load_streams(
         source, split = sources[name]
         columns = parse_columns(getattr(args, f"{name}_columns"), f"--{name}_columns")
         needed = STREAM_COLUMNS[name]
-        rows = load_rows(source, split, columns, args.stream_rows, needed, args.bad_captions)
-        if name != "text":
+        if args.data_access == "direct":
+            rows = open_rows(source, split, columns, needed, args.bad_captions)
+        else:
+            rows = load_rows(source, split, columns, args.stream_rows, needed, args.bad_captions)
+        if name != "text" and args.tokenize == "ahead":
             rows = add_image_token_ids(rows, processor, on_bad_image=on_bad_image, name=split or source_name(source))
         streams[name] = rows
     if evaluation[1] is None:
@@ -239,7 +256,9 @@ def load_streams(
     source, split = evaluation
     columns = parse_columns(args.paired_columns, "--paired_columns")
     pairs = load_rows(source, split, columns, needed=STREAM_COLUMNS["paired"], bad_captions=args.bad_captions)
-    return streams, add_image_token_ids(pairs, processor, on_bad_image=on_bad_image, name=split)
+    if args.tokenize == "ahead":
+        pairs = add_image_token_ids(pairs, processor, on_bad_image=on_bad_image, name=split)
+    return streams, pairs
 
 
 def choose_sample_prompts(args: ScriptArguments, training_args: ITITTrainingArguments):
@@ -259,8 +278,7 @@ def main(arguments: list[str] | None = None):
     with training_args.main_process_first(desc="data"):
         names = [OBJECTIVES[objective].stream for objective in training_args.objectives]
         streams, eval_pairs = load_streams(args, names, processor, training_args.on_bad_image)
-    with_images = next(rows for name, rows in streams.items() if name != "text")
-    num_image_tokens = len(with_images[0]["image_token_ids"])
+    num_image_tokens = processor(images=[Image.new("RGB", (64, 64))], return_tensors="pt").image_token_ids.size(-1)
     model = create_model(args, text_encoder, processor, num_image_tokens)
     sizes = ", ".join(f"{len(rows)} rows {name}" for name, rows in streams.items())
     logger.info(f"{model.num_parameters() / 1e6:.1f}M parameters; {sizes}")

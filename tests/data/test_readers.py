@@ -1,5 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
+import csv
 import io
 import json
 import logging
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from itit_hf.data import readers
 from itit_hf.data.folders import find_splits
 from itit_hf.data.loading import load_rows
 from itit_hf.data.readers import read_split
@@ -129,6 +131,27 @@ def test_metadata_in_folders_names_images_from_there(tmp_path):
 def test_metadata_that_cannot_be_read_is_named_with_its_line(folder, name, content, message):
     (folder / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
+        load_rows(str(folder))
+
+
+@pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.csv", "metadata.parquet"])
+def test_rows_read_are_counted_against_those_that_were_written(folder, name, monkeypatch):
+    rows = [{"file_name": f"{colour}.png", "text": f'a "{colour}"\nbus, 5" wide'} for colour in COLOURS]
+    if name.endswith("jsonl"):
+        (folder / name).write_text("\n\n".join(map(json.dumps, rows)) + "\n \n")
+    elif name.endswith("csv"):
+        with open(folder / name, "w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), folder / name)
+    assert len(load_rows(str(folder))) == len(COLOURS)
+    reader = "_metadata_parquet" if name.endswith("parquet") else "_metadata_lines"
+    read = getattr(readers, reader)
+    monkeypatch.setattr(readers, reader, lambda *given: (table.slice(1) for table in read(*given)))
+    (folder / "another.png").write_bytes((folder / rows[0]["file_name"]).read_bytes())  # another key in the cache
+    with pytest.raises(ValueError, match=f"{name}`: {len(COLOURS) - 1} rows were read, and {len(COLOURS)} are in it"):
         load_rows(str(folder))
 
 

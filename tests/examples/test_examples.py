@@ -109,6 +109,22 @@ def test_train_itit_trains_on_a_folder_of_images_and_saves_a_pipeline(pipeline_f
     assert any((tmp_path / "samples").iterdir())
 
 
+def test_image_tokens_that_are_made_online_are_those_that_are_made_ahead(pipeline_folder, image_folder, tmp_path):
+    losses = []
+    for tokenize in ("ahead", "online"):
+        folder = tmp_path / tokenize
+        train(pipeline_folder, image_folder, folder, "--max_steps", "2", "--tokenize", tokenize)
+        state = json.loads((folder / "checkpoint-2" / "trainer_state.json").read_text())
+        losses.append([entry["loss"] for entry in state["log_history"] if "loss" in entry])
+    assert len(losses[0]) == 2 and losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(("name", "value"), [("tokenize", "never"), ("data_access", "fast")])
+def test_train_itit_refuses_a_way_of_reading_that_there_is_not(name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be one of .*, got '{value}'"):
+        script("train_itit").ScriptArguments(**{name: value})
+
+
 def test_train_itit_keeps_its_pipeline_if_the_last_evaluation_fails(
     pipeline_folder, image_folder, tmp_path, monkeypatch
 ):

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """examples/prepare_tokens.py with the tiny pipeline."""
 
+import os
+
 import pytest
 import torch
 
@@ -25,18 +27,18 @@ def folders(tmp_path_factory):
 def prepare(folders, output_dir, *options):
     script("prepare_tokens").main(
         [str(folders / "pairs"), "--model", str(folders / "pipeline"), "--output_dir", str(output_dir)]
-        + ["--rows_per_part", "4", "--batch_size", "3", *options]
+        + ["--rows_per_file", "4", "--batch_size", "3", *options]
     )
 
 
-def parts(output_dir):
+def files(output_dir):
     return sorted((output_dir / "data").iterdir())
 
 
 def test_training_reads_the_tokens_it_would_have_made(folders, tmp_path):
     prepare(folders, tmp_path)
     rows = load_rows(str(tmp_path), "train")
-    assert sorted(rows.column_names) == ["image_token_ids", "image_tokenizer", "text"] and len(parts(tmp_path)) == 3
+    assert sorted(rows.column_names) == ["image_token_ids", "image_tokenizer", "text"] and len(files(tmp_path)) == 3
     processor = tiny_pipeline().processor
     made = add_image_token_ids(tiny_pairs(10), processor)
     assert rows["image_token_ids"] == made["image_token_ids"] and rows["text"] == made["text"]
@@ -58,22 +60,26 @@ def test_latents_are_kept_beside_the_tokens(folders, tmp_path):
 
 def test_an_interrupted_run_goes_on_where_it_stopped(folders, tmp_path, monkeypatch):
     prepare(folders, tmp_path)
-    whole = [path.read_bytes() for path in parts(tmp_path)]
-    parts(tmp_path)[1].unlink()
-    kept = [path.stat().st_mtime_ns for path in parts(tmp_path)]
+    whole = [path.read_bytes() for path in files(tmp_path)]
+    files(tmp_path)[1].unlink()
+    kept = [path.stat().st_mtime_ns for path in files(tmp_path)]
     prepare(folders, tmp_path)
-    assert [path.read_bytes() for path in parts(tmp_path)] == whole
-    assert [parts(tmp_path)[i].stat().st_mtime_ns for i in (0, 2)] == kept
+    assert [path.read_bytes() for path in files(tmp_path)] == whole
+    assert [files(tmp_path)[i].stat().st_mtime_ns for i in (0, 2)] == kept
 
 
-def test_a_part_is_written_whole_or_not_at_all(folders, tmp_path, monkeypatch):
-    def fail(*arguments):
-        raise KeyboardInterrupt
+def test_a_file_is_written_whole_or_not_at_all(folders, tmp_path, monkeypatch):
+    replace = os.replace
+
+    def fail(source, target):
+        if target.suffix == ".parquet":
+            raise KeyboardInterrupt
+        replace(source, target)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr("os.replace", fail)
         prepare(folders, tmp_path)
-    assert not [path for path in parts(tmp_path) if path.suffix == ".parquet"]
+    assert not [path for path in files(tmp_path) if path.suffix == ".parquet"]
     prepare(folders, tmp_path)
     assert len(load_rows(str(tmp_path), "train")) == 10
 
@@ -81,7 +87,7 @@ def test_a_part_is_written_whole_or_not_at_all(folders, tmp_path, monkeypatch):
 def test_other_tokens_are_never_mixed_in(folders, tmp_path):
     prepare(folders, tmp_path)
     with pytest.raises(ValueError, match="was begun otherwise .*'parts': \\(3, 5\\)"):
-        prepare(folders, tmp_path, "--rows_per_part", "2")
+        prepare(folders, tmp_path, "--rows_per_file", "2")
     other = tiny_pipeline().image_tokenizer
     torch.nn.init.normal_(other.encoder[-1].weight)
     other.save_pretrained(tmp_path / "other")
@@ -92,3 +98,30 @@ def test_other_tokens_are_never_mixed_in(folders, tmp_path):
 def test_images_may_be_kept(folders, tmp_path):
     prepare(folders, tmp_path, "--keep_images")
     assert "image" in load_rows(str(tmp_path), "train").column_names
+
+
+def test_several_processes_make_what_one_makes_in_any_order(folders, tmp_path):
+    prepare(folders, tmp_path / "one")
+    for part in ("2", "0", "1"):
+        prepare(folders, tmp_path / "three", "--num_parts", "3", "--part", part)
+        assert len(files(tmp_path / "three")) == {"2": 1, "0": 2, "1": 3}[part]
+    assert [path.name for path in files(tmp_path / "three")] == [path.name for path in files(tmp_path / "one")]
+    assert load_rows(tmp_path / "three")["image_token_ids"] == load_rows(tmp_path / "one")["image_token_ids"]
+
+
+def test_a_folder_that_lacks_files_is_named(folders, tmp_path, caplog):
+    prepare(folders, tmp_path, "--num_parts", "3", "--part", "1")
+    assert len(load_rows(tmp_path)) == 4 and "1 of the 3 files of 'train' are there" in caplog.text
+
+
+def test_images_that_are_read_where_they_are_give_the_same_tokens(folders, tmp_path):
+    prepare(folders, tmp_path / "copied")
+    prepare(folders, tmp_path / "direct", "--data_access", "direct")
+    assert load_rows(tmp_path / "direct")["image_token_ids"] == load_rows(tmp_path / "copied")["image_token_ids"]
+
+
+@pytest.mark.parametrize("options", [("--num_parts", "0"), ("--num_parts", "2", "--part", "2"), ("--part", "-1")])
+def test_parts_that_there_are_not_are_refused(folders, tmp_path, options, capsys):
+    with pytest.raises(SystemExit):
+        prepare(folders, tmp_path, *options)
+    assert "must be" in capsys.readouterr().err

@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 import math
 import os
+import time
 from types import SimpleNamespace
 
 import PIL.Image
 import pytest
 import torch
 from datasets import Dataset, Image
+from transformers import TrainerCallback
 
 from itit_hf.data.streams import BAD_IMAGE_REASONS
 from itit_hf.objectives.objectives import ITITObjectives
@@ -147,3 +149,43 @@ def test_too_many_images_that_were_left_out_end_the_training():
     assert skipping([[1, 0]], num_updates=99).pop_figures() == {"skipped/unreadable_images": 99}  # too few to judge
     with pytest.raises(ValueError, match="100 images could not be used of 200, more than"):
         skipping([[1, 0]], num_updates=100).pop_figures()
+
+
+class SlowRows(list):
+    """Rows that take a while."""
+
+    def __getitem__(self, index):
+        time.sleep(0.02)
+        return super().__getitem__(index)
+
+
+class LogReader(TrainerCallback):
+    """Keeps what is logged."""
+
+    def __init__(self):
+        self.shares = []
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        self.shares += [logs["data/wait_share"]] if "data/wait_share" in logs else []
+
+
+def wait_shares(folder, rows):
+    """A trainer of five updates, and what was logged of its waiting."""
+    trainer = make_trainer(folder, objectives=["t2i"], max_steps=5)
+    trainer.streams[0].rows = rows(trainer.streams[0].rows)
+    reader = LogReader()
+    trainer.add_callback(reader)
+    trainer.train()
+    return trainer, reader.shares
+
+
+def test_a_run_that_waits_for_its_samples_is_told_what_to_do(tmp_path, caplog):
+    trainer, shares = wait_shares(tmp_path, SlowRows)
+    assert len(shares) == 4 and all(0.1 < share < 1.0 for share in shares)  # four samples of 20 ms an update
+    assert caplog.text.count("raise `dataloader_num_workers`, now 0") == 1
+    assert not any("data/wait_share" in entry for entry in trainer.state.log_history)  # no state of the run
+
+
+def test_a_run_that_does_not_wait_is_told_nothing(tmp_path, caplog):
+    trainer, shares = wait_shares(tmp_path, lambda rows: [rows[i] for i in range(len(rows))])
+    assert min(shares) < 0.1 and all(0.0 <= share < 1.0 for share in shares)

@@ -301,7 +301,7 @@ def test_images_follow_their_reward(tmp_path):
     trainer = make_trainer(tmp_path, redness, direction="t2i", ce_interval=0, max_steps=15, logging_steps=5)
     trainer.train()
     rewards = [entry["reward"] for entry in logs_of(trainer)]
-    assert rewards[-1] > rewards[0] + 0.01
+    assert rewards[-1] > rewards[0] + 0.005
     assert not {"reward_std", "frac_reward_zero_std", "completions/mean_length"} & logs_of(trainer)[0].keys()
     assert logs_of(trainer)[0]["rewards/redness/mean"] == pytest.approx(rewards[0], rel=1e-3)
 

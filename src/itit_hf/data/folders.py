@@ -398,6 +398,8 @@ def _splits_by_name(whole: SplitFiles) -> dict[str, SplitFiles]:
     parts: dict[str, list[str]] = {}
     for name, path in zip(names, whole.paths, strict=True):
         parts.setdefault("train" if None in names else name, []).append(path)
+    for name, paths in parts.items():
+        _warn_of_missing_shards(whole.root, name, paths)
     return {name: SplitFiles(whole.kind, paths, file_state(paths), whole.root) for name, paths in parts.items()}
 
 
@@ -405,6 +407,14 @@ def _shard_split(path: str) -> str | None:
     """The split of `paired-00000-of-00003.parquet`."""
     shard = _SHARD.fullmatch(stem_of(path))
     return None if shard is None else shard[1]
+
+
+def _warn_of_missing_shards(folder: str, name: str, paths: list[str]):
+    """Shards say how many there are: `train-00000-of-00003.parquet`."""
+    if all(_SHARD.fullmatch(stem_of(path)) for path in paths):
+        num_shards = max(int(stem_of(path)[-5:]) for path in paths)
+        if len(paths) < num_shards:
+            logger.warning(f"`{folder}`: {len(paths)} of the {num_shards} files of {name!r} are there")
 
 
 def _word_split(path: str) -> str | None:

@@ -6,6 +6,7 @@ import hashlib
 
 import datasets
 
+from .direct_rows import DirectRows
 from .loading import without_decoding
 from .streams import TOKENIZER_COLUMN, _row, check_image_tokenizer, image_tokenizer_fingerprint, readable_images
 
@@ -49,6 +50,11 @@ def add_image_token_ids(
         return rows
     if "image" not in rows.column_names:
         raise ValueError(f"the images are needed for the columns {wanted}, the dataset has {rows.column_names}")
+    if isinstance(rows, DirectRows):
+        raise ValueError(
+            f"`{name}` is read where it is, and cannot be given columns: make its image tokens by "
+            "examples/prepare_tokens.py, or in training, with `--tokenize online`"
+        )
     files = without_decoding(rows)
     if on_bad_image == "skip":
         files = readable_images(files, name)

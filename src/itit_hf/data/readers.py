@@ -24,7 +24,7 @@ from .archives import Sample, open_archive, read_field, read_samples
 from .captions import LIST_OF_TEXTS, NULL_WORDS, without_lone_surrogates
 from .folders import IMAGE_ENDINGS, SplitFiles, images_in, kind_of
 from .row_store import TypedColumns, batched, limited, stored_rows
-from .text_files import csv_rows, decode_text, json_rows, sentence_rows
+from .text_files import csv_rows, decode_text, json_rows, sentence_rows, text_lines
 
 logger = logging.get_logger(__name__)
 
@@ -168,14 +168,30 @@ def _metadata(files: SplitFiles, columns: Mapping[str, str], typed: TypedColumns
     seen = []
     for path in files.paths:
         read = _metadata_parquet if kind_of(path) == "parquet" else _metadata_lines
+        num_rows = 0
         for table in read(path, columns, typed):
+            num_rows += len(table)
             seen.append(pc.struct_field(table["image"], "path"))
             yield table
+        num_lines = _rows_written(path)
+        if num_rows != num_lines:
+            raise ValueError(
+                f"`{path}`: {num_rows} rows were read, and {num_lines} are in it: was it changed meanwhile?"
+            )
     num_named = pc.count_distinct(pa.chunked_array([chunk for column in seen for chunk in column.chunks])).as_py()
     if num_named < files.num_images:
         logger.warning(
             f"`{files.root}` holds {files.num_images} images, and its metadata names {num_named}: others are not read"
         )
+
+
+def _rows_written(path: str) -> int:
+    """Rows of a file of metadata, counted apart from what makes tables of them."""
+    if kind_of(path) == "parquet":
+        return pq.read_metadata(path).num_rows
+    if kind_of(path) == "jsonl":
+        return sum(not line.lstrip("\ufeff").isspace() for line in text_lines(path))
+    return sum(1 for _ in csv_rows(path))  # a row may have several lines
 
 
 def _metadata_lines(path: str, columns: Mapping[str, str], typed: TypedColumns) -> Iterator[pa.Table]:

@@ -4,6 +4,7 @@
 
 import itertools
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,6 +12,7 @@ from functools import partial
 import PIL.Image
 import torch
 from diffusers.training_utils import EMAModel
+from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 from transformers.trainer_utils import IntervalStrategy
 from transformers.utils import logging
@@ -23,6 +25,8 @@ from .sample_logging import image_grid, log_image
 
 logger = logging.get_logger(__name__)
 
+WAIT_SHARE = "data/wait_share"
+MAX_WAIT_SHARE = 0.1  # above it a warning says what to do
 MIN_IMAGES_TO_JUDGE = 100
 NUM_SHOWN = 6  # samples in a grid of captions, or of a cycle
 NUM_SEARCHED = 100  # rows that are looked through for as many different captions
@@ -108,6 +112,76 @@ class MonitoringCallback(FigureCallback):
             for message in check_thresholds(figures):
                 logger.warning(f"step {state.global_step}: {message}")
         return {name: rounded(value) for name, value in figures.items()}
+
+
+class MeasuredLoader(DataLoader):
+    """A data loader that measures how long it is waited for.
+
+    Attributes:
+        seconds_waited (`float`): Since it was made.
+    """
+
+    seconds_waited = 0.0
+
+    def __iter__(self) -> Iterator:
+        batches = super().__iter__()
+        while True:
+            start = time.perf_counter()
+            batch = next(batches, None)
+            self.seconds_waited += time.perf_counter() - start
+            if batch is None:
+                return
+            yield batch
+
+
+class DataWaitCallback(FigureCallback):
+    """Logs `data/wait_share`, the share of the time that is spent waiting for samples, and warns once if it is large.
+
+    The first update is not counted: in it the workers start.
+
+    Args:
+        trainer ([`ITITTrainer`]): Whose data loader is a [`MeasuredLoader`].
+    """
+
+    def __init__(self, trainer):
+        self.trainer = trainer
+        self._loader: MeasuredLoader | None = None
+        self._since = 0.0  # a time of the clock, in seconds
+        self._waited = 0.0  # up to that time, in seconds
+        self._num_updates = 0  # since that time
+        self._has_warned = False
+
+    def on_step_end(self, args, state, control, train_dataloader=None, **kwargs):
+        """Called by the Trainer."""
+        if self._loader is train_dataloader:
+            self._num_updates += 1
+        else:  # the first update of a training
+            self._loader = train_dataloader
+            self._restart()
+
+    def _restart(self):
+        self._num_updates = 0
+        self._since = time.perf_counter()
+        self._waited = self._loader.seconds_waited
+
+    def pop_figures(self) -> dict[str, float]:
+        """The mean of all processes."""
+        if self._num_updates == 0:
+            return {}
+        share = (self._loader.seconds_waited - self._waited) / (time.perf_counter() - self._since)
+        self._restart()
+        shares = torch.tensor(share, device=self.trainer.args.device)
+        share = self.trainer.accelerator.reduce(shares, reduction="mean").item()
+        state = self.trainer.state
+        if share > MAX_WAIT_SHARE and not self._has_warned and state.is_world_process_zero:
+            self._has_warned = True
+            workers = self.trainer.args.dataloader_num_workers
+            logger.warning(
+                f"step {state.global_step}: {share:.0%} of the time is spent waiting for samples: raise "
+                f"`dataloader_num_workers`, now {workers}, make image tokens beforehand (examples/prepare_tokens.py), "
+                "or choose another source (docs/data.md)"
+            )
+        return {WAIT_SHARE: rounded(share)}
 
 
 class SkipCallback(FigureCallback):

@@ -20,7 +20,16 @@ from ..data.streams import (
 from ..decoding.scheduling_itit import ITITScheduler
 from ..hub.push import TrainerHubMixin
 from ..objectives.objectives import OBJECTIVES, ITITObjectives
-from .callbacks import EMACallback, FigureCallback, MonitoringCallback, SampleCallback, SkipCallback
+from .callbacks import (
+    WAIT_SHARE,
+    DataWaitCallback,
+    EMACallback,
+    FigureCallback,
+    MeasuredLoader,
+    MonitoringCallback,
+    SampleCallback,
+    SkipCallback,
+)
 from .evaluation import evaluation_objectives, mean_losses
 from .export import PipelineExportMixin
 from .monitoring import Monitor, gradient_figures
@@ -108,6 +117,7 @@ class ITITTrainer(PipelineExportMixin, TrainerHubMixin, ResilientTrainer):
         args = self.args
         if args.monitoring:
             self.add_callback(MonitoringCallback(self))
+        self.add_callback(DataWaitCallback(self))
         self.skips = SkipCallback(self)
         self.add_callback(self.skips)
         self.ema = EMACallback(self) if args.ema_decay > 0.0 else None
@@ -149,7 +159,7 @@ class ITITTrainer(PipelineExportMixin, TrainerHubMixin, ResilientTrainer):
             replay=args.synthesis_replay,
             first_update=self.first_update,
         )
-        return DataLoader(
+        return MeasuredLoader(
             self.train_dataset,
             batch_sampler=batch_sampler,
             collate_fn=self.data_collator,
@@ -248,6 +258,8 @@ class ITITTrainer(PipelineExportMixin, TrainerHubMixin, ResilientTrainer):
                 if isinstance(callback, FigureCallback):
                     logs |= callback.pop_figures()
         super().log(logs, start_time)
+        # What a clock says is no state: the checkpoints of equal runs are equal.
+        self.state.log_history[-1].pop(WAIT_SHARE, None)
 
     @torch.no_grad()
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:

@@ -72,7 +72,7 @@ def test_a_file_is_written_whole_or_not_at_all(folders, tmp_path, monkeypatch):
     replace = os.replace
 
     def fail(source, target):
-        if target.suffix == ".parquet":
+        if str(target).endswith(".parquet"):
             raise KeyboardInterrupt
         replace(source, target)
 

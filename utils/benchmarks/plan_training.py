@@ -3,6 +3,7 @@
 r"""What a training by the paper's recipe needs of GPUs, by arithmetic: memory of each, and hours.
 
     python utils/benchmarks/plan_training.py                                # the table of README.md
+    python utils/benchmarks/plan_training.py --data                         # of the data: the table of docs/data.md
     python utils/benchmarks/plan_training.py --presets base --gpus 4 --tflops 150 --samples 128 --updates 500000
 
 Nothing here is measured. Rules:
@@ -28,6 +29,7 @@ from transformers import T5Config, T5EncoderModel
 from flops import BYTES_PER_NUMBER, SAVED, Workload, image_cycle, paired_step, text_cycle
 from itit_hf.models.configuration_itit import PRESETS, ITITConfig
 from itit_hf.models.modeling_itit import ITITForPreTraining
+from plan_data import data_columns
 
 GIGA = 1e9
 HALF_PRECISION = 2  # bytes of a number of the frozen text encoder
@@ -130,6 +132,12 @@ def column(config: ITITConfig, gpus: Sequence[int], tflops: float, samples: int,
     return rows
 
 
+def data_table(preset: str, data_rows: Sequence[int], options: dict) -> dict[str, dict[str, str]]:
+    """Columns of what the data needs, for a training with both cycles; see [`plan_data`]."""
+    flops = flops_of_each_loss(Workload(ITITConfig.preset(preset)))
+    return data_columns(preset, sum(flops.values()), data_rows, options)
+
+
 def _gigabytes(value: float) -> str:
     return f"{value / GIGA:.2f}"
 
@@ -157,6 +165,10 @@ def main(arguments: list[str] | None = None) -> str:
     parser.add_argument("--tflops", type=float, default=400.0, help="That each GPU is assumed to compute a second.")
     parser.add_argument("--samples", type=int, default=512, help="Of each loss in an update; the paper's by default.")
     parser.add_argument("--updates", type=int, default=1_500_000, help="The paper's by default.")
+    parser.add_argument("--data", action="store_true", help="Plan the data, see plan_data.py, with the first preset.")
+    parser.add_argument(
+        "--data_rows", nargs="+", type=int, default=[55_000_000, 1_000_000_000], help="Images, and as many texts."
+    )
     options = vars(parser.parse_args(arguments))
     for name in ("tflops", "samples", "updates"):
         if options[name] <= 0:
@@ -164,6 +176,11 @@ def main(arguments: list[str] | None = None) -> str:
     if min(options["gpus"]) < 1:
         parser.error(f"`--gpus` must be at least 1, got {options['gpus']}")
     presets = options.pop("presets")
+    data_rows = options.pop("data_rows")
+    if options.pop("data"):
+        text = table(data_table(presets[0], data_rows, options))
+        print(text)
+        return text
     text = table({name: column(ITITConfig.preset(name), **options) for name in presets})
     print(text)
     return text

@@ -47,7 +47,16 @@ GOAL = 0.95
 NUMBER = 200
 
 # Drawn faults that change nothing that anybody could see: what they change, and why that is nothing.
-EQUIVALENT: dict[str, tuple[str, str]] = {}
+EQUIVALENT: dict[str, tuple[str, str]] = {
+    "sprites:_paint_mask:operator:5": (
+        "`hue - centre + 180` -> `hue - centre - 180`",
+        "the same angle modulo 360, which is taken next",
+    ),
+    "vq_training:ImageDataset._decode:attribute:0": (
+        "`torch.uint8` -> `torch.Tensor`",
+        "torch.frombuffer takes that class for bytes",
+    ),
+}
 
 _SECONDS = 60.0  # of a processor, for a process to start; what its tests take comes on top, ten times
 _LONGEST = 300.0  # seconds of a processor that the tests for one fault may take without it

@@ -69,6 +69,17 @@ def test_alexnets_distance_is_that_of_a_reference(images):
         torch.testing.assert_close(loss(*images), alexnet_reference(parameters, *images), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("network", "channels"),
+    [
+        ("alexnet", [64, 192, 384, 256, 256]),
+        ("vgg16", [64] * 2 + [128] * 2 + [256] * 3 + [512] * 6),
+    ],
+)
+def test_the_networks_are_as_wide_as_published(network, channels):
+    assert [each.out_channels for each in PerceptualLoss(network).convolutions] == channels
+
+
 def test_vgg16_taps_five_layers_of_halved_sizes(images):
     shapes = [each.shape[1:] for each in PerceptualLoss("vgg16").features(images[0])]
     assert shapes == [(64, 64, 64), (128, 32, 32), (256, 16, 16), (512, 8, 8), (512, 4, 4)]

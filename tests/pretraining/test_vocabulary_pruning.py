@@ -14,6 +14,7 @@ from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTokenizer,
+    PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaModel,
     RobertaTokenizer,
@@ -44,6 +45,21 @@ def word_piece() -> BertTokenizer:
     return BertTokenizer(vocab=state["vocab"])
 
 
+def of_its_file_alone(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    """A tokenizer whose class adds nothing to what its file says."""
+    words = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **words)
+
+
+def word_piece_with_its_marks_last() -> PreTrainedTokenizerFast:
+    """The marks of begin and end stand behind other pieces, and the file says where."""
+    ids = word_piece().get_vocab()
+    last = ["[CLS]", "[SEP]"]
+    pieces = [piece for piece in sorted(ids, key=ids.get) if piece not in last] + last
+    marked = BertTokenizer(vocab={piece: number for number, piece in enumerate(pieces)})
+    return of_its_file_alone(Tokenizer.from_str(marked.backend_tokenizer.to_str()))
+
+
 def unigram() -> T5Tokenizer:
     special = ["<pad>", "</s>", "<unk>"]
     trainer = trainers.UnigramTrainer(vocab_size=90, special_tokens=special, unk_token="<unk>", show_progress=False)
@@ -65,6 +81,7 @@ def byte_pairs(cls, special: list[str], **suffix):
 
 CASES = {
     "WordPiece": word_piece,
+    "WordPiece with its marks last": word_piece_with_its_marks_last,
     "Unigram": unigram,
     "BPE of bytes": lambda: byte_pairs(RobertaTokenizer, ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]),
     "BPE with ends of words": lambda: byte_pairs(
@@ -121,6 +138,15 @@ def test_begin_and_end_stay_around_a_text(tokenizer):
     pruned, kept = prune_vocabulary(tokenizer, [])
     assert [int(kept[i]) for i in pruned("").input_ids] == tokenizer("").input_ids
     assert int(kept[pruned.pad_token_id]) == tokenizer.pad_token_id
+
+
+def test_a_tokenizer_that_puts_nothing_around_a_text_is_cut_too():
+    plain = Tokenizer.from_str(word_piece().backend_tokenizer.to_str())
+    plain.post_processor = None
+    tokenizer = of_its_file_alone(plain)
+    pruned, kept = prune_vocabulary(tokenizer, count_pieces(tokenizer, CORPUS))
+    assert len(pruned) < len(tokenizer)
+    assert [[int(kept[i]) for i in ids] for ids in pruned(CORPUS).input_ids] == tokenizer(CORPUS).input_ids
 
 
 def test_a_pruned_tokenizer_opens_again(tokenizer, tmp_path):

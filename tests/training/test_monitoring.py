@@ -20,8 +20,8 @@ from itit_hf.training.monitoring import (
 EOS = 1
 
 
-def make_monitor(num_shown=0):
-    return Monitor(["t2i2t", "i2t2i"], codebook_size=4, eos_token_id=EOS, num_shown=num_shown)
+def make_monitor(**shown):
+    return Monitor(["t2i2t", "i2t2i"], codebook_size=4, eos_token_id=EOS, **shown)
 
 
 def captions(*rows):

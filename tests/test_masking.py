@@ -10,7 +10,7 @@ from .testing_utils import generators
 
 
 @pytest.mark.parametrize(("ratio", "hidden"), [(0.0, 0), (0.5, 128), (0.501, 129), (1.0, 256)])
-def test_random_mask_hides_exactly_the_ceiling(ratio, hidden):
+def test_random_mask_masks_exactly_the_ceiling(ratio, hidden):
     mask = random_mask(torch.full((8,), ratio, dtype=torch.float64), 256)
     assert mask.sum(-1).tolist() == [hidden] * 8
 

@@ -70,7 +70,7 @@ def test_a_checkpoint_keeps_its_precision_unless_another_is_asked_for(model, tmp
     assert ITITForCaptioning.from_pretrained(tmp_path, dtype=torch.float32).dtype == torch.float32
 
 
-def test_half_precision_draws_and_describes(model):
+def test_half_precision_generates_and_captions(model):
     model.to(torch.bfloat16)
     text_condition = TextCondition(torch.randn(2, 3, 10))
     logits = model(image_token_ids=IMAGES, logit_positions=EVERYWHERE, text_condition=text_condition).image_logits

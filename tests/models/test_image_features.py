@@ -69,7 +69,7 @@ def text_batch():
     return {"input_ids": torch.tensor([[5, 6, 1], [7, 1, 0]]), "attention_mask": torch.tensor([[1, 1, 1], [1, 1, 0]])}
 
 
-def test_latents_that_are_code_vectors_are_described_as_their_codes(ids):
+def test_latents_that_are_code_vectors_are_captioned_as_their_codes(ids):
     codes, latents = pair_of_models()
     said = caption_inputs(codes)
     want = codes(input_ids=said, image_token_ids=ids).logits
@@ -78,13 +78,13 @@ def test_latents_that_are_code_vectors_are_described_as_their_codes(ids):
     torch.testing.assert_close(got[..., :40], want[..., :40], atol=1e-5, rtol=1e-5)
 
 
-def test_latents_that_are_no_code_vectors_are_described_otherwise(model, ids):
+def test_latents_that_are_no_code_vectors_are_captioned_otherwise(model, ids):
     said, exact = caption_inputs(model), codebook()[ids]
     logits = [model(input_ids=said, image_latents=x).logits[..., :40] for x in (exact, exact + 0.3)]
     assert not torch.allclose(*logits, atol=1e-3)
 
 
-def test_drawing_stays_on_ids(ids):
+def test_generation_stays_on_ids(ids):
     codes, latents = pair_of_models()
     asked = {"image_token_ids": ids, "logit_positions": torch.tensor([[0, 3], [5, 9]])}
     assert torch.equal(latents(**asked).image_logits, codes(**asked).image_logits)
@@ -98,7 +98,7 @@ def test_generate_reads_the_latents_once_for_all_beams(model, ids):
 
 
 @pytest.mark.parametrize("trained", [True, False])
-def test_the_cycle_reaches_the_drawing_half_through_code_vectors(model, ids, trained):
+def test_the_cycle_reaches_the_image_decoder_through_code_vectors(model, ids, trained):
     model.train()
     embeds = torch.randn(2, 3, 10, generator=torch.Generator().manual_seed(2), requires_grad=True)
     wide, narrow = MaskRatio(), MaskRatio(high=0.75)
@@ -129,7 +129,7 @@ def test_the_cycle_has_the_gradient_that_it_has_on_codes(ids):
         torch.testing.assert_close(on_latents, on_codes, atol=1e-6, rtol=1e-4)
 
 
-def test_a_straight_through_image_is_seen_as_the_drawn_one(model, ids):
+def test_a_straight_through_image_is_seen_as_the_generated_one(model, ids):
     torch.nn.init.normal_(model.model.embed_image_latents.projection.weight)
     said, soft = caption_inputs(model), torch.nn.functional.one_hot(ids, 23).float()
     places = torch.arange(16).expand(2, -1)

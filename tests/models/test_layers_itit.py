@@ -66,7 +66,7 @@ def test_a_text_decoder_that_is_asked_for_the_last_places_gives_the_same_states(
     torch.testing.assert_close(last, decoder(ids, features, padding)[:, -2:])
 
 
-def test_hidden_positions_carry_the_mask_embedding_into_the_image_decoder():
+def test_masked_positions_carry_the_mask_embedding_into_the_image_decoder():
     decoder = ITITImageDecoder(tiny_config())
     torch.nn.init.normal_(decoder.mask_embedding)
     hidden = torch.ones(1, 16, dtype=torch.bool)
@@ -163,7 +163,7 @@ def test_positions_of_the_small_start_are_as_large_as_what_they_are_added_to():
     assert abs(model.image_decoder.embed_positions.weight.pow(2).mean() - 0.5) < 1e-6
 
 
-def test_spare_rows_of_the_vocabulary_are_never_said_and_get_no_gradient():
+def test_spare_rows_of_the_vocabulary_are_never_generated_and_get_no_gradient():
     decoder = ITITForCaptioning(tiny_config()).text_decoder
     num_text_tokens = decoder.config.num_text_tokens
     logits = decoder.logits(torch.randn(2, 3, decoder.config.decoder_hidden_size))

@@ -51,7 +51,7 @@ def test_image_features_see_each_other_in_both_directions_but_never_the_text(mod
     assert (model.text_decoder(caption_ids(model.config, [3, 4]), features) - hidden)[0, 0].abs().max() > 1e-6
 
 
-def test_spare_rows_of_the_vocabulary_are_never_said(model):
+def test_spare_rows_of_the_vocabulary_are_never_generated(model):
     logits = model(input_ids=caption_ids(model.config, [3]), image_token_ids=make_images(1)).logits
     assert logits.shape[-1] == 48 and logits.argmax(-1).max() < 40
     assert logits.softmax(-1)[..., 40:].sum() == 0
@@ -91,7 +91,7 @@ def test_logits_at_some_positions_equal_those_of_all(model):
     torch.testing.assert_close(some, every.gather(1, positions[..., None].expand(-1, -1, 23)), atol=1e-5, rtol=1e-5)
 
 
-def test_hidden_ids_do_not_leak_into_the_prediction(model):
+def test_masked_ids_do_not_leak_into_the_prediction(model):
     hidden = random_mask(torch.full((3,), 0.75), 16, torch.Generator().manual_seed(0))
     positions, _ = masked_positions(hidden)
     ids, other = make_images(), torch.where(hidden, (make_images() + 5) % 23, make_images())
@@ -342,7 +342,7 @@ def test_several_texts_of_one_image_are_read_as_if_it_came_again(model):
     )
 
 
-def test_a_hidden_token_is_the_row_of_the_mask_whether_ids_or_embeddings_are_given():
+def test_a_masked_token_is_the_row_of_the_mask_whether_ids_or_embeddings_are_given():
     model = ITITModel(tiny_config()).eval()
     ids, hidden = torch.arange(16)[None] % 7, (torch.arange(16) % 3 == 0)[None]
     embeds = model.embed_image_tokens(torch.where(hidden, model.config.mask_token_id, ids))

@@ -194,7 +194,7 @@ def test_i2t2is_gradient_of_the_image_decoder_is_the_finite_difference(
 
 
 @pytest.mark.parametrize("reconstruction", ["masked", "all"])
-def test_the_first_leg_says_what_the_second_is_shown_and_nothing_else(
+def test_the_first_pass_predicts_what_the_second_is_shown_and_nothing_else(
     model, text, image_token_ids, masks, reconstruction
 ):
     first = masks[0].bool_masked_pos
@@ -205,14 +205,14 @@ def test_the_first_leg_says_what_the_second_is_shown_and_nothing_else(
     assert torch.equal(said, from_logits & ~masks[1].bool_masked_pos)
 
 
-def test_a_second_leg_that_is_shown_nothing_leaves_the_graph_whole(model, text, image_token_ids, masks):
+def test_a_second_pass_that_is_shown_nothing_leaves_the_graph_whole(model, text, image_token_ids, masks):
     everything = draw_mask(16, MaskRatio(1.0, 0.0, 1.0, 1.0), "half", generators(1, 2, 3))
     both = (masks[0], everything)
     t2i2t_loss(model, text, condition_of(text), image_token_ids, both).loss.backward()
     assert all(parameter.grad is not None for parameter in model.image_decoder.parameters())
 
 
-def test_frozen_codes_learn_from_what_was_copied_and_from_the_first_leg_alone(model, text, image_token_ids, masks):
+def test_frozen_codes_learn_from_what_was_copied_and_from_the_first_pass_alone(model, text, image_token_ids, masks):
     half = partial(t2i2t_loss, model, text, condition_of(text), image_token_ids, is_half=True)
     everything = draw_mask(16, MaskRatio(1.0, 0.0, 1.0, 1.0), "half", generators(1, 2, 3))
     nothing = draw_mask(16, MaskRatio(0.0, 0.0, 0.0, 0.0), "half", generators(4, 5, 6))

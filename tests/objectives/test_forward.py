@@ -31,7 +31,7 @@ IMAGE = torch.arange(32).view(2, 16) % 23
 TEXT = {"input_ids": torch.tensor([[5, 6, 1], [7, 1, 0]]), "attention_mask": torch.tensor([[1, 1, 1], [1, 1, 0]])}
 
 
-def test_drawing_asks_for_logits_at_hidden_positions_only():
+def test_image_forward_asks_for_logits_at_masked_positions_only():
     model = Recorder()
     drawn = image_forward(model, IMAGE, EIGHT, encoder_gradient_scale=0.0)
     assert model.inputs["logit_positions"].shape == (2, 12) and model.inputs["encoder_gradient_scale"] == 0.0
@@ -39,7 +39,7 @@ def test_drawing_asks_for_logits_at_hidden_positions_only():
     assert drawn.image_labels[1].tolist() == [(24 + k) % 23 for k in range(8)] + [-100] * 4
 
 
-def test_describing_puts_a_placeholder_for_each_kept_position_and_the_null_text():
+def test_caption_forward_puts_a_placeholder_for_each_kept_position_and_the_null_text():
     model = Recorder()
     image = {"image_token_ids": IMAGE}
     described = caption_forward(model, image, EIGHT, TEXT, GradientScales(text=0.1, encoder=0.5))
@@ -50,7 +50,7 @@ def test_describing_puts_a_placeholder_for_each_kept_position_and_the_null_text(
     assert model.inputs["attention_mask"] is None
 
 
-def test_describing_hides_the_filling_of_the_prefix():
+def test_caption_forward_masks_the_filling_of_the_prefix():
     model = Recorder()
     valid = torch.tensor([[True] * 4 + [False] * 4, [True] * 8])
     filled_up = replace(EIGHT, encoder_attention_mask=valid)
@@ -58,7 +58,7 @@ def test_describing_hides_the_filling_of_the_prefix():
     assert model.inputs["attention_mask"].tolist() == [[1] * 4 + [0] * 4 + [1] * 4, [1] * 12]
 
 
-def test_image_logits_come_with_the_description_when_asked_for():
+def test_image_logits_come_with_the_caption_when_asked_for():
     image = {"image_token_ids": IMAGE}
     described = caption_forward(Recorder(), image, EIGHT, TEXT, with_image_logits=True)
     assert described.image_logits.shape == (2, 12, 23) and described.image_labels[1, -1] == -100
@@ -72,7 +72,7 @@ def test_a_text_for_the_encoder_stands_in_the_prefix_without_its_padding():
     assert model.inputs["attention_mask"].tolist() == [[1] * 14, [1] * 10 + [0] + [1] * 3]
 
 
-def test_drawing_may_ask_for_other_tokens():
+def test_image_forward_may_ask_for_other_tokens():
     model = Recorder()
     drawn = image_forward(model, IMAGE, EIGHT, predict_mask=torch.ones_like(MASK))
     assert model.inputs["logit_positions"].tolist() == [list(range(16))] * 2 and bool(drawn.valid.all())

@@ -176,7 +176,7 @@ def test_the_text_encoder_stays_frozen(model, batch):
     assert all(p.grad is None for p in loss_of.text_encoder.parameters())
 
 
-def test_dropping_all_hidden_positions_gives_finite_losses_that_ignore_neighbours(batch):
+def test_dropping_all_masked_positions_gives_finite_losses_that_ignore_neighbours(batch):
     model = ITITForPreTraining(tiny_config(encoder_drop="all"))
     loss_of = objectives(model, "t2i", "i2t", "i2i")
     together = loss_of(model, batch)
@@ -318,7 +318,7 @@ def test_the_text_ends_at_its_first_end_of_sequence():
     assert said["attention_mask"].tolist() == [[1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0]]
 
 
-def test_drawing_objectives_need_a_scheduler(model):
+def test_objectives_that_generate_images_need_a_scheduler(model):
     with pytest.raises(ValueError, match="`scheduler` must be given"):
         objectives(model, "t2i2t")
 
@@ -338,7 +338,7 @@ def test_a_replayed_synthesis_is_not_made_again(model, mixed, monkeypatch, name)
 
 
 @pytest.mark.parametrize(("name", "setting"), [("t2i2t", "t2i2t_second"), ("i2t2i", "i2t2i_second")])
-def test_second_legs_may_have_a_mask_ratio_of_their_own(model, mixed, monkeypatch, name, setting):
+def test_second_passes_may_have_a_mask_ratio_of_their_own(model, mixed, monkeypatch, name, setting):
     loss_of = all_objectives(model, name, **{f"{setting}_mask_ratio": MaskRatio(1.0, 0.0, 1.0, 1.0)})
     drawn, original = {}, loss_of.draw_mask
     monkeypatch.setattr(
@@ -348,7 +348,7 @@ def test_second_legs_may_have_a_mask_ratio_of_their_own(model, mixed, monkeypatc
     assert bool(drawn["second"].bool_masked_pos.all()) and not bool(drawn["first"].bool_masked_pos.all())
 
 
-def test_saying_stops_when_all_captions_have_ended(model, mixed):
+def test_captioning_stops_when_all_captions_have_ended(model, mixed):
     end = torch.zeros(4, 1, 48)
     end[..., 1] = 1.0
     calls = []
@@ -364,7 +364,7 @@ def test_unknown_choices_are_named():
         ObjectiveSettings(synthesis_replay=0)
 
 
-def test_text_to_text_is_image_to_text_of_an_image_that_is_all_hidden(mixed):
+def test_text_to_text_is_image_to_text_of_an_image_that_is_all_masked(mixed):
     model = ITITForPreTraining(tiny_config(encoder_drop="none"))
     all_of_it = MaskRatio(1.0, 0.0, 1.0, 1.0)
     pairs = mixed["text"] | {"image_token_ids": mixed["image"]["image_token_ids"]}
@@ -402,7 +402,7 @@ def test_a_monitor_is_shown_what_is_synthesised_and_predicted(model, mixed):
     }  # fmt: skip
 
 
-def test_the_image_drawn_again_differs_at_hidden_tokens_only(model, mixed):
+def test_the_image_generated_again_differs_at_masked_tokens_only(model, mixed):
     loss_of = all_objectives(model, "i2t2i")
     loss_of.monitor = witness = Witness()
     loss_of(model, mixed)

@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""How parallel decoding goes from all tokens hidden to none: how many stay hidden, which, at what temperature."""
+"""How parallel decoding goes from all tokens masked to none: how many stay masked, which, at what temperature."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -41,10 +41,12 @@ def _sigmoid(x: float) -> float:
 
 def _radical_inverse(index: int, base: int) -> tuple[int, int]:
     """Digits of `index` mirrored at the point, as numerator and denominator: in floats 7 / 9 * 9 could be below 7."""
-    numerator, denominator = 0, 1
+    numerator = 0
+    denominator = 1
     while index:
         index, digit = divmod(index, base)
-        numerator, denominator = numerator * base + digit, denominator * base
+        numerator = numerator * base + digit
+        denominator = denominator * base
     return numerator, denominator
 
 
@@ -59,7 +61,8 @@ def halton_order(side: int) -> tuple[int, ...]:
     Returns:
         `tuple[int, ...]` of length `side * side`: positions, row by row, each once.
     """
-    order, index = {}, 0
+    order = {}
+    index = 0
     while len(order) < side * side:
         index += 1
         row, column = (n * side // d for n, d in (_radical_inverse(index, 2), _radical_inverse(index, 3)))
@@ -73,9 +76,9 @@ class ITITSchedulerOutput(BaseOutput):
 
     Args:
         prev_sample (`torch.LongTensor` of shape `(batch_size, num_tokens)`):
-            Token ids with `mask_token_id` where still hidden: the input of the next step.
+            Token ids with `mask_token_id` where still masked: the input of the next step.
         pred_original_sample (`torch.LongTensor` of shape `(batch_size, num_tokens)`):
-            Token ids with every hidden one filled in: a whole image, to look at while it forms.
+            Token ids with every masked one filled in: a whole image, to look at while it forms.
     """
 
     prev_sample: torch.Tensor
@@ -85,26 +88,26 @@ class ITITSchedulerOutput(BaseOutput):
 class ITITScheduler(SchedulerMixin, ConfigMixin):
     r"""Ordered parallel decoding (appendix B of the paper; Chang et al. 2022; Chang et al. 2023).
 
-    After step s of S, `floor(n * schedule(s / S))` of a sample's n hidden tokens stay hidden, and `decoding_order`
+    After step s of S, `floor(n * schedule(s / S))` of a sample's n masked tokens stay masked, and `decoding_order`
     says which:
 
     - `"confidence"` (the paper): those with the lowest confidence, `score + temperature * Gumbel noise`, among the
-      tokens drawn in this step; what is fixed stays fixed. The temperature falls linearly to 0 over the steps; the
+      tokens generated in this step; what is fixed stays fixed. The temperature falls linearly to 0 over the steps; the
       list of all temperatures is computed once in [`~ITITScheduler.set_timesteps`], so it can never compound.
     - `"random"`: any of them; what `"confidence"` becomes at an endless temperature.
     - `"halton"`: the last ones in the Halton sequence of the grid, see [`halton_order`] (Besnier et al. 2025,
       https://huggingface.co/papers/2503.17076, who fix tokens by the schedule `"arccos"`). One order for all samples,
-      as there: samples differ by what is drawn.
+      as there: samples differ by their tokens.
     - `"remasking"`: those with the lowest confidence among all but the tokens given at the start, so that a fixed one
-      may be hidden and drawn again. A token keeps the score it was drawn with. That is Mask-Predict (Ghazvininejad
+      may be masked and generated again. A token keeps the score of its step. That is Mask-Predict (Ghazvininejad
       et al. 2019, https://huggingface.co/papers/1904.09324), with the noise of `"confidence"`, drawn anew at each
-      step. As many tokens are hidden as in the other orders, so it costs no more.
+      step. As many tokens are masked as in the other orders, so it costs no more.
 
     `temperature` and `score` say nothing to `"random"` and `"halton"`. The scheduler knows ids and logits only, no
     model.
 
     Args:
-        mask_token_id (`int`, defaults to 8192): Id of a hidden token, equal to the codebook size.
+        mask_token_id (`int`, defaults to 8192): Id of a masked token, equal to the codebook size.
         masking_schedule (`str`, defaults to `"cosine"`): `"cosine"`, `"linear"`, `"arccos"`, `"pow"` or `"sigmoid"`.
         temperature (`float` or list of floats, defaults to 32.0):
             Scale of the Gumbel noise on the confidence. A number t falls linearly from `t * (1 - 1 / S)` after the
@@ -137,7 +140,7 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
         self.timesteps: list[int] = []
         self.temperatures: list[float] = []
         self.mask_ratios: list[float] = []
-        # Of "remasking", between two steps: the ids as a step left them, and their scores; -inf: given or hidden.
+        # Of "remasking", between two steps: the ids as a step left them, and their scores; -inf: given or masked.
         self._left: tuple[torch.Tensor, torch.Tensor] | None = None
 
     @classmethod
@@ -146,7 +149,7 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
 
         Args:
             name (`str`): `"paper"`.
-            mask_token_id (`int`, *optional*, defaults to 8192): Id of a hidden token, equal to the codebook size.
+            mask_token_id (`int`, *optional*, defaults to 8192): Id of a masked token, equal to the codebook size.
 
         Returns:
             [`ITITScheduler`].
@@ -214,11 +217,11 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
         return len(self.mask_ratios) - len(self.timesteps)
 
     def num_masked_at_start(self, num_masked: Count) -> Count:
-        """How many of a sample's n tokens are hidden before the first step that is taken: all of them, or with a
+        """How many of a sample's n tokens are masked before the first step that is taken: all of them, or with a
         `strength` below 1.0 `floor(n * schedule)` after the steps left out, but one at least.
 
         Args:
-            num_masked (`int` or `torch.LongTensor` of shape `(batch_size,)`): Tokens to draw.
+            num_masked (`int` or `torch.LongTensor` of shape `(batch_size,)`): Tokens to generate.
 
         Returns:
             `int` or `torch.LongTensor` of shape `(batch_size,)`, like `num_masked`.
@@ -230,14 +233,14 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
         return min(num_masked, max(1, int(num_masked * self.mask_ratios[self.first_step - 1])))
 
     def num_masked_after(self, step: int, num_masked: Count) -> Count:
-        """How many of the tokens that are to be drawn stay hidden after `step`.
+        """How many of the tokens that are to be generated stay masked after `step`.
 
         `floor(n * schedule)`, but at least one token more is fixed in each step taken, so that no step is wasted on
         the flat start of the cosine.
 
         Args:
             step (`int`): 0 for the first step, counted with those left out for a `strength` below 1.0.
-            num_masked (`int` or `torch.LongTensor` of shape `(batch_size,)`): Tokens to draw.
+            num_masked (`int` or `torch.LongTensor` of shape `(batch_size,)`): Tokens to generate.
 
         Returns:
             `int` or `torch.LongTensor` of shape `(batch_size,)`, like `num_masked`.
@@ -250,22 +253,22 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
     def add_noise(
         self, original_samples: torch.Tensor, bool_masked_pos: torch.Tensor, generator: Generators = None
     ) -> torch.Tensor:
-        """Hide what is to be drawn, as much of it as is hidden before the first step: random ones, if not all.
+        """Mask what is to be generated, as much of it as is masked before the first step: random ones, if not all.
 
         Args:
             original_samples (`torch.LongTensor` of shape `(batch_size, num_tokens)`): Token ids.
-            bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_tokens)`): `True` at tokens to draw.
-            generator (`torch.Generator` or a list with one per sample, *optional*): Chooses which are hidden.
+            bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_tokens)`): `True` at tokens to generate.
+            generator (`torch.Generator` or a list with one per sample, *optional*): Chooses which are masked.
 
         Returns:
-            `torch.LongTensor` of shape `(batch_size, num_tokens)`: `mask_token_id` where hidden.
+            `torch.LongTensor` of shape `(batch_size, num_tokens)`: `mask_token_id` where masked.
         """
-        hide = bool_masked_pos
+        masked = bool_masked_pos
         if self.first_step > 0:
-            noise = rand(len(hide), (hide.size(1),), generator, hide.device).masked_fill(~bool_masked_pos, 2.0)
+            noise = rand(len(masked), (masked.size(1),), generator, masked.device).masked_fill(~bool_masked_pos, 2.0)
             count = self.num_masked_at_start(bool_masked_pos.sum(dim=-1))
-            hide = noise.argsort(dim=-1).argsort(dim=-1) < count[:, None]
-        return original_samples.masked_fill(hide, self.config.mask_token_id)
+            masked = noise.argsort(dim=-1).argsort(dim=-1) < count[:, None]
+        return original_samples.masked_fill(masked, self.config.mask_token_id)
 
     def step(
         self,
@@ -277,16 +280,16 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
         generator: Generators = None,
         return_dict: bool = True,
     ) -> ITITSchedulerOutput | tuple[torch.Tensor, torch.Tensor]:
-        """Fill the hidden tokens, then hide again those that `decoding_order` names; given ids never change.
+        """Fill the masked tokens, then mask again those that `decoding_order` names; given ids never change.
 
         Args:
             model_output (`torch.FloatTensor` of shape `(batch_size, num_positions, codebook_size)`): Guided logits.
             timestep (`int`): An entry of `timesteps`: the number of steps that follow this one.
-            sample (`torch.LongTensor` of shape `(batch_size, num_tokens)`): Ids, `mask_token_id` where hidden.
+            sample (`torch.LongTensor` of shape `(batch_size, num_tokens)`): Ids, `mask_token_id` where masked.
             num_masked (`torch.LongTensor` of shape `(batch_size,)`):
-                Tokens to draw in all steps together; best on the CPU, where nothing waits for it.
+                Tokens to generate in all steps together; best on the CPU, where nothing waits for it.
             logit_positions (`torch.LongTensor` of shape `(batch_size, num_positions)`, *optional*):
-                Which tokens the logits speak of, without repeats, covering the hidden ones; all tokens by default.
+                Which tokens the logits speak of, without repeats, covering the masked ones; all tokens by default.
             generator (`torch.Generator` or a list with one per sample, *optional*): Source of randomness.
             return_dict (`bool`, *optional*, defaults to `True`): An [`ITITSchedulerOutput`] instead of a tuple.
 
@@ -305,27 +308,27 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
         positions = logit_positions
         if positions is None:
             positions = torch.arange(num_tokens, device=sample.device).expand(batch_size, -1)
-        # Noise is drawn for every token, hidden or not: a sample's noise then depends on nothing but its generator.
+        # Noise is drawn for every token, masked or not: a sample's noise then depends on nothing but its generator.
         noise = rand(batch_size, (2, num_tokens), generator, sample.device)
         probs = model_output.float().softmax(dim=-1)  # (batch_size, num_positions, codebook_size)
-        drawn = sample_categorical(probs, noise[:, 0].gather(1, positions))  # (batch_size, num_positions)
-        log_prob = probs.gather(-1, drawn[..., None])[..., 0].clamp(min=torch.finfo(probs.dtype).tiny).log()
+        sampled = sample_categorical(probs, noise[:, 0].gather(1, positions))  # (batch_size, num_positions)
+        log_prob = probs.gather(-1, sampled[..., None])[..., 0].clamp(min=torch.finfo(probs.dtype).tiny).log()
         confidence = self._confidence(log_prob, noise[:, 1], positions, sample, step)  # (batch_size, num_tokens)
 
-        hidden = sample == self.config.mask_token_id
-        filled = torch.where(hidden, sample.scatter(1, positions, drawn), sample)
+        is_masked = sample == self.config.mask_token_id
+        filled = torch.where(is_masked, sample.scatter(1, positions, sampled), sample)
         rank = confidence.argsort(dim=-1, stable=True).argsort(dim=-1)
-        num_hidden = self.num_masked_after(step, num_masked).to(sample.device)
-        hide = (rank < num_hidden[:, None]) & confidence.isfinite()
-        previous = filled.masked_fill(hide, self.config.mask_token_id)
+        num_to_mask = self.num_masked_after(step, num_masked).to(sample.device)
+        masked_again = (rank < num_to_mask[:, None]) & confidence.isfinite()
+        previous = filled.masked_fill(masked_again, self.config.mask_token_id)
         if self._left is not None:
-            # Hidden again: without a score, so that an id that the caller puts there counts as given.
-            scores = self._left[1].masked_fill(hide, -torch.inf)
+            # Masked again: without a score, so that an id that the caller puts there counts as given.
+            scores = self._left[1].masked_fill(masked_again, -torch.inf)
             self._left = (previous.clone(), scores) if timestep else None  # the caller may change what it gets
         return ITITSchedulerOutput(previous, filled) if return_dict else (previous, filled)
 
     def _confidence(self, log_prob, uniform, positions, sample, step: int) -> torch.Tensor:
-        """The lower, the rather it stays hidden; infinite where it must not be hidden. `(batch_size, num_tokens)`."""
+        """The lower, the rather it stays masked; infinite where it must not be masked. `(batch_size, num_tokens)`."""
         order = self.config.decoding_order
         eligible = sample == self.config.mask_token_id  # (batch_size, num_tokens)
         if order == "halton":
@@ -343,7 +346,7 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
         return confidence.masked_fill(~eligible, torch.inf)
 
     def _remember(self, scores: torch.Tensor, sample: torch.Tensor, step: int) -> torch.Tensor:
-        """Scores that tokens were drawn with, now or before; -inf where given. `(batch_size, num_tokens)`."""
+        """Scores that tokens were sampled with, now or before; -inf where given. `(batch_size, num_tokens)`."""
         if step == self.first_step:
             self._left = sample, torch.full_like(scores, -torch.inf)
         if self._left is None or self._left[0].shape != sample.shape:

@@ -46,12 +46,12 @@ class ModelFacts:
 
     Args:
         name (`str`): Of the checkpoint.
-        description (`str`, *optional*): One sentence: what it draws and describes, at what resolution.
+        description (`str`, *optional*): One sentence: what it generates and captions, at what resolution.
         licence (`str`, *optional*): Licence of the weights, as the Hub writes it, such as `"apache-2.0"`.
         location (`str`, *optional*): Folder or Hub id that `from_pretrained` opens.
         opened_by (`str`): Public class whose `from_pretrained` that is.
-        prompt (`str`, *optional*): Something it can draw.
-        images (`dict[str, str]`): What it drew: file, named as seen from the card, by prompt or title.
+        prompt (`str`, *optional*): Something it can generate.
+        images (`dict[str, str]`): What it generated: file, named as seen from the card, by prompt or title.
         streams (`list[StreamFacts]`): What it was trained on.
         held_out (`str`, *optional*): What was kept out of the training data.
         command (`str`, *optional*): What trained it.
@@ -281,7 +281,8 @@ def _cell(value) -> str:
 
 
 def _how_to_use(facts: ModelFacts) -> str:
-    location, prompt = json.dumps(facts.location or facts.name), json.dumps(facts.prompt or "")
+    location = json.dumps(facts.location or facts.name)
+    prompt = json.dumps(facts.prompt or "")
     variable = "pipe" if facts.opened_by == "ITITPipeline" else "model"
     lines = [f"from itit_hf import {facts.opened_by}", ""]
     lines += [f"{variable} = {facts.opened_by}.from_pretrained({location})"]
@@ -337,7 +338,9 @@ def _numbers(evaluation: Mapping | None) -> str:
 
 def _without_folders(value):
     """The last part of an absolute path: where it lies on one machine says nothing to others."""
-    return os.path.basename(value) if isinstance(value, str) and os.path.isabs(value) else value
+    if isinstance(value, str) and os.path.isabs(value):
+        return os.path.basename(value)
+    return value
 
 
 def _share(figures: Mapping, name: str) -> str | None:

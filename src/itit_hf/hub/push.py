@@ -208,7 +208,7 @@ class PipelineHubMixin:
             private (`bool`, *optional*): Of a new repository.
             token (`str`, *optional*): The one of this machine by default.
             create_pr (`bool`, *optional*, defaults to `False`): Open a pull request instead.
-            prompts (`Sequence[str]`): What to draw for the card, prompt i from the seed i.
+            prompts (`Sequence[str]`): What to generate for the card, prompt i from the seed i.
             facts (`Mapping`, *optional*): What the card tells, by the names of [`~hub.model_card.ModelFacts`].
 
         Returns:

@@ -79,7 +79,7 @@ class ITITPipeline(
         model ([`ITITForPreTraining`]): The trained network.
         text_encoder (`T5EncoderModel`, *optional*):
             Frozen text encoder it was trained with. `from_pretrained(..., text_encoder=None)` does without: to
-            describe images, and to draw from `prompt_embeds`. Likewise `model=None` and `image_tokenizer=None` are
+            caption images, and to generate from `prompt_embeds`. Likewise `model=None` and `image_tokenizer=None` are
             enough for [`~ITITPipeline.encode_prompt`].
         tokenizer (`T5Tokenizer`): Its tokenizer.
         image_tokenizer (`VQModel` or [`PatchVQModel`]): Frozen image tokenizer it was trained with.
@@ -137,7 +137,7 @@ class ITITPipeline(
         Needs the text encoder and its tokenizer only, see [`ITITPipeline`].
 
         Args:
-            prompt (`str` or `list[str]`): What to draw. An empty prompt is the null text.
+            prompt (`str` or `list[str]`): What to generate. An empty prompt is the null text.
 
         Returns:
             `(prompt_embeds, attention_mask)` of shapes `(batch_size, text_length, text_hidden_size)` and
@@ -157,8 +157,8 @@ class ITITPipeline(
         """Text features on the way from one prompt to another, for `prompt_embeds` and `prompt_attention_mask`.
 
         Args:
-            first (`str`): What is drawn at the weight 0.
-            second (`str`): What is drawn at the weight 1.
+            first (`str`): What is generated at the weight 0.
+            second (`str`): What is generated at the weight 1.
             weights (`Sequence[float]`): Shares of the second one, in [0, 1]; n of them.
 
         Returns:

@@ -34,9 +34,9 @@ class ITITCycleDrift(BaseOutput):
 class ITITCycleOutput(BaseOutput):
     """Every text and every image of a cycle, in order; see [`ITITPipeline.cycle`].
 
-    From prompts, `texts[i]` is the prompt and the `rounds` captions that followed, and image r was drawn from text
+    From prompts, `texts[i]` is the prompt and the `rounds` captions that followed, and image r was generated from text
     r. From images, `images[i]` is the given image, as the image tokenizer keeps it, and the `rounds` images that
-    followed, and text r was said of image r.
+    followed, and text r is the caption of image r.
 
     Args:
         texts (`list[list[str]]`): One list for each prompt or given image.
@@ -76,7 +76,8 @@ def word_f1(first: str, second: str) -> float:
     Returns:
         `float` in [0, 1]; two texts without words are equal, 1.0.
     """
-    first_words, second_words = _words(first), _words(second)
+    first_words = _words(first)
+    second_words = _words(second)
     if not first_words and not second_words:
         return 1.0
     both = (Counter(first_words) & Counter(second_words)).total()
@@ -124,7 +125,7 @@ class ITITPipelineOutput(BaseOutput):
             of shape `(n, 3, height, width)` in [0, 1], or image token ids of shape `(n, num_image_tokens)`.
         scores (`torch.FloatTensor` of shape `(n,)`, *optional*):
             With `return_best`, log-likelihood per token of an image's prompt, see [`ITITPipeline.score`]; with
-            `rerank`, that judge's scores.
+            `rerank`, its scores.
     """
 
     images: list[PIL.Image.Image] | np.ndarray | torch.Tensor

@@ -378,12 +378,14 @@ def _shapes(path: str) -> dict[str, list[int]]:
 
 def _read_index(path: str) -> dict[str, str]:
     """The file of each weight, by an index of shards: they lie beside it, and hold what it says and nothing else."""
-    folder, index = os.path.dirname(path), read_json(path)
-    shards, facts = index.get("weight_map"), index.get("metadata")
+    folder = os.path.dirname(path)
+    index = read_json(path)
+    shards = index.get("weight_map")
+    metadata = index.get("metadata")
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
         raise ValueError(f"{path}: `weight_map` must name the file of each weight, got {shards!r:.200}")
-    if not isinstance(facts, dict) or not isinstance(facts.get("total_size", 0), (int, float)):
-        raise ValueError(f"{path}: `metadata` must hold the size of the weights, got {facts!r:.200}")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("total_size", 0), (int, float)):
+        raise ValueError(f"{path}: `metadata` must hold the size of the weights, got {metadata!r:.200}")
     found = {}
     for name in sorted(set(shards.values())):
         if os.path.basename(name) != name or not name.endswith(".safetensors"):
@@ -421,6 +423,7 @@ def _check_within(path: str, folder: str):
     """A link may lead to the files of the same download, as in the Hub's cache, but not anywhere."""
     if not os.path.islink(path):
         return
-    target, root = os.path.realpath(path), os.path.realpath(os.path.join(folder, "..", "..", ".."))
+    target = os.path.realpath(path)
+    root = os.path.realpath(os.path.join(folder, "..", "..", ".."))
     if os.path.commonpath([target, root]) != root or not os.path.isfile(target):
         raise ValueError(f"{path}: it is a link to a place outside of the download")

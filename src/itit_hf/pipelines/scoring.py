@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""How likely a text is, given an image: the captioner as a judge. Takes the model as an argument."""
+"""How likely a text is, given an image: by the captioner. Takes the model as an argument."""
 
 import torch
 
@@ -11,7 +11,7 @@ from .pipeline_output import ITITScoreOutput
 def caption_log_likelihoods(
     model, image_token_ids: torch.Tensor, text: dict[str, torch.Tensor], image_latents: torch.Tensor | None = None
 ) -> ITITScoreOutput:
-    r"""$\sum_l \log p(t_l | I, t_0 ... t_{l-1})$ of whole images: equation (1) with nothing hidden, without label
+    r"""$\sum_l \log p(t_l | I, t_0 ... t_{l-1})$ of whole images: equation (1) with nothing masked, without label
     smoothing, and for each sample on its own.
 
     An image is encoded once, however many texts it is held against. Padding does not count, and since the text is
@@ -23,13 +23,14 @@ def caption_log_likelihoods(
             One image for each text, or one for all.
         text (`dict`): `input_ids` and `attention_mask` of shape `(batch_size, text_length)`: `t_1 ... t_L`.
         image_latents (`torch.FloatTensor` of shape `(num_images, num_image_tokens, image_latent_size)`, *optional*):
-            The images' latents, if they are what the model describes.
+            The images' latents, if the model captions latents.
 
     Returns:
         [`ITITScoreOutput`], with gradients unless they are switched off.
     """
     config = model.config
-    num_images, num_texts = len(image_token_ids), len(text["input_ids"])
+    num_images = len(image_token_ids)
+    num_texts = len(text["input_ids"])
     start = config.num_prefix_tokens + 1  # image features, [BOS]
     decoder_input_ids, labels = caption_inputs(
         **text,
@@ -45,7 +46,8 @@ def caption_log_likelihoods(
         use_cache=True,
         logits_to_keep=1,
     )
-    logits, past_key_values = output.logits, output.past_key_values  # (num_images, 1, vocab_size)
+    logits = output.logits  # (num_images, 1, vocab_size)
+    past_key_values = output.past_key_values
     if num_images < num_texts:
         logits = logits.expand(num_texts, -1, -1)
         past_key_values.batch_repeat_interleave(num_texts)
@@ -54,6 +56,6 @@ def caption_log_likelihoods(
         logits = torch.cat([logits, rest.logits], dim=1)  # (B, L, vocab_size)
     logits = logits[..., : config.num_text_tokens].float()
     counted = labels != -100
-    said = logits.gather(-1, labels.clamp(min=0)[..., None])[..., 0] - logits.logsumexp(dim=-1)  # (B, L)
-    total = said.masked_fill(~counted, 0.0).sum(dim=-1)
+    log_probs = logits.gather(-1, labels.clamp(min=0)[..., None])[..., 0] - logits.logsumexp(dim=-1)  # (B, L)
+    total = log_probs.masked_fill(~counted, 0.0).sum(dim=-1)
     return ITITScoreOutput(total, total / counted.sum(dim=-1))

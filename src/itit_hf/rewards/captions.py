@@ -46,7 +46,7 @@ def score_completions(
     Args:
         rewards (`Sequence[Callable]`): Called with keywords, as trl calls them.
         prompts (`Sequence[str]`): What was asked; "" for a caption.
-        completions (`Sequence[str]`): What was said.
+        completions (`Sequence[str]`): Captions.
         completion_ids (`Sequence[Sequence[int]]`): The same as ids, the end of sequence included where there is one.
         columns (`Mapping[str, Sequence]`): What the data says of each, and whatever else rewards are given.
 
@@ -122,8 +122,8 @@ class CiderD:
     """CIDEr-D against the reference captions of the image, as pycocoevalcap counts it: 10 at most.
 
     How rare an n-gram is is counted once, over a whole corpus, and never over a batch: a caption's reward does not
-    depend on what else was said. The end of a caption is a word like any other, so that a caption that was cut, or
-    that ends on a preposition, misses what its references have.
+    depend on the other captions of the batch. The end of a caption is a word like any other, so that a caption that
+    was cut, or that ends on a preposition, misses what its references have.
 
     Args:
         reference_sets (`Sequence[Sequence[str]]`): For each image of the corpus, its captions.
@@ -136,7 +136,8 @@ class CiderD:
     """
 
     def __init__(self, reference_sets: Sequence[Sequence[str]], eos_token_id: int | None = 1, column: str = "text"):
-        self.eos_token_id, self.column = eos_token_id, column
+        self.eos_token_id = eos_token_id
+        self.column = column
         self._scorer = captions.CiderD([[self._words(text) for text in _listed(texts)] for texts in reference_sets])
 
     def __call__(
@@ -165,13 +166,15 @@ class CiderD:
         ended = [True] * len(completions)
         if completion_ids is not None:
             ended = [self.eos_token_id in ids[-1:] for ids in completion_ids]
-        said = [self._words(text, end) for text, end in zip(completions, ended, strict=True)]
+        generated = [self._words(text, end) for text, end in zip(completions, ended, strict=True)]
         true = [[self._words(text) for text in _listed(texts)] for texts in columns[self.column]]
-        return [score / 100.0 for score in self._scorer.scores(said, true)]
+        return [score / 100.0 for score in self._scorer.scores(generated, true)]
 
     def _words(self, text: str, ended: bool = True) -> list[str]:
         words = captions.tokenize_caption(text)
-        return [*words, _END] if ended and self.eos_token_id is not None else words
+        if ended and self.eos_token_id is not None:
+            return [*words, _END]
+        return words
 
     def state_dict(self) -> dict:
         """The document frequency: n-grams as UTF-8 in a tensor of shape `(num_bytes,)`, and counts of shape
@@ -268,8 +271,11 @@ class ClipAgg:
                 f"`counts` must be one positive number for each of {len(corpus_embeds)} texts, got "
                 f"{tuple(counts.shape)}, {counts.min() if counts.numel() else 'none'} at least"
             )
-        self.scorer, self.corpus_embeds, self.counts = scorer, corpus_embeds, counts
-        self.temperature, self.chunk_size = temperature, chunk_size
+        self.scorer = scorer
+        self.corpus_embeds = corpus_embeds
+        self.counts = counts
+        self.temperature = temperature
+        self.chunk_size = chunk_size
 
     @classmethod
     def from_texts(
@@ -311,9 +317,9 @@ class ClipAgg:
         """
         images, which = _image_embeds(self.scorer, columns).unique(dim=0, return_inverse=True)
         target = self.targets(images)[which]  # (B, D)
-        said = self.scorer.embed_texts(completions)  # (B, D)
-        near = 1.0 - (target - said).abs().mean(dim=-1)
-        return (0.5 * self.scorer.logit_scale * (F.cosine_similarity(target, said) + near)).tolist()
+        embeds = self.scorer.embed_texts(completions)  # (B, D)
+        near = 1.0 - (target - embeds).abs().mean(dim=-1)
+        return (0.5 * self.scorer.logit_scale * (F.cosine_similarity(target, embeds) + near)).tolist()
 
     def targets(self, image_embeds: torch.Tensor) -> torch.Tensor:
         """What the corpus says of each image, in one pass over it: the softmax is summed with a running maximum.
@@ -326,13 +332,15 @@ class ClipAgg:
         """
         image_embeds = image_embeds.float()
         largest = image_embeds.new_full((len(image_embeds), 1), -torch.inf)
-        total, summed = torch.zeros_like(largest), torch.zeros_like(image_embeds)
+        total = torch.zeros_like(largest)
+        summed = torch.zeros_like(image_embeds)
         chunks = zip(self.corpus_embeds.split(self.chunk_size), self.counts.split(self.chunk_size), strict=True)
         for chunk, counts in chunks:
             texts = chunk.to(image_embeds)  # (C, D)
             logits = self.temperature * image_embeds @ F.normalize(texts, dim=-1).T  # (B, C)
             peak = torch.maximum(largest, logits.amax(dim=1, keepdim=True))
-            weights, shrunk = (logits - peak).exp() * counts.to(image_embeds), (largest - peak).exp()
+            weights = (logits - peak).exp() * counts.to(image_embeds)
+            shrunk = (largest - peak).exp()
             total = total * shrunk + weights.sum(dim=1, keepdim=True)
             summed = summed * shrunk + weights @ texts
             largest = peak
@@ -362,7 +370,9 @@ class DiscriminatorReward:
     ):
         if model.config.num_labels != 1:
             raise ValueError(f"`model` must be a classifier of one label, got {model.config.num_labels}")
-        self.model, self.tokenizer, self.max_length = model.eval(), tokenizer, max_length
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.max_length = max_length
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
 
     @classmethod

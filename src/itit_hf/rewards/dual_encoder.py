@@ -64,7 +64,9 @@ class DualEncoderScorer:
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1, got {batch_size}")
         self.model = model.eval().requires_grad_(False)
-        self.processor, self.batch_size, self.truncated = processor, batch_size, 0
+        self.processor = processor
+        self.batch_size = batch_size
+        self.truncated = 0
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, batch_size: int = 64) -> "DualEncoderScorer":
@@ -148,7 +150,7 @@ class DualEncoderScorer:
         """Texts as directions; a text that is too long is cut, and counted in `truncated`.
 
         Args:
-            texts (`str` or `Sequence[str]`): What is said.
+            texts (`str` or `Sequence[str]`): Captions.
 
         Returns:
             `torch.FloatTensor` of shape `(batch_size, embed_dim)`, of length 1.
@@ -183,7 +185,8 @@ class DualEncoderScorer:
         Raises:
             ValueError: If there are not as many texts as images.
         """
-        images, texts = list_images(images), [texts] if isinstance(texts, str) else list(texts)
+        images = list_images(images)
+        texts = [texts] if isinstance(texts, str) else list(texts)
         if len(images) != len(texts):
             raise ValueError(f"`texts` must be as many as the {len(images)} images, got {len(texts)}")
         return (self.embed_images(images) * self.embed_texts(texts)).sum(dim=-1)
@@ -213,7 +216,7 @@ class DualEncoderScorer:
         return self.logit_scale * cosines + self.logit_bias
 
     def classify(self, images, labels: Sequence[str], templates: Sequence[str] = ("{}",)) -> torch.Tensor:
-        """Zero-shot labels: logits of each image for each label, said in each of the templates.
+        """Zero-shot labels: logits of each image for each label, in each of the templates.
 
         Args:
             images (`PIL.Image.Image`, path, array or tensor, or a list of them): What is to be named.
@@ -229,8 +232,8 @@ class DualEncoderScorer:
         without = [template for template in templates if "{}" not in template]
         if without or not templates:
             raise ValueError(f"`templates` must hold {{}}, where the name goes, got {list(without or templates)}")
-        said = self.embed_texts([template.format(label) for label in labels for template in templates])
-        label_embeds = F.normalize(said.view(len(labels), len(templates), -1).mean(dim=1), dim=-1)  # (L, D)
+        embeds = self.embed_texts([template.format(label) for label in labels for template in templates])
+        label_embeds = F.normalize(embeds.view(len(labels), len(templates), -1).mean(dim=1), dim=-1)  # (L, D)
         return self.similarity(self.embed_images(images), label_embeds)
 
     def _image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -249,7 +252,7 @@ def tokenize_texts(tokenizer, text_config, texts: Sequence[str]) -> tuple[BatchE
     Args:
         tokenizer (`PreTrainedTokenizerBase`): The tower's.
         text_config (`PreTrainedConfig`): The tower's.
-        texts (`Sequence[str]`): What is said.
+        texts (`Sequence[str]`): Captions.
 
     Returns:
         `(inputs, num_cut)`: tensors of shape `(batch_size, text_length)`, and how many texts were too long.
@@ -306,8 +309,10 @@ def prepare_pixels(image_processor, pixel_values: torch.Tensor) -> torch.Tensor:
         pixel_values = _resized(image_processor, pixel_values)
     if getattr(image_processor, "do_center_crop", False):
         height, width = pixel_values.shape[-2:]
-        rows, columns = height - image_processor.crop_size.height, width - image_processor.crop_size.width
-        top, left = rows // 2, columns // 2  # less than 0 where the image is too small, and black is added
+        rows = height - image_processor.crop_size.height
+        columns = width - image_processor.crop_size.width
+        top = rows // 2
+        left = columns // 2  # less than 0 where the image is too small, and black is added
         pixel_values = F.pad(pixel_values, (-left, left - columns, -top, top - rows))
     pixel_values = pixel_values * 255.0
     if image_processor.do_rescale:
@@ -326,23 +331,24 @@ def prepare_pixels(image_processor, pixel_values: torch.Tensor) -> torch.Tensor:
 
 
 def _resized(image_processor, pixel_values: torch.Tensor) -> torch.Tensor:
-    size, (height, width) = image_processor.size, pixel_values.shape[-2:]
+    size = image_processor.size
+    (height, width) = pixel_values.shape[-2:]
     if size.height and size.width:
-        wanted = (size.height, size.width)
+        new_size = (size.height, size.width)
     elif size.shortest_edge and not size.longest_edge:
         scale = size.shortest_edge / min(height, width)
-        wanted = tuple(
+        new_size = tuple(
             size.shortest_edge if side == min(height, width) else int(scale * side) for side in (height, width)
         )
     else:
         raise ValueError(f"`size` must be height and width, or the shortest edge, got {size}")
-    if wanted == (height, width):
+    if new_size == (height, width):
         return pixel_values
     mode = _INTERPOLATIONS.get(int(image_processor.resample))
     if mode is None:
         raise ValueError(f"`resample` must be one of PIL's {list(_INTERPOLATIONS)}, got {image_processor.resample}")
     antialias = mode != "nearest-exact"
-    resized = F.interpolate(pixel_values, size=wanted, mode=mode, antialias=antialias)
+    resized = F.interpolate(pixel_values, size=new_size, mode=mode, antialias=antialias)
     return resized.clamp(0.0, 1.0)  # bicubic overshoots
 
 
@@ -381,7 +387,8 @@ def search(query_embeds: torch.Tensor, gallery_embeds: torch.Tensor, top_k: int)
     """
     if not 1 <= top_k <= len(gallery_embeds):
         raise ValueError(f"`top_k` must be from 1 to the {len(gallery_embeds)} entries, got {top_k}")
-    cosines, indices = [], []
+    cosines = []
+    indices = []
     for query in query_embeds:  # one at a time: a gallery may hold millions
         row = gallery_embeds @ query  # (num_entries,)
         near = (row >= row.topk(top_k).values[-1]).nonzero()[:, 0]  # more than top_k, if the last ones are equal

@@ -24,7 +24,8 @@ class ClipImageReward(torch.nn.Module):
         super().__init__()
         if "{}" not in template:
             raise ValueError(f"`template` must hold {{}}, where the text goes, got {template!r}")
-        self.scorer, self.template = scorer, template
+        self.scorer = scorer
+        self.template = template
 
     def forward(self, pixel_values: torch.Tensor, texts: Sequence[str]) -> torch.Tensor:
         """Score images.
@@ -37,5 +38,5 @@ class ClipImageReward(torch.nn.Module):
             `torch.FloatTensor` of shape `(batch_size,)`: `logit_scale * cosine + logit_bias`.
         """
         images = self.scorer.embed_pixels(0.5 * pixel_values.float() + 0.5)  # (B, D)
-        said = self.scorer.embed_texts([self.template.format(text) for text in texts])  # (B, D)
-        return self.scorer.scaled((images * said).sum(dim=-1))
+        embeds = self.scorer.embed_texts([self.template.format(text) for text in texts])  # (B, D)
+        return self.scorer.scaled((images * embeds).sum(dim=-1))

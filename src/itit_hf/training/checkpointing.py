@@ -30,7 +30,9 @@ MANIFEST_NAME = "manifest.json"
 STAGING_NAME = ".staging"
 # Room for what is not counted tensor by tensor: configurations, tokenizer, log, manifest.
 OVERHEAD_BYTES = 4_000_000
-_NEWEST, _NONE = ("last", "latest", "true"), ("none", "false", "")  # words for a checkpoint
+# Words for a checkpoint.
+_NEWEST = ("last", "latest", "true")
+_NONE = ("none", "false", "")
 _CHECKPOINT = re.compile(r"(\.replaced-)?checkpoint-(\d+)")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -180,7 +182,7 @@ def verify_checkpoint(folder: str, may_lack: Collection[str] = ()) -> Manifest:
         CheckpointError: If a file is missing, has another size, or another SHA-256; it is named.
     """
     manifest = read_manifest(folder)
-    for name, wanted in manifest.files.items():
+    for name, noted in manifest.files.items():
         if name.startswith(tuple(may_lack)):
             continue
         path = os.path.join(folder, name)
@@ -188,9 +190,9 @@ def verify_checkpoint(folder: str, may_lack: Collection[str] = ()) -> Manifest:
             raise CheckpointError(f"{folder}: its manifest names {name!r}, which is not a file within it")
         if not os.path.isfile(path):
             raise CheckpointError(f"{path}: it is missing")
-        if os.path.getsize(path) != wanted["bytes"]:
-            raise CheckpointError(f"{path}: it has {os.path.getsize(path)} bytes, wanted {wanted['bytes']}")
-        if _sha256(path) != wanted["sha256"]:
+        if os.path.getsize(path) != noted["bytes"]:
+            raise CheckpointError(f"{path}: it has {os.path.getsize(path)} bytes, wanted {noted['bytes']}")
+        if _sha256(path) != noted["sha256"]:
             raise CheckpointError(f"{path}: its content is damaged, it has another SHA-256 than when it was written")
     return manifest
 
@@ -263,7 +265,8 @@ def stage_checkpoint(output_dir: str, needed: int) -> str:
     os.makedirs(output_dir, exist_ok=True)
     staging = os.path.join(output_dir, STAGING_NAME)
     discard_staging(output_dir)  # of a run that was killed
-    needed, free = needed + OVERHEAD_BYTES, shutil.disk_usage(output_dir).free
+    needed = needed + OVERHEAD_BYTES
+    free = shutil.disk_usage(output_dir).free
     if needed > free:
         raise OSError(errno.ENOSPC, _no_room(needed, free), output_dir)
     os.mkdir(staging)
@@ -298,13 +301,14 @@ def name_full_disk(error: Exception, output_dir: str, needed: int) -> Exception:
         `Exception`: An `OSError` with both numbers, or `error` itself.
     """
     free = shutil.disk_usage(output_dir).free
-    code, said = getattr(error, "errno", None), str(error)
+    code = getattr(error, "errno", None)
+    message = str(error)
     # safetensors gives the system's words only.
-    by_words = next((known for known in _NO_ROOM if os.strerror(known) in said), None)
+    by_words = next((known for known in _NO_ROOM if os.strerror(known) in message), None)
     code = code if code in _NO_ROOM else by_words
     if code is None:
         return error
-    return OSError(code, f"{_no_room(needed + OVERHEAD_BYTES, free)} ({said})", output_dir)
+    return OSError(code, f"{_no_room(needed + OVERHEAD_BYTES, free)} ({message})", output_dir)
 
 
 def commit_checkpoint(staging: str, folder: str, step: int, world_size: int, facts: Mapping):

@@ -4,20 +4,20 @@
 
 | in the log | what it is |
 |---|---|
-| `synthesis/<objective>/code_usage` | share of the codebook that the drawn images use |
+| `synthesis/<objective>/code_usage` | share of the codebook that the generated images use |
 | `synthesis/<objective>/code_entropy` | entropy of the codes they use, in nats |
-| `synthesis/<objective>/one_colour_images` | share of drawn images with 95% of their tokens or more of one code |
+| `synthesis/<objective>/one_colour_images` | share of generated images with 95% of their tokens or more of one code |
 | `synthesis/<objective>/identical_captions` | chance that two captions are the same, word for word |
-| `synthesis/<objective>/distinct_1` | different tokens said, per token said |
-| `synthesis/<objective>/distinct_2` | different pairs of neighbouring tokens, per pair said |
+| `synthesis/<objective>/distinct_1` | different tokens, per token of the captions |
+| `synthesis/<objective>/distinct_2` | different pairs of neighbouring tokens, per pair |
 | `synthesis/<objective>/endless_captions` | share of captions cut at the length limit, before an end of sequence |
-| `cross_entropy/<objective>/0.5-0.6` | of the hidden tokens, in images that hide at least 50% and less than 60% |
+| `cross_entropy/<objective>/0.5-0.6` | of the masked tokens, in images with 50% of them or more, and less than 60% |
 | `gradient_norm/<objective>` | norm of this loss's own gradient, before its weight |
 | `gradient_cosine/<objective>` | its cosine to the weighted sum of the paired losses' gradients |
 
 Images are counted from one log to the next; an image that is replayed counts each time. Captions and cross
 entropies are those of the logged step alone, as they cost time. Cross entropies are in nats, without label smoothing,
-a mean over an image's hidden tokens and then over the images. Everything is summed over the processes before it is
+a mean over an image's masked tokens and then over the images. Everything is summed over the processes before it is
 divided; but captions are compared within a process, and gradients are those of each process's own micro-batches. How
 many codes, tokens and pairs are different depends on how many there are: compare `code_usage`, `distinct_1` and
 `distinct_2` within a run only.
@@ -55,7 +55,7 @@ class Threshold:
 
 
 ALARMS = (
-    Threshold("identical_captions", 0.5, True, "captions have collapsed, most images are described by the same words"),
+    Threshold("identical_captions", 0.5, True, "captions have collapsed, most images get the same caption"),
     Threshold("endless_captions", 0.5, True, "captions never end, as they repeat words up to the length limit"),
     Threshold("one_colour_images", 0.5, True, "images have collapsed to plain areas, whatever the text asks for"),
     Threshold("code_entropy", 1.0, False, "images have collapsed to fewer than three codes' worth of variety"),
@@ -124,12 +124,12 @@ def distinct_ngrams(captions: Sequence[tuple[int, ...]], n: int) -> tuple[int, i
 def cross_entropy_by_mask_ratio(
     image_logits: torch.Tensor, labels: torch.Tensor, bool_masked_pos: torch.Tensor
 ) -> torch.Tensor:
-    """Sums over the images of a batch, sorted by how much of each is hidden.
+    """Sums over the images of a batch, sorted by how much of each is masked.
 
     Args:
         image_logits (`torch.FloatTensor` of shape `(batch_size, num_positions, codebook_size)`): Logits.
         labels (`torch.LongTensor` of shape `(batch_size, num_positions)`): Image token ids; -100 is ignored.
-        bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_image_tokens)`): `True` where hidden.
+        bool_masked_pos (`torch.BoolTensor` of shape `(batch_size, num_image_tokens)`): `True` where masked.
 
     Returns:
         `torch.FloatTensor` of shape `(NUM_BUCKETS, 2)`: Cross entropies in nats, each the mean of an image, and how
@@ -163,7 +163,8 @@ def gradient_figures(
         each that is not in `reference`, if any is; scalars of shape `()`.
     """
     parameters = [parameter for parameter in parameters if parameter.requires_grad]
-    total, figures = [torch.zeros_like(parameter) for parameter in parameters], {}
+    total = [torch.zeros_like(parameter) for parameter in parameters]
+    figures = {}
     for name in sorted(losses, key=lambda name: name not in reference):  # the reference first
         gradient = torch.autograd.grad(
             losses[name], parameters, retain_graph=True, allow_unused=True, materialize_grads=True
@@ -200,8 +201,11 @@ class Monitor:
     """
 
     def __init__(self, names: Sequence[str], codebook_size: int, eos_token_id: int, num_shown: int = 0, device=None):
-        self.names, self.codebook_size, self.eos_token_id = tuple(names), codebook_size, eos_token_id
-        self.num_shown, self.device = num_shown, device
+        self.names = tuple(names)
+        self.codebook_size = codebook_size
+        self.eos_token_id = eos_token_id
+        self.num_shown = num_shown
+        self.device = device
         self.active = True
         self.cycles: dict[str, tuple] = {}
         self._reset()
@@ -214,7 +218,8 @@ class Monitor:
 
     def _reset(self):
         # A row per objective, whatever was shown: every process sums the same tensors.
-        num_rows, device = len(self.names), self.device
+        num_rows = len(self.names)
+        device = self.device
         self._codes = torch.zeros(num_rows, self.codebook_size, dtype=torch.long, device=device)
         self._ratios = torch.zeros(num_rows, len(_RATIOS), 2, device=device)
         self._cross_entropies = torch.zeros(num_rows, NUM_BUCKETS, 2, device=device)
@@ -222,7 +227,7 @@ class Monitor:
 
     @torch.no_grad()
     def drawn(self, name: str, image_token_ids: torch.Tensor):
-        """Take in drawn images, of shape `(batch_size, num_image_tokens)`. Never waits for the device."""
+        """Take in generated images, of shape `(batch_size, num_image_tokens)`. Never waits for the device."""
         counts = code_counts(image_token_ids, self.codebook_size)  # (B, V)
         plain = counts.amax(dim=-1) >= ONE_COLOUR * image_token_ids.size(1)  # (B,)
         row = self.names.index(name)
@@ -235,13 +240,14 @@ class Monitor:
         ends with the end of sequence."""
         if not self.active:
             return
-        rows, lengths = text["input_ids"].tolist(), text["attention_mask"].sum(dim=-1).tolist()
+        rows = text["input_ids"].tolist()
+        lengths = text["attention_mask"].sum(dim=-1).tolist()
         captions = [tuple(row[:length]) for row, length in zip(rows, lengths, strict=True)]
         self._captions[self.names.index(name)] += captions
 
     @torch.no_grad()
     def predicted(self, name: str, output, bool_masked_pos: torch.Tensor):
-        """Take in a drawing pass, if active: a [`~objectives.forward.ForwardOutput`] with `image_logits` and
+        """Take in a pass over images, if active: a [`~objectives.forward.ForwardOutput`] with `image_logits` and
         `image_labels`, and the mask of shape `(batch_size, num_image_tokens)`."""
         if self.active:
             sums = cross_entropy_by_mask_ratio(output.image_logits, output.image_labels, bool_masked_pos)
@@ -254,12 +260,12 @@ class Monitor:
             return
         if isinstance(reconstruction, dict):
             reconstruction = {"attention_mask": original["attention_mask"]} | reconstruction
-        self.cycles[name] = tuple(self._first(part) for part in (original, synthetic, reconstruction))
+        self.cycles[name] = tuple(self._first(stage) for stage in (original, synthetic, reconstruction))
 
-    def _first(self, part):
-        if isinstance(part, dict):
-            return {key: part[key][: self.num_shown].detach().clone() for key in ("input_ids", "attention_mask")}
-        return part[: self.num_shown].detach().clone()
+    def _first(self, stage):
+        if isinstance(stage, dict):
+            return {key: stage[key][: self.num_shown].detach().clone() for key in ("input_ids", "attention_mask")}
+        return stage[: self.num_shown].detach().clone()
 
     def pop(self, reduce: Callable[[list[torch.Tensor]], list[torch.Tensor]] | None = None) -> dict[str, float]:
         """The figures since the last call, and start anew.
@@ -299,11 +305,12 @@ def _figures_of(name: str, codes, ratios, cross_entropies) -> dict[str, float]:
     if codes.any():
         figures[f"synthesis/{name}/code_usage"] = (codes > 0).double().mean().item()
         figures[f"synthesis/{name}/code_entropy"] = entropy(codes)
-    for ratio, (part, whole) in zip(_RATIOS, ratios.tolist(), strict=True):
+    for ratio, (count, whole) in zip(_RATIOS, ratios.tolist(), strict=True):
         if whole:
-            figures[f"synthesis/{name}/{ratio}"] = part / whole
+            figures[f"synthesis/{name}/{ratio}"] = count / whole
     for bucket, (total, count) in enumerate(cross_entropies.tolist()):
         if count:
-            low, high = bucket / NUM_BUCKETS, (bucket + 1) / NUM_BUCKETS
+            low = bucket / NUM_BUCKETS
+            high = (bucket + 1) / NUM_BUCKETS
             figures[f"cross_entropy/{name}/{low:.1f}-{high:.1f}"] = total / count
     return figures

@@ -160,7 +160,8 @@ class Muon(torch.optim.Muon):
         return loss
 
     def _update(self, parameter: torch.Tensor, group: dict):
-        gradient, momentum = parameter.grad, group["momentum"]
+        gradient = parameter.grad
+        momentum = group["momentum"]
         if "momentum_buffer" not in self.state[parameter]:
             self.state[parameter]["momentum_buffer"] = torch.zeros_like(gradient)
         average = self.state[parameter]["momentum_buffer"].lerp_(gradient, 1 - momentum)
@@ -195,17 +196,17 @@ def create_muon(
         ValueError: If the model has no Transformer block.
     """
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    hidden = [p for name, p in trained if p.ndim == 2 and ".layers." in name]
-    if not hidden:
+    matrices = [p for name, p in trained if p.ndim == 2 and ".layers." in name]
+    if not matrices:
         raise ValueError("`model` must have matrices in `layers`, which Muon trains; got none that wants a gradient")
-    chosen = {id(p) for p in hidden}
+    chosen = {id(p) for p in matrices}
     rest = [p for _, p in trained if id(p) not in chosen]
     groups = [
         {"params": [p for p in rest if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
     ]
     optimizer_class, arguments = others
-    muon = Muon(hidden, lr=muon_learning_rate, weight_decay=weight_decay)
+    muon = Muon(matrices, lr=muon_learning_rate, weight_decay=weight_decay)
     groups = [group for group in groups if group["params"]]  # none where adapters of the blocks alone are trained
     return CombinedOptimizer([muon, *([optimizer_class(groups, **arguments)] if groups else [])])
 

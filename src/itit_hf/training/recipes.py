@@ -101,7 +101,8 @@ def _read(path: str, wanted: Mapping[str, Any], above: tuple[str, ...]) -> dict[
 
 def _converted(value, wanted):
     """The value as the type that is wanted."""
-    origin, inner = get_origin(wanted), get_args(wanted)
+    origin = get_origin(wanted)
+    inner = get_args(wanted)
     if wanted is Any:
         return value
     if origin in (Union, types.UnionType):
@@ -184,7 +185,8 @@ def _hint(value) -> str:
 
 def _words(wanted) -> str:
     """A type for people."""
-    origin, inner = get_origin(wanted), get_args(wanted)
+    origin = get_origin(wanted)
+    inner = get_args(wanted)
     if origin in (Union, types.UnionType):
         return " or ".join(dict.fromkeys(_words(each) for each in inner))
     if origin is Literal:

@@ -109,7 +109,8 @@ class StopSignals:
 
     def __init__(self):
         self.received: int | None = None
-        self._since, self._previous = 0.0, {}
+        self._since = 0.0
+        self._previous = {}
 
     def __enter__(self):
         self.received = None
@@ -127,7 +128,8 @@ class StopSignals:
     def _on_signal(self, number: int, frame):
         now = time.monotonic()
         if self.received is None:
-            self.received, self._since = number, now
+            self.received = number
+            self._since = now
             logger.warning(f"{signal.Signals(number).name}: stopping after this update; once more to stop at once")
         elif now - self._since > SECONDS_OF_ONE_SIGNAL:
             self.__exit__()
@@ -284,7 +286,9 @@ class ResilientTrainer(Trainer):
             KeyboardInterrupt: After the checkpoint that Ctrl-C asked for; SIGTERM raises `SystemExit`.
         """
         checkpoint = self._agree_on_checkpoint(resume_from_checkpoint)
-        self.first_update, self.must_stop, self._skipped_in_a_row = 0, False, 0
+        self.first_update = 0
+        self.must_stop = False
+        self._skipped_in_a_row = 0
         self.micro_batches.clear()
         if checkpoint is not None:
             self.first_update = read_manifest(checkpoint).step
@@ -311,7 +315,8 @@ class ResilientTrainer(Trainer):
         return chosen[0]
 
     def _choose_checkpoint(self, wanted: str | bool | None) -> str | None:
-        output_dir, may_lack = self.args.output_dir, tuple(self.args.allow_partial_resume)
+        output_dir = self.args.output_dir
+        may_lack = tuple(self.args.allow_partial_resume)
         wanted = wanted if wanted is True else requested_checkpoint(wanted)
         if wanted is None:
             if list_checkpoints(output_dir):
@@ -390,7 +395,8 @@ class ResilientTrainer(Trainer):
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return
-        world_size, args = read_manifest(checkpoint).world_size, self.args
+        world_size = read_manifest(checkpoint).world_size
+        args = self.args
         if world_size != args.world_size:
             logger.warning(
                 f"{checkpoint} was written by {world_size} processes, this run has {args.world_size}: batches are the "
@@ -425,7 +431,8 @@ class ResilientTrainer(Trainer):
 
     def _save_checkpoint(self, model, trial) -> None:
         """The one way a checkpoint is written; all processes call it."""
-        args, step = self.args, self.state.global_step
+        args = self.args
+        step = self.state.global_step
         self.store_flos()
         folder = os.path.join(args.output_dir, f"{PREFIX_CHECKPOINT_DIR}-{step}")
         staging: list[str] = [""]
@@ -501,7 +508,8 @@ class ResilientTrainer(Trainer):
         if not self.state.best_global_step:
             return ""
         best = os.path.join(self.args.output_dir, f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}")
-        return best if best == folder or os.path.isdir(best) else ""
+        is_kept = best == folder or os.path.isdir(best)
+        return best if is_kept else ""
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write weights, processor and settings; refused if a weight is not finite. All processes call it.

@@ -88,7 +88,8 @@ class KeyedWords(LogitsProcessor):
     """
 
     def __init__(self, uniform: torch.Tensor):
-        self.uniform, self.num_generated = uniform, 0
+        self.uniform = uniform
+        self.num_generated = 0
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """Scores of shape `(batch_size, vocab_size)`: 0 at the word that is drawn, and infinitely low elsewhere."""
@@ -126,7 +127,8 @@ class RewardObjectives(ITITObjectives):
         """
         if not num_generations:
             return self.caption_images(model, image_of(part))
-        length, device = self.settings.synthesis_max_new_tokens, part["sample_index"].device
+        length = self.settings.synthesis_max_new_tokens
+        device = part["sample_index"].device
         noise = [self.generators(part, f"reward/{i}") for i in range(num_generations)]
         generators = [generator for sample in zip(*noise, strict=True) for generator in sample]
         words = KeyedWords(rand(len(generators), (length,), generators, device))
@@ -329,7 +331,8 @@ class ITITRewardTrainer(ITITTrainer):
         return losses
 
     def _caption_loss(self, model, part: dict, inputs: dict) -> torch.Tensor:
-        args, objectives = self.args, self.objectives
+        args = self.args
+        objectives = self.objectives
         said = objectives.captions(model, part, args.num_generations)
         texts = self._texts(said)
         self._update_rewards(inputs, texts)
@@ -342,7 +345,8 @@ class ITITRewardTrainer(ITITTrainer):
             greedy_rewards = self._scores(greedy, self._texts(greedy), part) @ self._weights_of_rewards()
             advantages = greedy_advantages(rewards, greedy_rewards)
         loss, entropy = objectives.policy_loss(model, part, said, advantages, args.length_normalize)
-        lengths, ids = said["attention_mask"].sum(dim=-1), said["input_ids"]
+        lengths = said["attention_mask"].sum(dim=-1)
+        ids = said["input_ids"]
         ended = (ids == objectives.config.eos_token_id).any(dim=-1)
         lengths = {"mean_length": lengths.float().mean(), "clipped_ratio": 1.0 - ended.float().mean()}
         self.add_figures({f"completions/{name}": value for name, value in lengths.items()})
@@ -391,7 +395,8 @@ class ITITRewardTrainer(ITITTrainer):
 
     def _weights_of_rewards(self) -> torch.Tensor:
         """Of this update, `(num_rewards,)`."""
-        args, step = self.args, self.state.global_step + 1
+        args = self.args
+        step = self.state.global_step + 1
         weights = args.reward_weights or [1.0] * len(self.reward_names)
         rising = args.reward_warmup_steps or [0] * len(self.reward_names)
         weights = [w if step >= rise else w * step / rise for w, rise in zip(weights, rising, strict=True)]

@@ -32,7 +32,7 @@ def _log_to_trackio(callback, name: str, image: PIL.Image.Image, texts: Sequence
     callback._trackio.log({name: callback._trackio.Image(image, caption="\n".join(texts)), "train/global_step": step})
 
 
-# Callback of transformers, which of its attributes is set once it is open, and how it is shown something.
+# Callback of transformers, which of its attributes is set once it is open, and how an image is logged there.
 _PLACES: tuple[tuple[type[TrainerCallback], str, Callable], ...] = (
     (TensorBoardCallback, "tb_writer", _log_to_tensorboard),
     (WandbCallback, "_wandb", _log_to_wandb),
@@ -47,29 +47,29 @@ def log_image(
     step: int,
     texts: Sequence[str] = (),
 ) -> list[str]:
-    """Show an image wherever a training reports to. A place that fails is named in a warning, and training goes on.
+    """Log an image wherever a training reports to. A place that fails is named in a warning, and training goes on.
 
     Args:
         callbacks (`Iterable[TrainerCallback]`): Those of the trainer; others than the three are passed over.
         name (`str`): Under which it stands there, such as `"samples/t2i2t"`.
-        image (`PIL.Image.Image`): What to show.
+        image (`PIL.Image.Image`): What to log.
         step (`int`): Updates done.
         texts (`Sequence[str]`): Captions or prompts in it, to be searched for.
 
     Returns:
-        `list[str]`: Names of the callbacks that were shown it.
+        `list[str]`: Names of the callbacks that logged it.
     """
-    shown = []
+    logged = []
     for callback in callbacks:
         for kind, attribute, log_to in _PLACES:
             # Closed, before training and in all processes but the first, they have nothing there.
             if isinstance(callback, kind) and getattr(callback, attribute, None) is not None:
                 try:
                     log_to(callback, name, image, texts, step)
-                    shown.append(kind.__name__)
+                    logged.append(kind.__name__)
                 except Exception as error:  # a full disk or a lost connection there is no reason to stop here
                     logger.warning(f"{kind.__name__} cannot show `{name}` of step {step}: {error}")
-    return shown
+    return logged
 
 
 def image_grid(
@@ -95,11 +95,14 @@ def image_grid(
         raise ValueError(f"wanted as many `labels` as `images`, at least one, got {len(labels)} and {len(images)}")
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    margin, text_height = 8, 34
-    width, height = cell_size + margin, cell_size + text_height + margin
+    margin = 8
+    text_height = 34
+    width = cell_size + margin
+    height = cell_size + text_height + margin
     grid = PIL.Image.new("RGB", (columns * width + margin, rows * height + margin), "white")
     for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-        left, top = margin + index % columns * width, margin + index // columns * height
+        left = margin + index % columns * width
+        top = margin + index // columns * height
         cell = _text_cell(image, cell_size) if isinstance(image, str) else _scaled(image, cell_size)
         grid.paste(cell, (left, top))
         _write(grid, (left, top + cell_size + 2), label, 13, width=cell_size // 7, max_lines=2)

@@ -156,9 +156,9 @@ class ITITTrainingArguments(ResilientTrainingArguments):
 
     Args:
         objectives (`list[str]`): Names of the losses, see [`ITITObjectives`].
-        t2i_mask_ratio (`list[float]`): Mean, standard deviation, lowest and highest share of hidden tokens in text to
+        t2i_mask_ratio (`list[float]`): Mean, standard deviation, lowest and highest share of masked tokens in text to
             image, see [`MaskRatio`].
-        i2t_mask_ratio (`list[float]`): The same in image to text; `0 0 0 0` describes whole images.
+        i2t_mask_ratio (`list[float]`): The same in image to text; `0 0 0 0` captions whole images.
         i2i_mask_ratio (`list[float]`, *optional*): The same in image to image. By default that loss shares the encoder
             pass and the mask of image to text.
         t2i_batch_fraction (`float`): Share of a batch's pairs that text to image takes, from the front.
@@ -170,17 +170,17 @@ class ITITTrainingArguments(ResilientTrainingArguments):
         smoothing_neighbours (`int`): Of image tokens, spread it over so many codes that are nearest to the true one;
             0 spreads it over all.
         gumbel_strength (`float`): Scale of the Gumbel noise in T2I2T's straight-through softmax.
-        synthesis_steps (`int`): Decoding steps of the images drawn for T2I2T, apart from the pipeline's.
+        synthesis_steps (`int`): Decoding steps of the images generated for T2I2T, apart from the pipeline's.
         synthesis_guidance_scale (`float`): Their guidance.
         synthesis_temperature (`float`, *optional*): Their temperature; the scheduler's by default.
-        synthesis_max_new_tokens (`int`): Tokens of the captions said for I2T2I, at most.
+        synthesis_max_new_tokens (`int`): Tokens of the captions generated for I2T2I, at most.
         synthesis_replay (`int`): Updates that each synthesis serves, each with new masks and noise; the unpaired
             streams advance once in so many updates.
         text_cache_size (`int`): Texts whose features are kept for their next epoch; worth it with a large text
             encoder.
-        t2i2t_second_mask_ratio (`list[float]`, *optional*): The mask of T2I2T's second leg; that of image to text by
+        t2i2t_second_mask_ratio (`list[float]`, *optional*): The mask of T2I2T's second pass; that of image to text by
             default.
-        i2t2i_second_mask_ratio (`list[float]`, *optional*): The mask of I2T2I's second leg; that of text to image by
+        i2t2i_second_mask_ratio (`list[float]`, *optional*): The mask of I2T2I's second pass; that of text to image by
             default.
         reconstruction (`str`): Which tokens of T2I2T's reconstruction come from the logits: `"masked"` or `"all"`.
         train_code_embeddings (`bool`): Whether T2I2T's second pass trains the embeddings of the codes that the first
@@ -200,15 +200,15 @@ class ITITTrainingArguments(ResilientTrainingArguments):
             and a new one is keyed, unless one is named.
         shuffle_blocks (`int`): Blocks, such as row groups of parquet, whose rows are shuffled together, so that few
             are read at a time; 0 shuffles all rows at once.
-        ema_decay (`float`): Decay of a moving average of the weights, which is what is drawn with, evaluated and
+        ema_decay (`float`): Decay of a moving average of the weights, which is what is sampled, evaluated and
             exported; 0.0 keeps none. The paper has none.
         monitoring (`bool`): Log what is synthesised and predicted, and warn when it collapses, see [`~monitoring`].
         gradient_norm_steps (`int`): Every so many steps, log the norm of each loss's own gradient, and the cosine of
             each unpaired one's to that of the pairs; costs one more backward pass per loss. 0 never.
-        sample_steps (`int`): Every so many steps, draw and caption samples into `output_dir/samples`, and, with
+        sample_steps (`int`): Every so many steps, generate and caption samples into `output_dir/samples`, and, with
             `monitoring`, show the cycles of the last batch; 0 never.
-        sample_prompts (`list[str]`, *optional*): Prompts to draw; by default the first captions of the held-out pairs,
-            or of the training's if none are held out. An empty list draws none.
+        sample_prompts (`list[str]`, *optional*): Prompts of the samples; by default the first captions of the held-out
+            pairs, or of the training's if none are held out. With an empty list none are generated.
         sample_guidance_scale (`float`): Guidance of these images; images without guidance look worse than the
             model is.
         sample_inference_steps (`int`): Decoding steps of these images.
@@ -264,7 +264,7 @@ class ITITTrainingArguments(ResilientTrainingArguments):
     ema_decay: float = field(default=0.0, metadata={"help": "Moving average of the weights; 0 keeps none."})
     monitoring: bool = field(default=True, metadata={"help": "Log what is synthesised and predicted, and warn."})
     gradient_norm_steps: int = field(default=0, metadata={"help": "Log each loss's gradient every so many steps."})
-    sample_steps: int = field(default=0, metadata={"help": "Draw and caption samples every so many steps."})
+    sample_steps: int = field(default=0, metadata={"help": "Generate and caption samples every so many steps."})
     sample_prompts: list[str] | None = field(default=None, metadata={"help": "Held-out captions by default."})
     sample_guidance_scale: float = field(default=3.0, metadata={"help": "1 + tau."})
     sample_inference_steps: int = field(default=24, metadata={"help": "Decoding steps."})
@@ -359,9 +359,9 @@ def newest_checkpoint(args: TrainingArguments) -> str | None:
     Returns:
         `str`, a folder; `None` to start from step 0, also where there is no checkpoint yet.
     """
-    wanted = requested_checkpoint(args.resume_from_checkpoint)
-    if wanted != "last":
-        return wanted
+    requested = requested_checkpoint(args.resume_from_checkpoint)
+    if requested != "last":
+        return requested
     found = get_last_checkpoint(args.output_dir) if os.path.isdir(args.output_dir) else None
     logger.warning(f"resuming from {found}" if found else "no checkpoint yet: starting from step 0")
     return found
@@ -402,7 +402,8 @@ def parse_arguments(
     for action in parser._actions:
         action.required = action.required and action.dest not in recipe
         if action.dest == "resume_from_checkpoint":
-            action.nargs, action.const = "?", "last"
+            action.nargs = "?"
+            action.const = "last"
     parsed = parser.parse_args_into_dataclasses(arguments)[: len(dataclass_types)]
     for each in parsed:
         if hasattr(each, "resume_from_checkpoint"):

@@ -27,7 +27,7 @@ def parse_args(arguments: list[str] | None = None):
     parser = ArgumentParser(description="Take a checkpoint to larger images, or to another text encoder.")
     parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline folder or Hub id.")
     parser.add_argument("--resolution", type=int, help="Side of the new images in pixels.")
-    parser.add_argument("--text_encoder", help="Folder or Hub id of a T5 or mT5 encoder with its tokenizer.")
+    parser.add_argument("--text_encoder", help="Folder or Hub id of a text encoder with its tokenizer.")
     parser.add_argument("--output_dir", required=True, help="New pipeline folder.")
     parser.add_argument("--seed", type=int, default=0, help="Draws the projection of the new text features.")
     return parser.parse_args(arguments)

@@ -94,7 +94,8 @@ class ScriptArguments:
             skip, which leaves them out and counts them.
         frozen_parts (`str`): Pipeline folder or Hub id whose text encoder, tokenizer, image tokenizer and image
             processor are used.
-        text_encoder (`str`, *optional*): T5 or mT5 encoder with its tokenizer, in place of the one there.
+        text_encoder (`str`, *optional*): Folder or Hub id of a text encoder with its tokenizer, in place of the one
+            there: T5, mT5 and UMT5, BERT, RoBERTa and their like, or CLIP's text tower.
         image_tokenizer (`str`, *optional*): Image tokenizer, in place of the one there.
         resolution (`int`, *optional*): Side of an image in pixels, for another image tokenizer than the one there.
         aspect_ratio (`str`, *optional*): What becomes of images that are not square: squeeze, all of it, resized to

@@ -79,7 +79,7 @@ def test_image_forward_may_ask_for_other_tokens():
 
 
 def test_caption_inputs_start_with_the_prefix_and_bos_and_leave_the_last_token_out():
-    ids, mask = torch.tensor([[5, 6, 1], [7, 1, 0]]), torch.tensor([[1, 1, 1], [1, 1, 0]])
-    decoder_input_ids, labels = caption_inputs(ids, mask, prefix_length=2, bos_token_id=40, image_token_id=47)
+    text = {"input_ids": torch.tensor([[5, 6, 1], [7, 1, 0]]), "attention_mask": torch.tensor([[1, 1, 1], [1, 1, 0]])}
+    decoder_input_ids, labels = caption_inputs(tiny_config(), text, prefix_length=2)
     assert decoder_input_ids.tolist() == [[47, 47, 40, 5, 6], [47, 47, 40, 7, 1]]
     assert labels.tolist() == [[5, 6, 1], [7, 1, -100]]

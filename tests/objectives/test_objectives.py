@@ -314,7 +314,8 @@ def test_synthesis_leaves_the_model_in_training(model, mixed):
 
 
 def test_the_text_ends_at_its_first_end_of_sequence():
-    said = synthetic_text(torch.tensor([[5, 1, 0, 0], [5, 6, 7, 8], [1, 1, 3, 0]]), eos_token_id=1)
+    words = torch.tensor([[5, 1, 0, 0], [5, 6, 7, 8], [1, 1, 3, 0]])
+    said = synthetic_text(tiny_config(), torch.cat([torch.full((3, 18), 40), words], dim=1))
     assert said["attention_mask"].tolist() == [[1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0]]
 
 

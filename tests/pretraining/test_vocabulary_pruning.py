@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A pruned vocabulary reads the texts of its corpus as the whole one does."""
 
-import json
-
 import pytest
 import torch
+<<<<<<< HEAD
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import (
     BertConfig,
@@ -88,25 +87,18 @@ CASES = {
         CLIPTokenizer, ["<|startoftext|>", "<|endoftext|>"], end_of_word_suffix="</w>"
     ),
 }
+=======
+from transformers import BertConfig, BertForMaskedLM
+
+from itit_hf.pretraining.vocabulary_pruning import count_pieces, prune_embeddings, prune_vocabulary
+
+from ..text_encoders import CASES, CORPUS, OTHERS, SIZES, encoder_for, word_piece
+>>>>>>> d4b6b6b (Text encoders of any kind: T5, BERT, RoBERTa and CLIP's text tower, each with its begin, end and empty text)
 
 
 @pytest.fixture(params=CASES)
 def tokenizer(request):
     return CASES[request.param]()
-
-
-def encoder_for(tokenizer) -> torch.nn.Module:
-    torch.manual_seed(0)
-    if isinstance(tokenizer, T5Tokenizer):
-        return T5EncoderModel(
-            T5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2)
-        ).eval()
-    ids = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
-    if isinstance(tokenizer, CLIPTokenizer):
-        return CLIPTextModel(CLIPTextConfig(**ids, **SIZES, eos_token_id=tokenizer.eos_token_id)).eval()
-    if isinstance(tokenizer, RobertaTokenizer):
-        return RobertaModel(RobertaConfig(**ids, **SIZES, max_position_embeddings=64)).eval()
-    return BertForMaskedLM(BertConfig(**ids, **SIZES)).bert.eval()
 
 
 def test_texts_of_the_corpus_are_split_as_before(tokenizer):

@@ -153,7 +153,8 @@ def test_the_loss_is_the_advantage_times_the_log_probability(tmp_path, length_no
     trainer = make_trainer(tmp_path)
     part = first_part(trainer, size=2)
     trainer.model.eval()
-    said = synthetic_text(torch.tensor([[5, 1, 0, 0], [5, 6, 7, 1], [8, 9, 1, 0], [1, 0, 0, 0]]), eos_token_id=1)
+    words = torch.tensor([[5, 1, 0, 0], [5, 6, 7, 1], [8, 9, 1, 0], [1, 0, 0, 0]])
+    said = synthetic_text(trainer.model.config, torch.cat([torch.full((4, 18), 40), words], dim=1))
     advantages = torch.tensor([1.0, -2.0, 0.5, 3.0])
     loss, _ = trainer.objectives.policy_loss(trainer.model, part, said, advantages, length_normalize)
     expected, model = 0.0, trainer.model

@@ -71,7 +71,7 @@ def replace_text_encoder(
     encoder = next(module for module in replaced.modules() if isinstance(module, ITITModel))
     _draw(encoder.project_text, replaced.config, generator)
     ids = new_tokenizer("", return_tensors="pt").input_ids.to(new_text_encoder.device)
-    encoder.null_text_embeds.copy_(new_text_encoder(input_ids=ids).last_hidden_state[:, -1:])
+    encoder.null_text_embeds.copy_(new_text_encoder(input_ids=ids).last_hidden_state)
     old_ids, new_ids = _shared_ids(tokenizer, new_tokenizer, model.config, replaced.config)
     for name, weight in replaced.named_parameters():
         if name.endswith("text_decoder.embed_tokens.weight"):

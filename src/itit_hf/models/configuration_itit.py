@@ -66,19 +66,31 @@ def text_fields(tokenizer, text_encoder_config) -> dict:
 
     Args:
         tokenizer (`PreTrainedTokenizerBase`): Whose pieces are read and generated.
-        text_encoder_config (`PreTrainedConfig`): Of a T5 or mT5 encoder.
+        text_encoder_config (`PreTrainedConfig`): Of a T5, mT5 or UMT5 encoder, of BERT and its like, or of CLIP's text
+            tower.
 
     Returns:
         `dict`: Fields of [`ITITConfig`] by name.
+
+    Raises:
+        ValueError: If the tokenizer puts more around a text than a begin and an end.
     """
+    around = tokenizer("").input_ids
+    if len(around) not in (1, 2):
+        raise ValueError(
+            "`tokenizer` must end each text with one special token and may begin it with one, such as T5's, BERT's, "
+            f"RoBERTa's or CLIP's; this one makes {tokenizer.convert_ids_to_tokens(around)} of the empty text"
+        )
     num_text_tokens = len(tokenizer)
+    encoder = text_encoder_config.get_text_config()
     return {
-        "text_hidden_size": text_encoder_config.d_model,
+        "text_hidden_size": encoder.hidden_size,
         "num_text_tokens": num_text_tokens,
-        "vocab_size": max(text_encoder_config.vocab_size, padded_vocab_size(num_text_tokens)),
+        "vocab_size": max(encoder.vocab_size, padded_vocab_size(num_text_tokens)),
         "pad_token_id": tokenizer.pad_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "bos_token_id": None,
+        "eos_token_id": around[-1],
+        "bos_token_id": around[0] if len(around) == 2 else None,
+        "text_begins_with_bos": len(around) == 2,
         "image_token_id": None,
     }
 
@@ -139,6 +151,9 @@ class ITITConfig(PreTrainedConfig):
         pad_token_id (`int`, defaults to 0): Padding id of the text tokenizer.
         eos_token_id (`int`, defaults to 1): End of text.
         bos_token_id (`int`, *optional*): Starts a caption; the first spare row by default.
+        text_begins_with_bos (`bool`, defaults to `False`):
+            Whether texts begin with `bos_token_id` for the text encoder too, as BERT's with [CLS] and RoBERTa's with
+            <s>. T5's do not.
         image_token_id (`int`, *optional*):
             Placeholder of an image feature in `input_ids`, a spare row; the last one by default.
         use_cache (`bool`, defaults to `True`): Keep keys and values while generating captions.
@@ -185,6 +200,7 @@ class ITITConfig(PreTrainedConfig):
     image_latent_size: int | None = None
     pad_token_id: int | None = 0
     eos_token_id: int | list[int] | None = 1
+    text_begins_with_bos: bool = False
     use_cache: bool = True
     text_encoder_name_or_path: str | None = None
     image_tokenizer_name_or_path: str | None = None
@@ -256,9 +272,14 @@ class ITITConfig(PreTrainedConfig):
         return config
 
     @property
+    def num_null_text_tokens(self) -> int:
+        """Tokens of the empty text as the text encoder reads it: its end, and its begin if it has one."""
+        return 2 if self.text_begins_with_bos else 1
+
+    @property
     def num_prefix_tokens(self) -> int:
-        """Encoder features of a whole image: its tokens and one null text token."""
-        return self.num_image_tokens + 1
+        """Encoder features of a whole image: its tokens and those of the null text."""
+        return self.num_image_tokens + self.num_null_text_tokens
 
     @property
     def image_decoder_heads(self) -> int:

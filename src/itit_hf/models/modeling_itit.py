@@ -131,8 +131,8 @@ class ITITPreTrainedModel(SingleDeviceMixin, PreTrainedModel):
 class ITITModel(WithoutTextMixin, ITITPreTrainedModel):
     """Joint image-text encoder: ViT blocks over [image token embeddings ; projected text features] (section 3.1).
 
-    `null_text_embeds`, a saved buffer of shape `(1, 1, text_hidden_size)`, holds the text encoder's features of the
-    empty text; it is what an image is encoded with when no text is given, so captioning needs no text encoder.
+    `null_text_embeds`, a saved buffer of shape `(1, num_null_text_tokens, text_hidden_size)`, holds the text encoder's
+    features of the empty text; it is what an image is encoded with when no text is given, so captioning needs no text encoder.
     """
 
     def __init__(self, config: ITITConfig):
@@ -149,7 +149,7 @@ class ITITModel(WithoutTextMixin, ITITPreTrainedModel):
         mlp = config.intermediate_size
         self.layers = nn.ModuleList([ITITLayer(config, width, heads, mlp, i) for i in range(config.num_hidden_layers)])
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
-        self.register_buffer("null_text_embeds", torch.zeros(1, 1, config.text_hidden_size))
+        self.register_buffer("null_text_embeds", torch.zeros(1, config.num_null_text_tokens, config.text_hidden_size))
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Embedding:
@@ -256,7 +256,7 @@ class ITITModel(WithoutTextMixin, ITITPreTrainedModel):
     def _embed_text(self, text_condition: TextCondition | None, image: torch.Tensor) -> torch.Tensor:
         """Projected features of the text, or of the null text, `(B, L, H)`."""
         if text_condition is None:
-            embeds = self.null_text_embeds.expand(image.size(0), -1, -1)  # (B, 1, E)
+            embeds = self.null_text_embeds.expand(image.size(0), -1, -1)  # (B, N, E)
         else:
             embeds = text_condition.embeds  # (B, L, E)
         length = embeds.size(1)
@@ -281,7 +281,7 @@ class ITITHeadModel(ITITPreTrainedModel):
 
     @property
     def null_text_embeds(self) -> torch.Tensor:
-        """The text encoder's features of the empty text, of shape `(1, 1, text_hidden_size)`; part of the encoder."""
+        """Features of the empty text, `(1, num_null_text_tokens, text_hidden_size)`; part of the encoder."""
         return self.base_model.null_text_embeds
 
     @property

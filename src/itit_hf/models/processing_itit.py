@@ -104,16 +104,17 @@ def text_ids(tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of texts in which `</s>`, `<pad>`, `<extra_id_0>` and their like are words as any others.
 
     Args:
-        tokenizer (`PreTrainedTokenizerBase`): A tokenizer of T5's form, fast or slow, which ends each text.
+        tokenizer (`PreTrainedTokenizerBase`): Fast or slow; it ends each text, as T5's, and may begin it, as BERT's.
         texts (`Sequence[str]`): What [`clean_text`] returns.
 
     Returns:
-        `list[list[int]]`: A row per text, its end included.
+        `list[list[int]]`: A row per text, its begin and end included.
     """
     rows = tokenizer(list(texts), verbose=False).input_ids
     special = set(tokenizer.all_special_ids)
+    num_begin = len(tokenizer("").input_ids) - 1
     for i, row in enumerate(rows):
-        if special.isdisjoint(row[:-1]):
+        if special.isdisjoint(row[num_begin:-1]):
             continue
         if tokenizer.is_fast:
             rows[i] = _plain_backend(tokenizer).encode(texts[i]).ids
@@ -132,7 +133,8 @@ def tokenize_text(
     """Token ids of texts; what does not fit is named, never cut in silence, and no text is taken for a special token.
 
     Args:
-        tokenizer (`PreTrainedTokenizerBase`): A tokenizer of T5's form, which ends each text with one special token.
+        tokenizer (`PreTrainedTokenizerBase`): It ends each text with one special token, as T5's, and may begin it
+            with one, as BERT's.
         text (`str` or `Sequence[str]`): One text or several.
         max_length (`int`, *optional*, defaults to 64): Tokens at most, the end of sequence included; at least 2.
         padding (`bool` or `str`, *optional*, defaults to `"longest"`): As in any tokenizer.

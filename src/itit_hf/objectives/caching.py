@@ -80,7 +80,7 @@ class TextFeatureCache:
     first; they differ from those of a padded batch by rounding.
 
     Args:
-        text_encoder (`torch.nn.Module`): Called as transformers' `T5EncoderModel`.
+        text_encoder (`torch.nn.Module`): Of transformers.
         num_texts (`int`): Texts to keep at most, those read last, each `text_length * text_hidden_size` numbers on the
             encoder's device; 0 keeps none and reads each batch as it is.
     """

@@ -22,6 +22,7 @@ from ..models.types_itit import ImageMask, SoftTokens, TextCondition
 from ..rng import gumbel, rand
 from .forward import ForwardOutput, GradientScales, caption_forward, image_forward, image_of
 from .losses import caption_loss, masked_image_loss
+from .text_encoding import encode_predicted
 
 RECONSTRUCTIONS = ("masked", "all")
 
@@ -280,7 +281,7 @@ def i2t2i_loss(
 
     Args:
         model: Called like [`ITITForPreTraining`]; the wrapped one when it is distributed.
-        text_encoder (`torch.nn.Module`): Frozen, called as transformers' `T5EncoderModel` with `inputs_embeds`.
+        text_encoder (`torch.nn.Module`): Frozen, see [`~objectives.text_encoding.encode_predicted`].
         image (`dict`): `image_token_ids` of shape `(batch_size, num_image_tokens)`: I, to be predicted again; and
             `image_latents` of shape `(batch_size, num_image_tokens, image_latent_size)`, if they are what the model
             captions.
@@ -301,9 +302,7 @@ def i2t2i_loss(
         first_pass = caption_forward(
             model, image, masks[0], synthetic_text, GradientScales(encoder=0.0), text_embedding_table=table
         )  # p(t_l | I_M, t'_0 ... t'_{l-1}); no gradient into this encoder pass
-    attention_mask = synthetic_text["attention_mask"]  # (B, L)
-    encoded = text_encoder(inputs_embeds=first_pass.predicted_embeds, attention_mask=attention_mask)
-    text_condition = TextCondition(encoded.last_hidden_state, attention_mask)  # T~
+    text_condition = encode_predicted(text_encoder, synthetic_text, first_pass.predicted_embeds)  # T~
     # Score: T~, I_M -> I.
     second_pass = image_forward(model, image["image_token_ids"], masks[1], text_condition)  # p(i_k | I_M, T~)
     loss = image_loss(second_pass.image_logits, second_pass.image_labels)

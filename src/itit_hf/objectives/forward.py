@@ -78,7 +78,7 @@ def caption_forward(
             `(batch_size, num_image_tokens)`; `image_latents` if they are what is captioned; `soft_tokens` of a
             reconstruction; `text_condition` when the encoder is given a text too.
         image_mask ([`~models.types_itit.ImageMask`]): M.
-        text (`dict`): `input_ids` and `attention_mask` of shape `(batch_size, text_length)`: `t_1 ... t_L`.
+        text (`dict`): `input_ids` and `attention_mask` of shape `(batch_size, text_length)`, see [`caption_inputs`].
         gradient_scales ([`GradientScales`], *optional*): 1.0 each by default.
         with_image_logits (`bool`, *optional*, defaults to `False`): Predict the masked image tokens too.
         text_embedding_table (`torch.FloatTensor` of shape `(num_text_tokens, embedding_size)`, *optional*):
@@ -89,11 +89,9 @@ def caption_forward(
     """
     config = unwrap(model).config
     text_condition = image.get("text_condition")
-    text_length = 1 if text_condition is None else text_condition.embeds.size(1)  # the null text is one token
+    text_length = config.num_null_text_tokens if text_condition is None else text_condition.embeds.size(1)
     prefix_length = image_mask.num_encoded + text_length
-    decoder_input_ids, labels = caption_inputs(
-        text["input_ids"], text["attention_mask"], prefix_length, config.bos_token_id, config.image_token_id
-    )  # (B, P + L), (B, L)
+    decoder_input_ids, labels = caption_inputs(config, text, prefix_length)  # (B, P + L), (B, L)
     positions = valid = None
     if with_image_logits:
         positions, valid = masked_positions(image_mask.bool_masked_pos)  # (B, M)
@@ -177,26 +175,27 @@ def image_forward(
     return ForwardOutput(image_logits=output.image_logits, image_labels=labels, positions=positions, valid=valid)
 
 
-def caption_inputs(
-    input_ids: torch.Tensor, attention_mask: torch.Tensor, prefix_length: int, bos_token_id: int, image_token_id: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def caption_inputs(config, text: dict[str, torch.Tensor], prefix_length: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Teacher forcing: what the text decoder reads, `[image prefix] t_0 ... t_{L-1}`, and its labels,
     `t_1 ... t_L`.
 
     Args:
-        input_ids (`torch.LongTensor` of shape `(batch_size, text_length)`): `t_1 ... t_L` and padding.
-        attention_mask (`torch.Tensor` of shape `(batch_size, text_length)`): 1 for text, 0 for padding.
+        config ([`ITITConfig`]): The model's.
+        text (`dict`): `input_ids` and `attention_mask` of shape `(batch_size, text_length)`: `t_1 ... t_L` and
+            padding, behind `t_0` if texts begin with it.
         prefix_length (`int`): Encoder features in front of the text.
-        bos_token_id (`int`): `t_0`.
-        image_token_id (`int`): Placeholder of an encoder feature.
 
     Returns:
-        `(decoder_input_ids, labels)` of shapes `(batch_size, prefix_length + text_length)` and
-        `(batch_size, text_length)`; labels are -100 at padding.
+        `(decoder_input_ids, labels)` of shapes `(batch_size, prefix_length + L)` and
+        `(batch_size, L)`; labels are -100 at padding.
     """
-    batch_size = len(input_ids)
-    prefix = input_ids.new_full((batch_size, prefix_length + 1), image_token_id)
-    prefix[:, -1] = bos_token_id
+    input_ids = text["input_ids"]
+    attention_mask = text["attention_mask"]
+    if config.text_begins_with_bos:
+        input_ids = input_ids[:, 1:]
+        attention_mask = attention_mask[:, 1:]
+    prefix = input_ids.new_full((len(input_ids), prefix_length + 1), config.image_token_id)
+    prefix[:, -1] = config.bos_token_id
     decoder_input_ids = torch.cat([prefix, input_ids[:, :-1]], dim=1)
     return decoder_input_ids, input_ids.masked_fill(attention_mask == 0, -100)
 

@@ -125,7 +125,8 @@ class ITITObjectives:
     Args:
         names (`Sequence[str]`): Of `OBJECTIVES`.
         config ([`ITITConfig`]): The model's.
-        text_encoder (`torch.nn.Module`): Frozen text encoder, called as transformers' `T5EncoderModel`.
+        text_encoder (`torch.nn.Module`): Frozen text encoder of transformers: T5, BERT, CLIP's tower
+            and their like.
         image_tokenizer (`torch.nn.Module`, *optional*): Frozen image tokenizer; needed for `pixel_values`, and
             for its codebook with `smoothing_neighbours`.
         settings ([`ObjectiveSettings`], *optional*): The paper's by default.
@@ -254,7 +255,7 @@ class ITITObjectives:
             ids = network.generate(
                 **image, max_new_tokens=self.settings.synthesis_max_new_tokens, num_beams=1, do_sample=False
             )
-        return synthetic_text(ids[:, self.config.num_prefix_tokens + 1 :], self.config.eos_token_id)
+        return synthetic_text(self.config, ids)
 
     @property
     def image_loss(self) -> Callable[..., torch.Tensor]:
@@ -436,18 +437,21 @@ OBJECTIVES: dict[str, Objective] = {
 }
 
 
-def synthetic_text(ids: torch.Tensor, eos_token_id: int) -> dict[str, torch.Tensor]:
-    """A generated text T' and where it ends.
+def synthetic_text(config, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    """A generated text T' as the text encoder reads it, and where it ends.
 
     Args:
-        ids (`torch.LongTensor` of shape `(batch_size, text_length)`): What was generated, padding after its end.
-        eos_token_id (`int`): End of sequence; a text that was cut has none.
+        config ([`ITITConfig`]): The model's.
+        ids (`torch.LongTensor` of shape `(batch_size, length)`): What `generate` returned: the image's prefix, [BOS],
+            a text, padding after its end. A text that was cut has no end of sequence.
 
     Returns:
         `dict` with `input_ids` and `attention_mask` of shape `(batch_size, text_length)`; the mask is 1 up to the
-        first end of sequence, that one included.
+        first end of sequence, that one included. [BOS] is there if texts begin with it.
     """
-    is_end = ids == eos_token_id
+    start = config.num_prefix_tokens if config.text_begins_with_bos else config.num_prefix_tokens + 1
+    ids = ids[:, start:]
+    is_end = ids == config.eos_token_id
     after_end = is_end.long().cumsum(dim=-1) - is_end.long() > 0
     return {"input_ids": ids, "attention_mask": (~after_end).long()}
 

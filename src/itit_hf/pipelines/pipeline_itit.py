@@ -77,7 +77,7 @@ class ITITPipeline(
 
     Args:
         model ([`ITITForPreTraining`]): The trained network.
-        text_encoder (`T5EncoderModel`, *optional*):
+        text_encoder (`PreTrainedModel`, *optional*):
             Frozen text encoder it was trained with. `from_pretrained(..., text_encoder=None)` does without: to
             caption images, and to generate from `prompt_embeds`. Likewise `model=None` and `image_tokenizer=None` are
             enough for [`~ITITPipeline.encode_prompt`].

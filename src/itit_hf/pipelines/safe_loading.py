@@ -38,14 +38,17 @@ _VOCABULARIES = ("tokenizer.json", "vocab.json", "added_tokens.json", "special_t
 
 Table = Mapping[str, Collection[tuple[str, str]]]
 
+T5_KIND = ("T5EncoderModel", "MT5EncoderModel", "UMT5EncoderModel")
+BERT_KIND = ("BertModel", "RobertaModel", "XLMRobertaModel", "MPNetModel", "DistilBertModel", "CLIPTextModel")
+TEXT_ENCODERS = (*T5_KIND, *BERT_KIND)
+TOKENIZER_KINDS = ("T5", "MT5", "Bert", "Roberta", "XLMRoberta", "MPNet", "DistilBert", "CLIP")
+TOKENIZERS = ("TokenizersBackend", *(f"{kind}Tokenizer{fast}" for kind in TOKENIZER_KINDS for fast in ("", "Fast")))
+
 # What a pipeline folder may name, component by component.
 COMPONENTS = {
     "model": {("itit_hf.models.modeling_itit", "ITITForPreTraining")},
-    "text_encoder": {("transformers", name) for name in ("T5EncoderModel", "MT5EncoderModel")},
-    "tokenizer": {
-        ("transformers", name)
-        for name in ("TokenizersBackend", "T5Tokenizer", "T5TokenizerFast", "MT5Tokenizer", "MT5TokenizerFast")
-    },
+    "text_encoder": {("transformers", name) for name in TEXT_ENCODERS},
+    "tokenizer": {("transformers", name) for name in TOKENIZERS},
     "image_tokenizer": {("itit_hf.models.image_tokenization_itit", "PatchVQModel"), ("diffusers", "VQModel")},
     "image_processor": {("itit_hf.models.image_processing_itit", "ITITImageProcessorPil")},
     "scheduler": {("itit_hf.decoding.scheduling_itit", "ITITScheduler")},

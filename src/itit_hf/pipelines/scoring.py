@@ -32,12 +32,7 @@ def caption_log_likelihoods(
     num_images = len(image_token_ids)
     num_texts = len(text["input_ids"])
     start = config.num_prefix_tokens + 1  # image features, [BOS]
-    decoder_input_ids, labels = caption_inputs(
-        **text,
-        prefix_length=config.num_prefix_tokens,
-        bos_token_id=config.bos_token_id,
-        image_token_id=config.image_token_id,
-    )  # (B, P + L), (B, L)
+    decoder_input_ids, labels = caption_inputs(config, text, config.num_prefix_tokens)  # (B, P + L), (B, L)
     # What comes before the text does not see it, so its keys and values serve each text.
     output = model(
         input_ids=decoder_input_ids[:num_images, :start],

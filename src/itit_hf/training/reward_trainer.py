@@ -144,7 +144,7 @@ class RewardObjectives(ITITObjectives):
                 num_return_sequences=num_generations,
                 logits_processor=LogitsProcessorList([words]),
             )
-        return synthetic_text(ids[:, self.config.num_prefix_tokens + 1 :], self.config.eos_token_id)
+        return synthetic_text(self.config, ids)
 
     def policy_loss(
         self, model, part: dict, said: dict[str, torch.Tensor], advantages: torch.Tensor, length_normalize: bool

@@ -92,7 +92,7 @@ def set_null_text(model: ITITForPreTraining, processor, text_encoder: torch.nn.M
     inputs = processor(text=[""], return_tensors="pt")
     device = next(text_encoder.parameters()).device
     inputs = {name: inputs[name].to(device) for name in ("input_ids", "attention_mask")}
-    model.model.null_text_embeds.copy_(text_encoder(**inputs).last_hidden_state[:, -1:])
+    model.model.null_text_embeds.copy_(text_encoder(**inputs).last_hidden_state)
 
 
 def set_codebook(model: ITITForPreTraining, processor, image_tokenizer: torch.nn.Module) -> None:

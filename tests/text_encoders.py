@@ -23,7 +23,7 @@ from transformers import (
 
 CORPUS = ["a small red bus", "three red buses stand in the rain", "the lighthouse stands in the sea"]
 OTHERS = ["a zebra under an umbrella", "two teapots and a teaspoon", "umbrellas, zebras; an otter!"]
-SIGNS = ["<| |>"]  # so that special tokens can be spelled, as they can with the alphabets of real ones
+SIGNS = ["<| t |>"]  # so that special tokens can be spelled, as they can with the alphabets of real ones
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
 
 

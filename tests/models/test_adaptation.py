@@ -151,7 +151,7 @@ def test_tokenizers_without_a_common_piece_are_refused():
         def __len__(self):
             return 3
 
-        def __call__(self, text, return_tensors):
+        def __call__(self, text, return_tensors=None):
             return tiny_tokenizer()(text, return_tensors=return_tensors)
 
         def get_vocab(self):

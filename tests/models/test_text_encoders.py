@@ -9,7 +9,6 @@ from itit_hf import ITITForPreTraining, ITITPipeline, ITITProcessor, ITITSchedul
 from itit_hf.models.configuration_itit import text_fields
 from itit_hf.objectives.forward import caption_inputs
 from itit_hf.objectives.objectives import ITITObjectives, ObjectiveSettings, synthetic_text
-from itit_hf.objectives.text_encoding import encode_predicted
 from itit_hf.training.setup import set_null_text
 
 from ..testing_utils import generators, tiny_config, tiny_pairs, tiny_pipeline
@@ -78,26 +77,6 @@ def test_features_that_a_user_computes_are_those_of_the_prompt(pipe):
     from_words = pipe(CORPUS[0], generator=generators(0), **options).images
     from_features = pipe(prompt_embeds=condition, generator=generators(0), **options).images
     assert torch.equal(from_words, from_features)
-
-
-def test_words_that_are_predicted_rightly_are_read_as_given_ones(tokenizer, text_encoder):
-    text = rows(tokenizer)
-    num_begin = len(tokenizer("").input_ids) - 1
-    words = text_encoder.get_input_embeddings()(text["input_ids"][:, num_begin:])
-    condition = encode_predicted(text_encoder, text, words)
-    real = text["attention_mask"].bool()
-    expected = text_encoder(**text).last_hidden_state
-    torch.testing.assert_close(condition.embeds[real], expected[real], atol=1e-6, rtol=1e-5)
-
-
-def test_gradient_reaches_the_predicted_words_and_the_encoder_is_as_before(tokenizer, text_encoder):
-    text = rows(tokenizer)
-    num_begin = len(tokenizer("").input_ids) - 1
-    words = text_encoder.get_input_embeddings()(text["input_ids"][:, num_begin:]).requires_grad_()
-    before = text_encoder(**text).last_hidden_state
-    encode_predicted(text_encoder, text, words * 1.5).embeds.square().sum().backward()
-    assert words.grad[:, 0].abs().sum() > 0
-    assert torch.equal(text_encoder(**text).last_hidden_state, before)
 
 
 def test_captions_are_trained_on_words_and_end_alone(tokenizer, text_encoder):

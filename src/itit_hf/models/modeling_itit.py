@@ -132,7 +132,8 @@ class ITITModel(WithoutTextMixin, ITITPreTrainedModel):
     """Joint image-text encoder: ViT blocks over [image token embeddings ; projected text features] (section 3.1).
 
     `null_text_embeds`, a saved buffer of shape `(1, num_null_text_tokens, text_hidden_size)`, holds the text encoder's
-    features of the empty text; it is what an image is encoded with when no text is given, so captioning needs no text encoder.
+    features of the empty text; it is what an image is encoded with when no text is given, so captioning needs no text
+    encoder.
     """
 
     def __init__(self, config: ITITConfig):
@@ -281,7 +282,7 @@ class ITITHeadModel(ITITPreTrainedModel):
 
     @property
     def null_text_embeds(self) -> torch.Tensor:
-        """Features of the empty text, `(1, num_null_text_tokens, text_hidden_size)`; part of the encoder."""
+        """Features of the empty text, of shape `(1, num_null_text_tokens, text_hidden_size)`; part of the encoder."""
         return self.base_model.null_text_embeds
 
     @property

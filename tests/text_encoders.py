@@ -13,6 +13,7 @@ from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTokenizer,
+    PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaModel,
     RobertaTokenizer,
@@ -42,6 +43,21 @@ def word_piece() -> BertTokenizer:
     return BertTokenizer(vocab=state["vocab"])
 
 
+def of_its_file_alone(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    """A tokenizer whose class adds nothing to what its file says."""
+    words = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **words)
+
+
+def word_piece_with_its_marks_last() -> PreTrainedTokenizerFast:
+    """The marks of begin and end stand behind other pieces, and the file says where."""
+    ids = word_piece().get_vocab()
+    last = ["[CLS]", "[SEP]"]
+    pieces = [piece for piece in sorted(ids, key=ids.get) if piece not in last] + last
+    marked = BertTokenizer(vocab={piece: number for number, piece in enumerate(pieces)})
+    return of_its_file_alone(Tokenizer.from_str(marked.backend_tokenizer.to_str()))
+
+
 def unigram() -> T5Tokenizer:
     special = ["<pad>", "</s>", "<unk>"]
     trainer = trainers.UnigramTrainer(vocab_size=90, special_tokens=special, unk_token="<unk>", show_progress=False)
@@ -63,6 +79,7 @@ def byte_pairs(cls, special: list[str], **suffix):
 
 CASES = {
     "WordPiece": word_piece,
+    "WordPiece with its marks last": word_piece_with_its_marks_last,
     "Unigram": unigram,
     "BPE of bytes": lambda: byte_pairs(RobertaTokenizer, ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]),
     "BPE with ends of words": lambda: byte_pairs(

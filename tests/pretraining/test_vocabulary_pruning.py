@@ -4,11 +4,12 @@
 
 import pytest
 import torch
+from tokenizers import Tokenizer
 from transformers import BertConfig, BertForMaskedLM
 
 from itit_hf.pretraining.vocabulary_pruning import count_pieces, prune_embeddings, prune_vocabulary
 
-from ..text_encoders import CASES, CORPUS, OTHERS, SIZES, encoder_for, word_piece
+from ..text_encoders import CASES, CORPUS, OTHERS, SIZES, encoder_for, of_its_file_alone, word_piece
 
 
 @pytest.fixture(params=CASES)

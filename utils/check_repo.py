@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Check the rules of the repository that no linter knows. Reads the source only: needs no installation.
 
-    python utils/check_repo.py [--root REPOSITORY] [--plain]
+    python utils/check_repo.py [--root REPOSITORY]
 
 The rules:
 
@@ -15,8 +15,7 @@ The rules:
 - In src/, no function takes `**kwargs` but those of `KWARGS_ALLOWED`: a mistyped keyword would pass unnoticed. What is
   annotated as `Unpack[...]` names its keywords and is no such case.
 - In src/, code is plain: a function has `MAX_ARGUMENTS` arguments at most, no call unpacks unlike things into its
-  arguments, an assignment packs no values, and a conditional expression has one condition. `--plain` asks the same of
-  the rooms of `NOT_YET_PLAIN`.
+  arguments, an assignment packs no values, and a conditional expression has one condition.
 - In all Python files: two header lines, fewer than `MAX_MODULE_LINES` lines, functions of fewer than
   `MAX_FUNCTION_LINES` lines, and no marker of unfinished work.
 """
@@ -28,7 +27,7 @@ import io
 import re
 import sys
 import tokenize
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -311,29 +310,10 @@ def check_ternaries(source: Source) -> Iterator[tuple[int, str]]:
 
 
 EVERYWHERE = (check_header, check_size, check_unfinished)
-LIBRARY_ONLY = (check_statements, check_kwargs, check_docstrings)
-PLAIN = (check_arguments, check_splats, check_packings, check_ternaries)
-# Rooms and modules of the library that the rules of `PLAIN` do not hold yet: `--plain` counts what is to be mended.
-NOT_YET_PLAIN = ("decoding", "hub", "pipelines", "rewards", "training")
-
-
-def rules_of(place: str, plain: bool) -> Iterator[Callable[[Source], Iterator[tuple[int, str]]]]:
-    """Choose the rules for a file.
-
-    Args:
-        place (`str`): Its path, counted from the repository.
-        plain (`bool`): Those of `PLAIN` for `NOT_YET_PLAIN` too.
-
-    Yields:
-        `Callable`: From a source to its problems.
-    """
-    yield from EVERYWHERE
-    if not place.startswith("src/"):
-        return
-    yield from LIBRARY_ONLY
-    room = place.removeprefix(f"src/{PACKAGE}/").split("/")[0].removesuffix(".py")
-    if plain or room not in NOT_YET_PLAIN:
-        yield from PLAIN
+LIBRARY_ONLY = (
+    *(check_statements, check_kwargs, check_docstrings),
+    *(check_arguments, check_splats, check_packings, check_ternaries),
+)
 
 
 def import_structure(init: Source) -> dict[str, dict[str, int]] | None:
@@ -434,12 +414,11 @@ def check_test_files(sources: dict[str, Source]) -> Iterator[str]:
             yield f"{place}:1: has no test file; create {wanted}"
 
 
-def check(root: Path, plain: bool = False) -> list[str]:
+def check(root: Path) -> list[str]:
     """Check a repository.
 
     Args:
         root (`Path`): The repository.
-        plain (`bool`, *optional*, defaults to `False`): Also the rules of `PLAIN` in the rooms of `NOT_YET_PLAIN`.
 
     Returns:
         `list[str]`: A message for each problem, as `file:line: what is wrong; the remedy`; empty if there is none.
@@ -454,7 +433,7 @@ def check(root: Path, plain: bool = False) -> list[str]:
         except SyntaxError as error:
             problems.append(f"{place}:{error.lineno}: is no Python, {error.msg}; mend it")
             continue
-        rules = rules_of(place, plain)
+        rules = EVERYWHERE + (LIBRARY_ONLY if place.startswith("src/") else ())
         problems += [f"{place}:{line}: {message}" for rule in rules for line, message in rule(source)]
     readme = root / "README.md"
     if f"src/{PACKAGE}/__init__.py" not in sources or not readme.is_file():
@@ -468,9 +447,8 @@ def main() -> int:
     """Print the problems of the repository; the exit status is 1 if there is one."""
     parser = argparse.ArgumentParser(description="Check the rules of the repository that no linter knows.")
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[1], help="the repository")
-    parser.add_argument("--plain", action="store_true", help="the rules of plainness in all rooms")
     args = parser.parse_args()
-    problems = check(args.root, args.plain)
+    problems = check(args.root)
     print("\n".join(problems) or "check_repo: the rules hold", file=sys.stderr if problems else sys.stdout)
     return int(bool(problems))
 

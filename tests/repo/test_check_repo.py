@@ -302,13 +302,5 @@ def test_scripts_and_tests_may_be_less_plain(problems_with):
     assert problems_with({"examples/dive.py": HEADER + "a, b = 1, 2\n"}) == []
 
 
-def test_a_room_that_is_not_plain_yet_is_counted_when_asked(problems_with, tmp_path):
-    room = check_repo.NOT_YET_PLAIN[0]
-    files = {f"src/itit_hf/{room}/pike.py": MODULE + "a, b = 1, 2\n", f"tests/{room}/test_pike.py": HEADER}
-    assert problems_with(files) == []
-    (problem,) = check_repo.check(tmp_path, plain=True)
-    assert problem.startswith(f"src/itit_hf/{room}/pike.py:4: packs `(a, b)` into one assignment")
-
-
 def test_each_signature_that_a_library_prescribes_has_its_reason():
     assert all(check_repo.ARGUMENTS_ALLOWED.values())

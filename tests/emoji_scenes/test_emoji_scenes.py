@@ -99,6 +99,13 @@ def test_keyed_draws_never_change_between_machines_or_versions():
     assert [draws.integer(0, 99) for _ in range(5)] == [77, 50, 83, 34, 63]
 
 
+def test_a_key_has_64_choices():
+    draws = KeyedDraws(seed=1, index=2)
+    assert len([draws.integer(0, 99) for _ in range(64)]) == 64
+    with pytest.raises(StopIteration):
+        draws.integer(0, 99)
+
+
 @pytest.mark.parametrize("key", [(-1, 0), (0, -1), (2**64, 0), (0, 2**64)])
 def test_each_half_of_a_key_of_draws_has_64_bits(key):
     with pytest.raises(ValueError, match=f"`seed` and `index` must be .* got {key[0]} and {key[1]}"):

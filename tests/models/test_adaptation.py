@@ -255,6 +255,14 @@ def test_embeddings_are_as_large_behind_the_norm_as_those_of_gpt2():
 
 
 @torch.no_grad()
+def test_an_offset_of_each_word_which_the_norm_takes_away_does_not_make_the_embeddings_larger():
+    moved = gpt2()
+    moved.transformer.wte.weight.add_(torch.arange(24.0)[:, None])
+    sizes = [taught(language_model=each).text_decoder.norm_embeddings.weight for each in (gpt2(), moved)]
+    torch.testing.assert_close(*sizes)
+
+
+@torch.no_grad()
 def test_the_image_decoder_and_the_encoder_stay_what_they_are_whatever_gpt2_has():
     model = speaker()
     masked = torch.arange(16)[None] > 3

@@ -85,8 +85,8 @@ def test_a_image_that_hides_nothing_is_not_counted():
 
 def test_drawn_images_give_usage_entropy_and_the_share_of_plain_ones():
     monitor = make_monitor()
-    monitor.drawn("t2i2t", torch.tensor([[0, 0, 0, 0]]))
-    monitor.drawn("t2i2t", torch.tensor([[2, 2, 2, 0]]))
+    monitor.generated("t2i2t", torch.tensor([[0, 0, 0, 0]]))
+    monitor.generated("t2i2t", torch.tensor([[2, 2, 2, 0]]))
     figures = monitor.pop()
     assert figures["synthesis/t2i2t/code_usage"] == 0.5
     assert figures["synthesis/t2i2t/code_entropy"] == pytest.approx(entropy(torch.tensor([5, 3])))
@@ -99,13 +99,13 @@ def test_a_image_is_plain_from_95_percent_on(others, share):
     image = torch.zeros(1, 20, dtype=torch.long)
     image[0, :others] = 3
     monitor = make_monitor()
-    monitor.drawn("t2i2t", image)
+    monitor.generated("t2i2t", image)
     assert monitor.pop()["synthesis/t2i2t/one_colour_images"] == share
 
 
 def test_captions_give_how_many_are_the_same_and_how_many_do_not_end():
     monitor = make_monitor()
-    monitor.said("i2t2i", captions([5, 6, EOS, 0], [5, 6, EOS, 0], [5, 7, 8, 9]))
+    monitor.captioned("i2t2i", captions([5, 6, EOS, 0], [5, 6, EOS, 0], [5, 7, 8, 9]))
     assert monitor.pop() == {
         "synthesis/i2t2i/identical_captions": pytest.approx(1 / 3),
         "synthesis/i2t2i/distinct_1": pytest.approx(5 / 8),  # 5 6 7 8 9; the end of sequence is not a word
@@ -116,14 +116,14 @@ def test_captions_give_how_many_are_the_same_and_how_many_do_not_end():
 
 def test_captions_of_several_micro_batches_are_compared_with_each_other():
     monitor = make_monitor()
-    monitor.said("i2t2i", captions([5, EOS]))
-    monitor.said("i2t2i", captions([5, EOS, 0]))
+    monitor.captioned("i2t2i", captions([5, EOS]))
+    monitor.captioned("i2t2i", captions([5, EOS, 0]))
     assert monitor.pop()["synthesis/i2t2i/identical_captions"] == 1.0
 
 
 def test_a_single_caption_is_like_no_other():
     monitor = make_monitor()
-    monitor.said("i2t2i", captions([5, EOS]))
+    monitor.captioned("i2t2i", captions([5, EOS]))
     assert "synthesis/i2t2i/identical_captions" not in monitor.pop()
 
 
@@ -143,16 +143,16 @@ def test_predictions_give_the_cross_entropy_of_their_bucket():
 def test_while_it_is_not_active_it_counts_images_only():
     monitor = make_monitor()
     monitor.active = False
-    monitor.drawn("t2i2t", torch.tensor([[0, 1, 2, 3]]))
-    monitor.said("i2t2i", captions([5, EOS]))
+    monitor.generated("t2i2t", torch.tensor([[0, 1, 2, 3]]))
+    monitor.captioned("i2t2i", captions([5, EOS]))
     monitor.predicted("i2t2i", *prediction())
     assert {name.rpartition("/")[2] for name in monitor.pop()} == {"code_usage", "code_entropy", "one_colour_images"}
 
 
 def test_popping_starts_anew():
     monitor = make_monitor()
-    monitor.drawn("t2i2t", torch.tensor([[0, 1, 2, 3]]))
-    monitor.said("i2t2i", captions([5, EOS]))
+    monitor.generated("t2i2t", torch.tensor([[0, 1, 2, 3]]))
+    monitor.captioned("i2t2i", captions([5, EOS]))
     monitor.predicted("i2t2i", *prediction())
     monitor.pop()
     assert monitor.pop() == {}
@@ -160,10 +160,10 @@ def test_popping_starts_anew():
 
 def test_processes_are_summed_before_anything_is_divided():
     here, there = make_monitor(), make_monitor()
-    here.drawn("t2i2t", torch.tensor([[0, 0, 0, 0]]))
-    there.drawn("t2i2t", torch.tensor([[0, 1, 1, 1], [0, 1, 2, 2], [0, 0, 0, 0]]))
-    here.said("i2t2i", captions([5, EOS], [5, EOS]))
-    there.said("i2t2i", captions([5, EOS], [6, EOS], [7, 8]))
+    here.generated("t2i2t", torch.tensor([[0, 0, 0, 0]]))
+    there.generated("t2i2t", torch.tensor([[0, 1, 1, 1], [0, 1, 2, 2], [0, 0, 0, 0]]))
+    here.captioned("i2t2i", captions([5, EOS], [5, EOS]))
+    there.captioned("i2t2i", captions([5, EOS], [6, EOS], [7, 8]))
     states = []
     there.pop(lambda sums: states.append(sums) or sums)
 
@@ -182,8 +182,8 @@ def test_a_process_that_saw_nothing_sums_the_same_tensors():
     shapes = []
     for monitor in (make_monitor(), make_monitor()):
         if shapes:
-            monitor.drawn("t2i2t", torch.tensor([[0, 1, 2, 3]]))
-            monitor.said("i2t2i", captions([5, EOS]))
+            monitor.generated("t2i2t", torch.tensor([[0, 1, 2, 3]]))
+            monitor.captioned("i2t2i", captions([5, EOS]))
         monitor.pop(lambda sums: shapes.append([(t.shape, t.dtype) for t in sums]) or sums)
     assert shapes[0] == shapes[1]
 
@@ -225,11 +225,11 @@ def test_an_alarm_is_raised_beyond_its_limit_and_silent_at_it(figure, quiet, lou
 
 def test_alarms_come_from_collapsed_samples_and_not_from_varied_ones():
     monitor = make_monitor()
-    monitor.drawn("t2i2t", torch.tensor([[0, 1, 2, 3], [3, 1, 0, 2]]))
-    monitor.said("i2t2i", captions([5, 6, EOS], [7, EOS, 0], [8, EOS, 0]))
+    monitor.generated("t2i2t", torch.tensor([[0, 1, 2, 3], [3, 1, 0, 2]]))
+    monitor.captioned("i2t2i", captions([5, 6, EOS], [7, EOS, 0], [8, EOS, 0]))
     assert check_thresholds(monitor.pop()) == []
-    monitor.drawn("t2i2t", torch.zeros(2, 4, dtype=torch.long))
-    monitor.said("i2t2i", captions([5, 5, 5], [5, 5, 5], [5, 5, 5]))
+    monitor.generated("t2i2t", torch.zeros(2, 4, dtype=torch.long))
+    monitor.captioned("i2t2i", captions([5, 5, 5], [5, 5, 5], [5, 5, 5]))
     raised = [message.split("`")[1].rpartition("/")[2] for message in check_thresholds(monitor.pop())]
     assert sorted(raised) == ["code_entropy", "endless_captions", "identical_captions", "one_colour_images"]
 

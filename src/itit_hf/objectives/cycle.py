@@ -315,7 +315,7 @@ def i2t2i_loss(
 def _show_text_cycle(monitor, name: str, text: dict, image_token_ids: torch.Tensor, cycle: CycleOutput):
     """The text, the image generated from it, and the text as the second pass predicts it."""
     predicted = {"input_ids": cycle.second_pass.text_logits.argmax(dim=-1)}  # (B, L)
-    monitor.drawn(name, image_token_ids)
+    monitor.generated(name, image_token_ids)
     monitor.cycled(name, text, image_token_ids, predicted)
 
 
@@ -326,6 +326,6 @@ def _show_image_cycle(
     output = cycle.second_pass
     masked = image_mask.bool_masked_pos  # (B, K)
     predicted = image_token_ids.scatter(1, output.positions, output.image_logits.argmax(dim=-1))  # (B, K)
-    monitor.said(name, caption)
+    monitor.captioned(name, caption)
     monitor.predicted(name, output, masked)
     monitor.cycled(name, image_token_ids, caption, torch.where(masked, predicted, image_token_ids))

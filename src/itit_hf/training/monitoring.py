@@ -226,7 +226,7 @@ class Monitor:
         self._captions: list[list[tuple[int, ...]]] = [[] for _ in self.names]
 
     @torch.no_grad()
-    def drawn(self, name: str, image_token_ids: torch.Tensor):
+    def generated(self, name: str, image_token_ids: torch.Tensor):
         """Take in generated images, of shape `(batch_size, num_image_tokens)`. Never waits for the device."""
         counts = code_counts(image_token_ids, self.codebook_size)  # (B, V)
         plain = counts.amax(dim=-1) >= ONE_COLOUR * image_token_ids.size(1)  # (B,)
@@ -235,7 +235,7 @@ class Monitor:
         self._ratios[row, _RATIOS.index("one_colour_images"), 0] += plain.sum()
         self._ratios[row, _RATIOS.index("one_colour_images"), 1] += len(plain)
 
-    def said(self, name: str, text: dict[str, torch.Tensor]):
+    def captioned(self, name: str, text: dict[str, torch.Tensor]):
         """Take in captions, if active: `input_ids` and `attention_mask` of shape `(batch_size, text_length)`; the mask
         ends with the end of sequence."""
         if not self.active:

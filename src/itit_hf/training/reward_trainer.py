@@ -38,8 +38,8 @@ class ITITRewardConfig(ITITTrainingArguments):
 
     Args:
         direction (`str`): `"i2t"` rewards captions, `"t2i"` images.
-        reward_stream (`str`): Stream of the images that are described, `"paired"` or `"image"`, or of the texts that
-            are drawn, `"paired"` or `"text"`.
+        reward_stream (`str`): Stream of the images that are captioned, `"paired"` or `"image"`, or of the texts that
+            images are generated from, `"paired"` or `"text"`.
         num_generations (`int`): Captions sampled of each image.
         baseline (`str`): What a caption's reward is compared with: `"rloo"`, the mean of the other captions of the
             image, or `"greedy"`, the greedy caption.
@@ -51,7 +51,9 @@ class ITITRewardConfig(ITITTrainingArguments):
     """
 
     direction: str = field(default="i2t", metadata={"help": "i2t rewards captions, t2i images."})
-    reward_stream: str = field(default="paired", metadata={"help": "Stream that is described or drawn."})
+    reward_stream: str = field(
+        default="paired", metadata={"help": "Stream that captions or images are generated from."}
+    )
     num_generations: int = field(default=5, metadata={"help": "Captions sampled of each image."})
     baseline: str = field(default="rloo", metadata={"help": "rloo or greedy."})
     reward_weights: list[float] | None = field(default=None, metadata={"help": "One for each reward; 1.0 by default."})
@@ -81,7 +83,7 @@ class ITITRewardConfig(ITITTrainingArguments):
 
 
 class KeyedWords(LogitsProcessor):
-    """Leaves of each row's words the one that is drawn: samples in transformers' `generate` whose noise is given.
+    """Leaves of each row's words the one that is sampled: transformers' `generate` with noise that is given.
 
     Args:
         uniform (`torch.FloatTensor` of shape `(batch_size, max_new_tokens)`): Noise in [0, 1).
@@ -92,7 +94,7 @@ class KeyedWords(LogitsProcessor):
         self.num_generated = 0
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        """Scores of shape `(batch_size, vocab_size)`: 0 at the word that is drawn, and infinitely low elsewhere."""
+        """Scores of shape `(batch_size, vocab_size)`: 0 at the word that is sampled, and infinitely low elsewhere."""
         words = sample_categorical(scores.float().softmax(dim=-1), self.uniform[:, self.num_generated])  # (B,)
         self.num_generated += 1
         return torch.full_like(scores, -torch.inf).scatter(1, words[:, None], 0.0)
@@ -108,17 +110,17 @@ class RewardObjectives(ITITObjectives):
 
     @property
     def untrained_modules(self) -> tuple[str, ...]:
-        """Names of the model's parts that neither the objectives nor the rewards train."""
+        """Names of the model's modules that neither the objectives nor the rewards train."""
         return tuple(
             name for name in super().untrained_modules if name not in OBJECTIVES[self.direction].trained_modules
         )
 
-    def captions(self, model, part: dict, num_generations: int) -> dict[str, torch.Tensor]:
+    def captions(self, model, stream_batch: dict, num_generations: int) -> dict[str, torch.Tensor]:
         """Captions of whole images, sampled by the shipped loop, each by noise of its own.
 
         Args:
             model: Called like [`ITITForPreTraining`].
-            part (`dict`): `image_token_ids` of shape `(batch_size, num_image_tokens)`; see [`ITITObjectives`].
+            stream_batch (`dict`): `image_token_ids` of shape `(batch_size, num_image_tokens)`; see [`ITITObjectives`].
             num_generations (`int`): Captions of each image; 0 is the greedy one.
 
         Returns:
@@ -126,15 +128,15 @@ class RewardObjectives(ITITObjectives):
             text_length)`.
         """
         if not num_generations:
-            return self.caption_images(model, image_of(part))
+            return self.caption_images(model, image_of(stream_batch))
         length = self.settings.synthesis_max_new_tokens
-        device = part["sample_index"].device
-        noise = [self.generators(part, f"reward/{i}") for i in range(num_generations)]
+        device = stream_batch["sample_index"].device
+        noise = [self.generators(stream_batch, f"reward/{i}") for i in range(num_generations)]
         generators = [generator for sample in zip(*noise, strict=True) for generator in sample]
         words = KeyedWords(rand(len(generators), (length,), generators, device))
         with eval_mode(model) as unwrapped:
             ids = unwrapped.generate(
-                **image_of(part),
+                **image_of(stream_batch),
                 max_new_tokens=length,
                 num_beams=1,
                 do_sample=True,
@@ -147,51 +149,56 @@ class RewardObjectives(ITITObjectives):
         return synthetic_text(self.config, ids)
 
     def policy_loss(
-        self, model, part: dict, said: dict[str, torch.Tensor], advantages: torch.Tensor, length_normalize: bool
+        self,
+        model,
+        stream_batch: dict,
+        captions: dict[str, torch.Tensor],
+        advantages: torch.Tensor,
+        length_normalize: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Policy gradient: what was better than its baseline becomes more likely (Williams, 1992).
 
         Args:
             model: The wrapped one when it is distributed.
-            part (`dict`): What was described; see `captions`.
-            said (`dict`): What `captions` gave.
+            stream_batch (`dict`): What was captioned; see `captions`.
+            captions (`dict`): What `captions` gave.
             advantages (`torch.FloatTensor` of shape `(batch_size * num_generations,)`): Constants.
             length_normalize (`bool`): See [`ITITRewardConfig`].
 
         Returns:
             `(loss, entropy)`: scalars of shape `()`; the entropy of a word, in nats.
         """
-        image = image_of(part)
+        image = image_of(stream_batch)
         whole = ImageMask(torch.zeros_like(image["image_token_ids"], dtype=torch.bool))
         scales = GradientScales(text=self.settings.text_gradient_scale)
-        described = caption_forward(model, image, whole, said, scales)
-        logits = described.text_logits.float()  # (B * G, L, words)
-        labels = described.text_labels  # (B * G, L)
+        output = caption_forward(model, image, whole, captions, scales)
+        logits = output.text_logits.float()  # (B * G, L, words)
+        labels = output.text_labels  # (B * G, L)
         surprise = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").sum(dim=-1)  # -log p(caption)
         if length_normalize:
-            surprise = surprise / said["attention_mask"].sum(dim=-1)
+            surprise = surprise / captions["attention_mask"].sum(dim=-1)
         return (advantages * surprise).mean(), token_entropy(logits, labels != -100)
 
-    def image(self, model, part: dict) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images of the texts with a gradient: drawn by the shipped loop, hidden again in part, and drawn once more
-        in one straight-through step.
+    def image(self, model, stream_batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images of the texts with a gradient: generated by the shipped loop, partly masked again, and generated once
+        more in one straight-through step.
 
         Args:
             model: The wrapped one when it is distributed.
-            part (`dict`): `input_ids` and `attention_mask` of shape `(batch_size, text_length)`; see
+            stream_batch (`dict`): `input_ids` and `attention_mask` of shape `(batch_size, text_length)`; see
                 [`ITITObjectives`].
 
         Returns:
             `(pixel_values, entropy)`: of shape `(batch_size, 3, height, width)` in [-1, 1], and the entropy of an
             image token, of shape `()`, in nats.
         """
-        text_condition = self.encode_text(part)
-        image_token_ids = self.generate_images(model, part, text_condition, "reward")  # I'
-        image_mask = self.draw_mask(part, "reward", self.settings.t2i_mask_ratio)
-        noise = self.gumbel_noise(part, "reward")
-        soft_tokens, drawn = resample_image_tokens(model, image_token_ids, image_mask, text_condition, noise)  # I~
+        text_condition = self.encode_text(stream_batch)
+        image_token_ids = self.generate_images(model, stream_batch, text_condition, "reward")  # I'
+        image_mask = self.draw_mask(stream_batch, "reward", self.settings.t2i_mask_ratio)
+        noise = self.gumbel_noise(stream_batch, "reward")
+        soft_tokens, output = resample_image_tokens(model, image_token_ids, image_mask, text_condition, noise)  # I~
         pixel_values = decode_soft_image_tokens(self.image_tokenizer, image_token_ids, soft_tokens)
-        return pixel_values, token_entropy(drawn.image_logits, drawn.valid)
+        return pixel_values, token_entropy(output.image_logits, output.valid)
 
 
 @torch.no_grad()
@@ -210,8 +217,8 @@ def token_entropy(logits: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
     return (entropy * counted).sum() / counted.sum().clamp(min=1)
 
 
-class _IdlePartsCallback(TrainerCallback):
-    """Takes the zeros that stand for gradients away: an optimizer with momentum would go on with idle parts."""
+class _WaitingModulesCallback(TrainerCallback):
+    """Takes the zeros that stand for gradients away: an optimizer with momentum would move modules that wait."""
 
     def __init__(self, trainer: "ITITRewardTrainer"):
         self.trainer = trainer
@@ -237,7 +244,7 @@ class ITITRewardTrainer(ITITTrainer):
         train_streams (`Mapping[str, Dataset]`): Those of the objectives, if `ce_interval` is not 0, and
             `reward_stream`.
         eval_dataset (`Dataset`, *optional*): Held-out pairs.
-        scheduler ([`ITITScheduler`], *optional*): Draws.
+        scheduler ([`ITITScheduler`], *optional*): Of the images that are generated.
         callbacks (`list[TrainerCallback]`, *optional*): As in transformers.
         optimizers (`tuple`, *optional*): As in transformers.
 
@@ -280,7 +287,7 @@ class ITITRewardTrainer(ITITTrainer):
         for reward in self.reward_funcs:
             if isinstance(reward, torch.nn.Module):
                 reward.to(args.device)
-        self.add_callback(_IdlePartsCallback(self))
+        self.add_callback(_WaitingModulesCallback(self))
 
     def create_objectives(self) -> RewardObjectives:
         """The losses that the arguments name, and those of the rewards."""
@@ -321,32 +328,32 @@ class ITITRewardTrainer(ITITTrainer):
     def named_losses(self, model, inputs) -> dict[str, torch.Tensor]:
         """The losses of a micro-batch by name, scalars of shape `()`: `reward`, and those of the objectives when it is
         their turn."""
-        part = self.objectives.with_ids(inputs[self.args.reward_stream])
+        stream_batch = self.objectives.with_ids(inputs[self.args.reward_stream])
         reward_loss = self._caption_loss if self.args.direction == "i2t" else self._image_loss
-        losses = {"reward": reward_loss(model, part, inputs)}
+        losses = {"reward": reward_loss(model, stream_batch, inputs)}
         if self.has_objectives:
             return losses | self.objectives(model, inputs)
         # Plain DDP waits for every gradient.
         losses["reward"] = losses["reward"] + sum(0.0 * parameter.sum() for parameter in self.waiting_parameters)
         return losses
 
-    def _caption_loss(self, model, part: dict, inputs: dict) -> torch.Tensor:
+    def _caption_loss(self, model, stream_batch: dict, inputs: dict) -> torch.Tensor:
         args = self.args
         objectives = self.objectives
-        said = objectives.captions(model, part, args.num_generations)
-        texts = self._texts(said)
+        captions = objectives.captions(model, stream_batch, args.num_generations)
+        texts = self._texts(captions)
         self._update_rewards(inputs, texts)
-        scores = self._scores(said, texts, part)  # (B * G, R)
+        scores = self._scores(captions, texts, stream_batch)  # (B * G, R)
         rewards = scores @ self._weights_of_rewards()
         if args.baseline == "rloo":
             advantages = rloo_advantages(rewards, args.num_generations)
         else:
-            greedy = objectives.captions(model, part, 0)
-            greedy_rewards = self._scores(greedy, self._texts(greedy), part) @ self._weights_of_rewards()
+            greedy = objectives.captions(model, stream_batch, 0)
+            greedy_rewards = self._scores(greedy, self._texts(greedy), stream_batch) @ self._weights_of_rewards()
             advantages = greedy_advantages(rewards, greedy_rewards)
-        loss, entropy = objectives.policy_loss(model, part, said, advantages, args.length_normalize)
-        lengths = said["attention_mask"].sum(dim=-1)
-        ids = said["input_ids"]
+        loss, entropy = objectives.policy_loss(model, stream_batch, captions, advantages, args.length_normalize)
+        lengths = captions["attention_mask"].sum(dim=-1)
+        ids = captions["input_ids"]
         ended = (ids == objectives.config.eos_token_id).any(dim=-1)
         lengths = {"mean_length": lengths.float().mean(), "clipped_ratio": 1.0 - ended.float().mean()}
         self.add_figures({f"completions/{name}": value for name, value in lengths.items()})
@@ -355,9 +362,9 @@ class ITITRewardTrainer(ITITTrainer):
         self._add_rewards(scores, rewards, entropy)
         return loss
 
-    def _image_loss(self, model, part: dict, inputs: dict) -> torch.Tensor:
-        pixel_values, entropy = self.objectives.image(model, part)
-        texts = self._texts(part)
+    def _image_loss(self, model, stream_batch: dict, inputs: dict) -> torch.Tensor:
+        pixel_values, entropy = self.objectives.image(model, stream_batch)
+        texts = self._texts(stream_batch)
         scores = torch.stack([reward(pixel_values, texts) for reward in self.reward_funcs], dim=1)  # (B, R)
         for name, values in zip(self.reward_names, scores.detach().unbind(dim=1), strict=True):
             if not values.isfinite().all():
@@ -370,11 +377,11 @@ class ITITRewardTrainer(ITITTrainer):
         ids = text["input_ids"].masked_fill(text["attention_mask"] == 0, -100)
         return self.processing_class.batch_decode(ids)
 
-    def _scores(self, said: dict[str, torch.Tensor], texts: list[str], part: dict) -> torch.Tensor:
-        """What each reward says of each caption, `(num_captions, num_rewards)`."""
-        lengths = said["attention_mask"].sum(dim=-1).tolist()
-        ids = [row[:length] for row, length in zip(said["input_ids"].tolist(), lengths, strict=True)]
-        columns = self._columns(part["sample_index"].tolist(), len(texts) // len(part["sample_index"]))
+    def _scores(self, captions: dict[str, torch.Tensor], texts: list[str], stream_batch: dict) -> torch.Tensor:
+        """Scores of each caption by each reward, `(num_captions, num_rewards)`."""
+        lengths = captions["attention_mask"].sum(dim=-1).tolist()
+        ids = [row[:length] for row, length in zip(captions["input_ids"].tolist(), lengths, strict=True)]
+        columns = self._columns(stream_batch["sample_index"].tolist(), len(texts) // len(stream_batch["sample_index"]))
         columns["trainer_state"] = self.state
         return score_completions(self.reward_funcs, [""] * len(texts), texts, ids, columns).to(self.args.device)
 

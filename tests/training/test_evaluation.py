@@ -32,3 +32,15 @@ def test_evaluation_gives_the_same_numbers_for_any_batch_size(tmp_path):
     one, four = (make_trainer(tmp_path, pipe, per_device_eval_batch_size=size).evaluate() for size in (1, 4))
     assert set(one) >= {"eval_loss", "eval_loss_i2t", "eval_loss_t2i", "eval_loss_i2i"}
     assert one["eval_loss"] == pytest.approx(four["eval_loss"], abs=1e-5)
+
+
+def test_held_out_pairs_have_the_order_of_the_run(tmp_path):
+    orders = {}
+    for order in ("keyed", "randperm"):
+        trainer = make_trainer(tmp_path, data_order=order)
+        stream = trainer._eval_stream(trainer.eval_dataset)
+        orders[order] = [stream.row_index(index) for index in range(6)]
+        stream.set_order(order)
+        assert orders[order] == [stream.row_index(index) for index in range(6)]
+        assert sorted(orders[order]) == list(range(6))
+    assert orders["keyed"] != orders["randperm"]

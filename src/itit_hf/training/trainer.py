@@ -275,14 +275,12 @@ class ITITTrainer(PipelineExportMixin, TrainerHubMixin, ResilientTrainer):
             and in nats, and the figures of [`~monitoring`].
         """
         args = self.args
-        pairs = self.eval_dataset if eval_dataset is None else eval_dataset
-        read_image = self.processing_class.image_processor.read_image
-        stream = Stream("paired", pairs, on_bad_image=args.on_bad_image, read=read_image)
+        pairs = self._eval_stream(self.eval_dataset if eval_dataset is None else eval_dataset)
         monitor = Monitor.of_objectives(self.objectives, args.device) if args.monitoring else None
         objectives = evaluation_objectives(self.objectives, monitor)
         sum_over_ranks = partial(self.accelerator.reduce, reduction="sum")
         with self.averaged_weights():
-            means = mean_losses(objectives, self.model.eval(), self._eval_batches(stream), sum_over_ranks)
+            means = mean_losses(objectives, self.model.eval(), self._eval_batches(pairs), sum_over_ranks)
         figures = {"loss": self._weighted_sum(means)}
         figures |= {f"loss_{name}": mean for name, mean in means.items()}
         if monitor is not None:
@@ -291,6 +289,13 @@ class ITITTrainer(PipelineExportMixin, TrainerHubMixin, ResilientTrainer):
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(args, self.state, self.control, metrics)
         return metrics
+
+    def _eval_stream(self, rows) -> Stream:
+        """In the order of the run: a pair keeps its mask when an older run goes on."""
+        read_image = self.processing_class.image_processor.read_image
+        stream = Stream("paired", rows, on_bad_image=self.args.on_bad_image, read=read_image)
+        stream.set_order(self._order)
+        return stream
 
     def _eval_batches(self, pairs: Stream) -> Iterator[dict[str, torch.Tensor]]:
         """This rank's share of the pairs, each once."""

@@ -299,10 +299,12 @@ def test_the_gradient_of_an_image_reward_reaches_the_drawing_path_and_the_text_p
 
 
 def test_images_follow_their_reward(tmp_path):
-    trainer = make_trainer(tmp_path, redness, direction="t2i", ce_interval=0, max_steps=15, logging_steps=5)
+    # 15 steps are few: the margin was measured on the batches of this order.
+    options = {"ce_interval": 0, "max_steps": 15, "logging_steps": 5, "data_order": "randperm"}
+    trainer = make_trainer(tmp_path, redness, direction="t2i", **options)
     trainer.train()
     rewards = [entry["reward"] for entry in logs_of(trainer)]
-    assert rewards[-1] > rewards[0] + 0.005
+    assert rewards[-1] > rewards[0] + 0.01
     assert not {"reward_std", "frac_reward_zero_std", "completions/mean_length"} & logs_of(trainer)[0].keys()
     assert logs_of(trainer)[0]["rewards/redness/mean"] == pytest.approx(rewards[0], rel=1e-3)
 

@@ -20,12 +20,20 @@ each its part of the files; nothing has to be joined afterwards:
 
 With `--data_access direct` parquet, webdataset archives and Lance are read where they are, and nothing else is written
 than the result.
+
+A Lance dataset can be given its tokens where it is, beside its images, which are neither written nor moved:
+
+    python examples/prepare_tokens.py data/pairs.lance
+    python examples/train_itit.py --paired_dataset data/pairs.lance --data_access direct ...
+
+The tokens gather in `data/pairs.lance.tokens`, by one process or by many, and become columns once all are there.
 """
 
 import hashlib
 import json
 import logging
 import os
+import shutil
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -35,11 +43,12 @@ from diffusers import VQModel
 from tqdm import tqdm
 from transformers import AutoTokenizer
 
-from itit_hf.data.direct_loading import DATA_ACCESS, open_rows
-from itit_hf.data.direct_rows import DirectRows
+from itit_hf.data.convert import add_lance_columns
+from itit_hf.data.direct_loading import DATA_ACCESS, lance_splits, open_rows
+from itit_hf.data.direct_rows import DirectRows, LanceRows
 from itit_hf.data.image_tokens import add_image_token_ids, image_tokens_fingerprint
 from itit_hf.data.loading import load_rows, parse_columns
-from itit_hf.data.streams import BAD_IMAGE_POLICIES
+from itit_hf.data.streams import BAD_IMAGE_POLICIES, TOKENIZER_COLUMN, check_image_tokenizer
 from itit_hf.models.configuration_itit import IMAGE_FEATURES
 from itit_hf.models.image_loading_itit import ASPECT_RATIOS
 from itit_hf.models.image_processing_itit import load_image_processor
@@ -75,7 +84,7 @@ def check_record(output_dir: Path, record: dict):
         changed = {name: (begun.get(name), value) for name, value in record.items() if begun.get(name) != value}
         if changed:
             raise ValueError(
-                f"`output_dir` {output_dir} was begun otherwise (then, now): {changed}; name another folder"
+                f"the folder {output_dir} was begun otherwise (then, now): {changed}; name another, or delete it"
             )
     output_dir.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(f".{os.getpid()}")  # several processes may begin at the same time
@@ -91,24 +100,79 @@ def rows_between(rows: datasets.Dataset | DirectRows, start: int, stop: int) -> 
     return rows.select(range(start, stop))
 
 
-def write_file(rows: datasets.Dataset, processor: ITITProcessor, path: Path, args: Namespace):
+def write_file(rows: datasets.Dataset, processor: ITITProcessor, path: Path, left_out: set[str], args: Namespace):
     """One parquet file, whole or not at all."""
     rows = add_image_token_ids(rows, processor, args.batch_size, args.on_bad_image)
-    if not args.keep_images and "image" in rows.column_names:
-        rows = rows.remove_columns("image")
+    rows = rows.remove_columns([name for name in rows.column_names if name in left_out])
     unfinished = path.with_suffix(".unfinished")
     rows.to_parquet(unfinished)
     os.replace(unfinished, path)
 
 
-def main(arguments: list[str] | None = None):
-    """Load, tokenize what is missing, write."""
+def write_files(
+    rows: datasets.Dataset | DirectRows, processor: ITITProcessor, folder: Path, left_out: set[str], args: Namespace
+) -> list[Path]:
+    """This process's part of the files of a folder, as far as they are missing.
+
+    Returns:
+        `list[Path]`: All files, if all parts are done; else none.
+    """
+    num_files = -(-len(rows) // args.rows_per_file)
+    record = {"fingerprint": image_tokens_fingerprint(rows, processor), "rows": len(rows), "parts": num_files}
+    record |= {"image_tokenizer": args.image_tokenizer or args.model, "keep_images": args.keep_images}
+    check_record(folder, record)
+    (folder / "data").mkdir(exist_ok=True)
+    split = args.output_split or "train"
+    names = [f"{split}-{number:05d}-of-{num_files:05d}.parquet" for number in range(num_files)]
+    paths = [folder / "data" / name for name in names]
+    own = range(args.part, num_files, args.num_parts)
+    with tqdm(total=len(own), unit=" files") as progress_bar:
+        for number in own:
+            if not paths[number].exists():
+                start = number * args.rows_per_file
+                part = rows_between(rows, start, min(start + args.rows_per_file, len(rows)))
+                write_file(part, processor, paths[number], left_out, args)
+            progress_bar.update()
+    num_missing = sum(not path.exists() for path in paths)
+    if num_missing:
+        logger.info(f"{num_missing} of {num_files} files are still to come, from other parts: {folder}")
+        return []
+    return paths
+
+
+def add_beside_images(rows: LanceRows, processor: ITITProcessor, args: Namespace):
+    """Give a Lance dataset the columns of its image tokens.
+
+    Raises:
+        ValueError: If it has tokens of another image tokenizer, or some of these columns.
+    """
+    wanted = {*processor.image_input_names, TOKENIZER_COLUMN}
+    present = wanted & set(rows.column_names)
+    check_image_tokenizer(rows, processor, rows.name)
+    if present and present != wanted:
+        raise ValueError(
+            f"`{rows.name}` has the columns {sorted(present)}, of {sorted(wanted)}: drop them with Lance's "
+            "`drop_columns`, or name a new folder with `--output_dir`"
+        )
+    folder = Path(f"{rows.path}.tokens")
+    if not present:
+        paths = write_files(rows, processor, folder, set(rows.column_names), args)
+        if not paths:
+            return
+        add_lance_columns(rows, paths)
+    if (folder / RECORD).exists():  # the columns are there
+        shutil.rmtree(folder, ignore_errors=True)  # which another part may do as well
+    logger.info(f"{len(rows)} rows with image tokens: {rows.path}")
+
+
+def parse_arguments(arguments: list[str] | None) -> Namespace:
+    """The command line, whose arguments go together."""
     parser = ArgumentParser(description="Tokenize the images of a dataset once.")
     parser.add_argument("dataset", help="Folder, files or Hub id, with a column `image`.")
     parser.add_argument("--split", help="Its split, or a part such as `train[:500]`.")
     parser.add_argument("--columns", nargs="*", default=[], help="What its columns are called: image=photo text=alt.")
-    parser.add_argument("--output_dir", required=True, help="Folder of the new dataset.")
-    parser.add_argument("--output_split", default="train", help="Name of the split in the new dataset.")
+    parser.add_argument("--output_dir", help="Folder of the new dataset; a Lance dataset gets its tokens without it.")
+    parser.add_argument("--output_split", help="Name of the split in the new dataset; train by default.")
     parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline folder or Hub id.")
     parser.add_argument("--image_tokenizer", help="Another image tokenizer.")
     parser.add_argument("--resolution", type=int, help="Pixels of a side; the pipeline's by default.")
@@ -130,39 +194,33 @@ def main(arguments: list[str] | None = None):
     )
     parser.add_argument("--keep_images", action="store_true", help="Keep the images beside their tokens.")
     args = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    datasets.disable_progress_bars()
     for name in ("rows_per_file", "num_parts"):
         if getattr(args, name) < 1:
             parser.error(f"`--{name}` must be at least 1, got {getattr(args, name)}")
     if not 0 <= args.part < args.num_parts:
         parser.error(f"`--part` must be from 0 to {args.num_parts - 1}, got {args.part}")
+    if args.output_dir is not None:
+        return args
+    if not lance_splits(args.dataset):
+        parser.error("`--output_dir` may be left out of a Lance dataset alone, which gets the tokens itself")
+    if args.keep_images or args.output_split or args.on_bad_image == "skip":
+        parser.error("`--keep_images`, `--output_split` and `--on_bad_image skip` need a new folder, `--output_dir`")
+    return args
 
+
+def main(arguments: list[str] | None = None):
+    """Load, tokenize what is missing, write."""
+    args = parse_arguments(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    datasets.disable_progress_bars()
     processor = load_processor(args)
     columns = parse_columns(args.columns, "--columns")
-    load = open_rows if args.data_access == "direct" else load_rows
+    load = open_rows if args.output_dir is None or args.data_access == "direct" else load_rows
     rows = load(args.dataset, args.split, columns, needed=["image"])
-    num_files = -(-len(rows) // args.rows_per_file)
-    record = {"fingerprint": image_tokens_fingerprint(rows, processor), "rows": len(rows), "parts": num_files}
-    record |= {"image_tokenizer": args.image_tokenizer or args.model, "keep_images": args.keep_images}
-    output_dir = Path(args.output_dir)
-    check_record(output_dir, record)
-    (output_dir / "data").mkdir(exist_ok=True)
-    names = [f"{args.output_split}-{number:05d}-of-{num_files:05d}.parquet" for number in range(num_files)]
-    paths = [output_dir / "data" / name for name in names]
-    own = range(args.part, num_files, args.num_parts)
-    with tqdm(total=len(own), unit=" files") as progress_bar:
-        for number in own:
-            if not paths[number].exists():
-                start = number * args.rows_per_file
-                part = rows_between(rows, start, min(start + args.rows_per_file, len(rows)))
-                write_file(part, processor, paths[number], args)
-            progress_bar.update()
-    num_missing = sum(not path.exists() for path in paths)
-    if num_missing:
-        logger.info(f"{num_missing} of {num_files} files are still to come, from other parts: {output_dir}")
-    else:
-        logger.info(f"{len(rows)} rows with image tokens: {output_dir}")
+    if args.output_dir is None:
+        add_beside_images(rows, processor, args)
+    elif write_files(rows, processor, Path(args.output_dir), set() if args.keep_images else {"image"}, args):
+        logger.info(f"{len(rows)} rows with image tokens: {args.output_dir}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
 
@@ -11,7 +13,7 @@ from itit_hf.data.direct_rows import LanceRows
 from .sources import KINDS, open_source, pairs
 
 lance = pytest.importorskip("lance", reason="pip install 'itit-hf[lance]' (217 MB) to test it")
-from itit_hf.data.convert import convert_to_lance  # noqa: E402
+from itit_hf.data.convert import add_lance_columns, convert_to_lance  # noqa: E402
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -75,3 +77,34 @@ def test_rows_of_two_sources_are_never_mixed(tmp_path):
         convert_to_lance(Dataset.from_dict({"text": ["two"]}), path)
     with pytest.raises(ValueError, match="must end in .lance, got 'out'"):
         convert_to_lance(Dataset.from_dict({"text": ["one"]}), "out")
+
+
+def squares(folder, rows):
+    """Parquet files of a new column, of which each value tells its row."""
+    numbers = [row["source_row"] for row in rows]
+    paths = [folder / "0.parquet", folder / "1.parquet"]
+    for path, part in zip(paths, (numbers[:4], numbers[4:]), strict=True):
+        pq.write_table(pa.table({"square": [number**2 for number in part]}), path)
+    return paths
+
+
+def test_columns_are_added_row_by_row_where_rows_were_deleted(tmp_path):
+    at = open_source("lance", tmp_path / "source", 12).path
+    lance.dataset(at).delete("source_row % 5 = 3")
+    rows = LanceRows(at, {}, "pairs")
+    add_lance_columns(rows, squares(tmp_path, rows))
+    found = [(row["source_row"], row["square"]) for row in LanceRows(at, {}, "pairs")]
+    assert found == [(number, number**2) for number in range(12) if number % 5 != 3]
+    add_lance_columns(rows, squares(tmp_path, rows))  # another process, which opened the rows before: it finds them
+    assert LanceRows(at, {}, "pairs").version == rows.version + 1
+
+
+def test_columns_of_other_rows_are_refused(tmp_path):
+    rows = open_source("lance", tmp_path / "source", 12)
+    paths = squares(tmp_path, rows)
+    with pytest.raises(ValueError, match="cannot be added: .*before producing values for all rows"):
+        add_lance_columns(rows, paths[:1])
+    lance.dataset(rows.path).delete("source_row < 3")
+    with pytest.raises(ValueError, match="cannot be added: .*conflict"):
+        add_lance_columns(rows, paths)
+    assert "square" not in LanceRows(rows.path, {}, "pairs").column_names

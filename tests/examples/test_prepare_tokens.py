@@ -7,10 +7,12 @@ import os
 import pytest
 import torch
 
+from itit_hf.data.direct_loading import open_rows
 from itit_hf.data.image_tokens import add_image_token_ids
 from itit_hf.data.loading import load_rows
 from itit_hf.data.streams import ITITCollator, Stream
 
+from ..data.sources import pairs, write_source
 from ..testing_utils import script, tiny_pairs, tiny_pipeline
 
 
@@ -24,9 +26,11 @@ def folders(tmp_path_factory):
     return folder
 
 
-def prepare(folders, output_dir, *options):
+def prepare(folders, output_dir, *options, dataset=None):
+    """Into a folder; of `None`, in place."""
+    at = [] if output_dir is None else ["--output_dir", str(output_dir)]
     script("prepare_tokens").main(
-        [str(folders / "pairs"), "--model", str(folders / "pipeline"), "--output_dir", str(output_dir)]
+        [str(dataset or folders / "pairs"), "--model", str(folders / "pipeline"), *at]
         + ["--rows_per_file", "4", "--batch_size", "3", *options]
     )
 
@@ -125,3 +129,102 @@ def test_parts_that_there_are_not_are_refused(folders, tmp_path, options, capsys
     with pytest.raises(SystemExit):
         prepare(folders, tmp_path, *options)
     assert "must be" in capsys.readouterr().err
+
+
+# A Lance dataset gets its tokens where it is.
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """Ten pairs in two fragments, which each test has for itself."""
+    return write_source("lance", tmp_path / "lance", 10)
+
+
+def data_files(dataset):
+    folder = os.path.join(dataset, "data")
+    return {name: open(os.path.join(folder, name), "rb").read() for name in os.listdir(folder)}
+
+
+def tokens_of(rows):
+    return [row["image_token_ids"] for row in rows]
+
+
+def test_a_lance_dataset_gets_the_usual_tokens_and_its_image_files_stay(folders, dataset, tmp_path):
+    prepare(folders, tmp_path / "usual", "--data_access", "direct", dataset=dataset)
+    before = data_files(dataset)
+    prepare(folders, None, dataset=dataset)
+    after = data_files(dataset)
+    assert {name: after.get(name) for name in before} == before and len(after) == len(before) + 2
+    rows = open_rows(dataset)
+    assert tokens_of(rows) == load_rows(tmp_path / "usual")["image_token_ids"]
+    assert [row["image"]["bytes"] for row in rows] == [image for _, image, _ in pairs(10)]
+    assert not os.path.exists(f"{dataset}.tokens")
+    prepare(folders, None, dataset=dataset)  # once more: they are there
+    assert data_files(dataset) == after and open_rows(dataset).version == rows.version
+
+
+def test_a_lance_dataset_that_was_interrupted_goes_on_where_it_stopped(folders, dataset, monkeypatch):
+    replace = os.replace
+
+    def fail(source, target):
+        if "00002-of" in str(target):
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    before = data_files(dataset)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("os.replace", fail)
+        prepare(folders, None, dataset=dataset)
+    assert data_files(dataset) == before and "image_token_ids" not in open_rows(dataset).column_names
+    written = []
+    monkeypatch.setattr("os.replace", lambda source, target: written.append(target) or replace(source, target))
+    prepare(folders, None, dataset=dataset)
+    assert [path.name for path in written if path.suffix == ".parquet"] == ["train-00002-of-00003.parquet"]
+    assert all(len(each) == 16 for each in tokens_of(open_rows(dataset)))
+
+
+def test_the_last_of_several_parts_adds_the_columns(folders, dataset):
+    for part in ("2", "0", "1"):
+        assert "image_token_ids" not in open_rows(dataset).column_names
+        prepare(folders, None, "--num_parts", "3", "--part", part, dataset=dataset)
+    assert len(tokens_of(open_rows(dataset))) == 10
+
+
+def test_tokens_of_another_tokenizer_beside_the_images_are_refused(folders, dataset, tmp_path):
+    other = tiny_pipeline().image_tokenizer
+    torch.nn.init.normal_(other.encoder[-1].weight)
+    other.save_pretrained(tmp_path / "other")
+    options = ("--image_tokenizer", str(tmp_path / "other"))
+    prepare(folders, None, "--num_parts", "2", "--part", "1", dataset=dataset)
+    with pytest.raises(ValueError, match=r"pairs.lance.tokens was begun otherwise .*delete it"):
+        prepare(folders, None, *options, dataset=dataset)
+    prepare(folders, None, dataset=dataset)
+    with pytest.raises(ValueError, match="were made by another image tokenizer than the one that is used"):
+        prepare(folders, None, *options, dataset=dataset)
+    with pytest.raises(
+        ValueError, match=r"has the columns \['image_token_ids', 'image_tokenizer'\], of .*drop_columns"
+    ):
+        prepare(folders, None, "--image_features", "latents", dataset=dataset)
+
+
+def test_training_reads_the_columns_and_no_image(folders, dataset, monkeypatch):
+    from itit_hf.data.direct_rows import LanceRows
+
+    prepare(folders, None, dataset=dataset)
+    train = script("train_itit")
+    args = train.ScriptArguments(paired_dataset=dataset, data_access="direct", frozen_parts=str(folders / "pipeline"))
+    processor = tiny_pipeline().processor
+    streams, _ = train.load_streams(args, ["paired"], processor)
+    read = []
+    take = LanceRows._take
+    monkeypatch.setattr(LanceRows, "_take", lambda self, at, names: read.append(names) or take(self, at, names))
+    batch = ITITCollator(processor)([("paired", Stream("paired", streams["paired"]).sample(p)) for p in range(2)])
+    assert batch["paired"]["image_token_ids"].shape == (2, 16)
+    assert read == [["text", "source_row", "image_token_ids", "image_tokenizer"]] * 2
+
+
+@pytest.mark.parametrize("option", [(), ("--keep_images",), ("--on_bad_image", "skip")])
+def test_what_needs_a_folder_of_its_own_is_refused_without_one(folders, dataset, option, capsys):
+    with pytest.raises(SystemExit):
+        prepare(folders, None, *option, dataset=dataset if option else None)
+    assert "--output_dir" in capsys.readouterr().err

@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""Anything that we read -> a Lance dataset, which is read row by row at any size."""
+"""Anything that we read -> a Lance dataset, which is read row by row at any size; columns are added beside."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import datasets
 import pyarrow as pa
+import pyarrow.parquet as pq
 from transformers.utils import logging
 
 from .captions import captions_of
-from .direct_rows import DirectRows
+from .direct_rows import DirectRows, LanceRows
 from .loading import LANCE_ENDING, without_decoding
 
 logger = logging.get_logger(__name__)
@@ -157,3 +158,37 @@ def _with_bytes(row: dict, image_columns: Sequence[str]) -> dict:
             with open(image["path"], "rb") as file:
                 row[name] = {"bytes": file.read(), "path": os.path.basename(image["path"])}
     return row
+
+
+def add_lance_columns(rows: LanceRows, paths: Sequence[str | os.PathLike]):
+    """Add columns to a Lance dataset where it is: all at once, as its next version, or not at all.
+
+    Its data files stay as they are; each fragment gets one more file. If several processes add the same columns, one
+    does, and the others find them.
+
+    Args:
+        rows ([`LanceRows`]): What gets the columns.
+        paths (`Sequence[str]`): Parquet files with the new columns, of one schema, whose rows are those of `rows`, in
+            their order.
+
+    Raises:
+        ValueError: If the files hold another number of rows, a column is there already, or the dataset was changed
+            since `rows` was opened.
+    """
+    import lance
+
+    schema = pq.read_schema(paths[0]).remove_metadata()
+    try:
+        dataset = lance.dataset(rows.path, version=rows.version)
+        dataset.add_columns(pa.RecordBatchReader.from_batches(schema, _parquet_batches(paths, schema)))
+    except (OSError, lance.commit.CommitConflictError) as error:
+        newest = lance.dataset(rows.path)
+        if newest.version == rows.version or not set(schema.names) <= set(newest.schema.names):
+            raise ValueError(f"`{rows.path}`: the columns {schema.names} cannot be added: {error}") from error
+
+
+def _parquet_batches(paths: Sequence[str | os.PathLike], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    for path in paths:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(_BATCH_SIZE):
+                yield batch.cast(schema)

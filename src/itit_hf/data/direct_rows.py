@@ -282,14 +282,27 @@ class LanceRows(DirectRows):
             self._dataset = self._open()
         return self._dataset
 
+    def _take(self, indices: list[int], names: list[str]) -> pa.Table:
+        sources = [self._source_names[self.schema.get_field_index(name)] for name in names]
+        return self.opened().take(indices, columns=sources).rename_columns(names)
+
     def _read(self, index: int) -> dict:
-        (row,) = self.opened().take([index]).rename_columns(self.column_names).to_pylist()
+        (row,) = self._take([index], self.column_names).to_pylist()
+        return row
+
+    def row_without(self, index: int, column: str) -> dict:
+        """Row `index` without one of its columns, which is not read.
+
+        Args:
+            index (`int`): Number of the row.
+            column (`str`): By the name that streams know.
+        """
+        (row,) = self._take([index], [name for name in self.column_names if name != column]).to_pylist()
         return row
 
     def table(self, start: int, stop: int) -> pa.Table:
         """Rows `start` to `stop - 1`, of the schema."""
-        table = self.opened().take(list(range(start, stop))).rename_columns(self.column_names)
-        return table.cast(self.schema)
+        return self._take(list(range(start, stop)), self.column_names).cast(self.schema)
 
     def unique_values(self, column: str) -> set:
         """The different values of a column, which is read alone."""

@@ -22,7 +22,7 @@ from transformers.utils import logging
 from ..models.image_loading_itit import load_image
 from ..rng import keyed_integer
 from .captions import captions_of, clean_captions
-from .direct_rows import DirectRows
+from .direct_rows import DirectRows, LanceRows
 from .loading import without_decoding
 from .order import create_order
 
@@ -141,11 +141,20 @@ class Stream:
             sample["sample_weight"] = weight
         return sample
 
+    def _row_of_tokens_or_image(self, index: int) -> Mapping:
+        """A row of Lance that has tokens, without its image, which is then not read; any other row as it is."""
+        rows = self.rows
+        if isinstance(rows, LanceRows) and {"image", "image_token_ids"} <= set(rows.column_names):
+            row = rows.row_without(index, "image")
+            if row["image_token_ids"] is not None:
+                return row
+        return rows[index]
+
     def _image(self, index: int) -> tuple[int, Mapping, dict]:
         """The first row from `index` on whose image can be used, that image, and why others could not."""
         skipped = [0] * len(BAD_IMAGE_REASONS)
         while True:
-            row = self.rows[index]
+            row = self._row_of_tokens_or_image(index)
             if row.get("image_token_ids") is not None:
                 return index, row, {key: row[key] for key in IMAGE_TENSORS if row.get(key) is not None}
             try:

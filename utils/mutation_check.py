@@ -60,6 +60,16 @@ EQUIVALENT: dict[str, tuple[str, str]] = {
         "`self.config.mask_token_id` -> `self.config.codebook_size`",
         "the mask's id is the size of the codebook, by definition",
     ),
+    "scoring:caption_log_likelihoods:keyword:2": (
+        "`model(input_ids=decoder_input_ids[:, start:], past_key_values=past_key_values, use_cache=True)` -> "
+        "`model(input_ids=decoder_input_ids[:, start:], past_key_values=past_key_values)`",
+        "that is what the configuration says by default",
+    ),
+    "streams:ITITCollator._stream_batch:keyword:2": (
+        "`self.processor(text=texts, max_length=self.max_text_length, return_tensors='pt')` -> "
+        "`self.processor(text=texts, max_length=self.max_text_length)`",
+        "tensors are what the processor gives by default",
+    ),
     "sprites:_paint_mask:operator:5": (
         "`hue - centre + 180` -> `hue - centre - 180`",
         "the same angle modulo 360, which is taken next",

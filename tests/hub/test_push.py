@@ -343,6 +343,16 @@ def test_what_is_not_there_is_named(server):
         hf_hub_download("user/pipe", "model_index.json", local_files_only=True)
 
 
+def test_pickled_arguments_stay_on_this_machine_wherever_they_lie(server, tmp_path):
+    (tmp_path / "checkpoint-1").mkdir()
+    for name in ("training_args.bin", "checkpoint-1/training_args.bin", "checkpoint-1/training_args.json"):
+        (tmp_path / name).write_text("token")
+    push.make_repository("user/run")
+    push.upload(str(tmp_path), "user/run", "a run")
+    files = server.repository("user/run").files
+    assert "checkpoint-1/training_args.json" in files and not any(name.endswith(".bin") for name in files)
+
+
 def test_pauses_grow_and_end(waits):
     def fail():
         raise ConnectionError("nobody is there")

@@ -28,6 +28,14 @@ def take_steps(model, optimizer, num_steps):
         optimizer.step()
 
 
+def test_adafactors_rate_is_not_scaled_by_the_parameter():
+    small, large = (torch.nn.Parameter(torch.full((4,), value)) for value in (1.0, 100.0))
+    for parameter in (small, large):
+        parameter.grad = torch.ones(4)
+    CappedAdafactor([small, large], lr=0.1).step()
+    torch.testing.assert_close(1.0 - small, 100.0 - large, rtol=1e-3, atol=0.0)
+
+
 def test_adafactors_second_moment_decay_is_capped():
     parameter = torch.nn.Parameter(torch.ones(3))
     optimizer = CappedAdafactor([parameter], lr=0.1, beta1=0.9, beta2=0.96)

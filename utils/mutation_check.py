@@ -63,7 +63,7 @@ EQUIVALENT: dict[str, tuple[str, str]] = {
     "scoring:caption_log_likelihoods:keyword:2": (
         "`model(input_ids=decoder_input_ids[:, start:], past_key_values=past_key_values, use_cache=True)` -> "
         "`model(input_ids=decoder_input_ids[:, start:], past_key_values=past_key_values)`",
-        "that is what the configuration says by default",
+        "a cache that is given is used in any case",
     ),
     "streams:ITITCollator._stream_batch:keyword:2": (
         "`self.processor(text=texts, max_length=self.max_text_length, return_tensors='pt')` -> "

@@ -7,9 +7,9 @@ kind there, such as `masking:random_mask:comparison:0`. Code that changes elsewh
 folder, changes no name; and as each name has a rank of its own, drawn from the seed, the faults drawn before stay
 drawn.
 
-What is never touched: docstrings and all other strings, with them the messages; what stands behind `raise`; calls of a
-logger and progress bars; type hints and decorators; keywords of `UNTOUCHED`, defaults of `UNTOUCHED_DEFAULTS`, and the
-order of arguments that have none.
+What is never touched: docstrings and all other strings, with them the messages; what stands behind `raise`, and what
+is done on a GPU only; calls of a logger and progress bars; type hints and decorators; keywords of `UNTOUCHED`,
+defaults of `UNTOUCHED_DEFAULTS`, and the order of arguments that have none.
 """
 
 import ast
@@ -307,7 +307,8 @@ def _is_untouched(node: ast.AST) -> bool:
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Call) and _is_logging(node.value.func)
     if isinstance(node, ast.If):
-        return ast.unparse(node.test) == "TYPE_CHECKING"
+        condition = ast.unparse(node.test)
+        return condition == "TYPE_CHECKING" or "'cuda'" in condition
     # A union of types: `Tensor | None`.
     return isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr) and "None" in ast.unparse(node)
 

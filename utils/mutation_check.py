@@ -48,6 +48,10 @@ NUMBER = 200
 
 # Drawn faults that change nothing that anybody could see: what they change, and why that is nothing.
 EQUIVALENT: dict[str, tuple[str, str]] = {
+    "folders:_saved_splits:comparison:0": (
+        "`{'state.json', 'dataset_info.json'} <= set(names)` -> `{'state.json', 'dataset_info.json'} < set(names)`",
+        "a dataset that was saved has files of rows too",
+    ),
     "image_processing_itit:ITITImageProcessorPil.preprocess_mask:constant:1": (
         "`255` -> `254`",
         "a share of an image that is marked still rounds to more than nothing, but for one pixel in 510",
@@ -56,9 +60,17 @@ EQUIVALENT: dict[str, tuple[str, str]] = {
         "`2` -> `3`",
         "a spare row is as impossible at a third of the lowest number as at half of it",
     ),
+    "masking:MaskRatio.quantile:constant:2": (
+        "`1e-09` -> `1.0000000000000002e-06`",
+        "a part of the normal as narrow as that is flat to the sixth digit too",
+    ),
     "modeling_itit:ITITModel._embed_image:attribute:0": (
         "`self.config.mask_token_id` -> `self.config.codebook_size`",
         "the mask's id is the size of the codebook, by definition",
+    ),
+    "readers:_archives:operator:2": (
+        "`num_rows += len(kept)` -> `num_rows -= len(kept)`",
+        "asked is only whether there were any",
     ),
     "scoring:caption_log_likelihoods:keyword:2": (
         "`model(input_ids=decoder_input_ids[:, start:], past_key_values=past_key_values, use_cache=True)` -> "

@@ -54,6 +54,16 @@ def test_held_out_synonyms_never_stand_in_a_caption():
     assert not single & set().union(*map(words, texts))
 
 
+def test_captions_never_change_between_machines_or_versions():
+    assert free_captions(ONE[7], 5) == [
+        "an image of a crimson bus",
+        "Some red buses.",
+        "a bus, and it is red.",
+        "a coach, and it is red",
+        "bus on snow",
+    ]
+
+
 def test_captions_are_a_pure_function_of_the_scene():
     assert free_captions(ONE[7], 4) == free_captions(scene(7, ("red", "bus")), 4)
     assert free_captions(ONE[7], 5) != free_captions(ONE[8], 5)

@@ -353,6 +353,16 @@ def test_pickled_arguments_stay_on_this_machine_wherever_they_lie(server, tmp_pa
     assert "checkpoint-1/training_args.json" in files and not any(name.endswith(".bin") for name in files)
 
 
+def test_what_is_stale_is_removed_where_a_folder_is_uploaded_to(server, tmp_path):
+    push.make_repository("user/run")
+    for name in ("old.txt", "new.txt"):
+        (tmp_path / name).write_text(name)
+    push.upload(str(tmp_path), "user/run", "a run")
+    (tmp_path / "old.txt").unlink()
+    push.upload(str(tmp_path), "user/run", "later", delete_patterns=["old*"])
+    assert {"new.txt", "old.txt"} & set(server.repository("user/run").files) == {"new.txt"}
+
+
 def test_pauses_grow_and_end(waits):
     def fail():
         raise ConnectionError("nobody is there")

@@ -200,9 +200,10 @@ def test_texts_and_profiles_of_a_png_are_not_unpacked(text, place, monkeypatch):
     assert first_pixel(with_text) == RED
 
 
-def test_the_orientation_in_a_png_s_texts_is_kept():
+@pytest.mark.parametrize("zipped", [True, False])
+def test_the_orientation_in_a_png_s_texts_is_kept(zipped):
     text = PngImagePlugin.PngInfo()
-    text.add_itxt("note", "x" * 1000, zip=True)
+    text.add_itxt("note", "x" * 1000, zip=zipped)
     text.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="6"/>', zip=True)
     text.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="1"/>', zip=True)
     assert load_image(encoded(Image.new("RGB", (3, 2), RED), pnginfo=text)).size == (2, 3)

@@ -116,6 +116,13 @@ def test_a_pickle_of_anything_but_arrays_is_refused_by_name(tmp_path):
         convert_lpips.main([source, "--network", "alexnet", "--output", str(tmp_path / "lpips.safetensors")])
 
 
+def test_what_is_saved_are_weights_alone():
+    assert {name.split(".")[0] for name in PerceptualLoss("alexnet").state_dict()} == {
+        "convolutions",
+        "channel_weights",
+    }
+
+
 def test_an_unknown_network_is_refused():
     with pytest.raises(ValueError, match="`network` must be one of .* got 'resnet'"):
         PerceptualLoss("resnet")

@@ -5,7 +5,7 @@
 import pytest
 import torch
 from tokenizers import Tokenizer
-from transformers import BertConfig, BertForMaskedLM
+from transformers import BertConfig, BertForMaskedLM, T5Tokenizer
 
 from itit_hf.pretraining.vocabulary_pruning import count_pieces, prune_embeddings, prune_vocabulary
 
@@ -55,6 +55,14 @@ def test_a_tokenizer_that_puts_nothing_around_a_text_is_cut_too():
     pruned, kept = prune_vocabulary(tokenizer, count_pieces(tokenizer, CORPUS))
     assert len(pruned) < len(tokenizer)
     assert [[int(kept[i]) for i in ids] for ids in pruned(CORPUS).input_ids] == tokenizer(CORPUS).input_ids
+
+
+def test_bytes_that_stand_for_what_has_no_piece_stay():
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((f"<0x{byte:02X}>", -9.0) for byte in range(256))]
+    pieces += [("\u2581", -2.0), *((letter, -3.0) for letter in "abcd"), ("\u2581abcd", -1.0)]
+    tokenizer = T5Tokenizer(vocab=pieces)
+    pruned, _ = prune_vocabulary(tokenizer, [])
+    assert set(tokenizer.get_vocab()) - set(pruned.get_vocab()) == {"\u2581abcd"}
 
 
 def test_a_pruned_tokenizer_opens_again(tokenizer, tmp_path):

@@ -215,6 +215,10 @@ def test_the_discriminator_judges_each_image_by_itself():
     torch.testing.assert_close(discriminator(pixel_values)[:1], discriminator(pixel_values[:1]))
 
 
+def test_the_discriminator_judges_patches_of_the_whole_image():
+    assert PatchDiscriminator(channels=8, num_halvings=2)(torch.zeros(1, 3, 64, 64)).shape[-2:] == (16, 16)
+
+
 def test_the_discriminator_names_a_width_it_cannot_take():
     with pytest.raises(ValueError, match="`channels` must be a multiple of 4"):
         PatchDiscriminator(channels=10)

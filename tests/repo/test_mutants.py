@@ -36,6 +36,11 @@ def say(box):
     logger.warning("box %d", box.count + 7)
 
 
+def hurry(device):
+    if device.type == "cuda":
+        torch.cuda.synchronize(50)
+
+
 def embed(images, batch_size=64, *, length=30):
     return min(images[0], length)
 
@@ -94,7 +99,19 @@ def test_strings_messages_and_hints_are_left_alone():
     text = " ".join(fault.before for fault in faults())
     assert not any(
         part in text
-        for part in ("words", "things", "5 wide", "wanted", "scale + 0", "int | float", "int | None", "logger", "7")
+        for part in (
+            "words",
+            "things",
+            "5 wide",
+            "wanted",
+            "scale + 0",
+            "int | float",
+            "int | None",
+            "logger",
+            "7",
+            "50",
+            "cuda",
+        )
     )
     assert ("1", "2") in changes("constant")  # of `sizes`, whose hint is left alone
     assert {("30", "31"), ("30", "29")} == {each for each in changes("constant") if each[0] in ("64", "30")}

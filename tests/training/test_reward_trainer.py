@@ -137,6 +137,12 @@ def test_words_are_drawn_by_their_probability():
     assert shares[1] == 0.0
 
 
+def test_each_word_of_a_caption_is_drawn_by_its_own_noise():
+    draw = KeyedWords(torch.tensor([[0.1, 0.6, 0.9]]))
+    scores = torch.zeros(1, 3)
+    assert [int(draw(None, scores).argmax()) for _ in range(3)] == [0, 1, 2]
+
+
 def test_a_image_is_described_the_same_whatever_stands_beside_it(tmp_path):
     trainer = make_trainer(tmp_path)
     whole, alone = first_part(trainer), first_part(trainer, size=1)

@@ -134,7 +134,7 @@ def main(arguments: list[str] | None = None) -> dict:
     set_seed(training_args.seed)
     choose_sample_prompts(args, training_args)
     text_encoder, processor = load_frozen_parts(args)
-    streams, unseen = load_streams(args, ["image", "text"], processor)
+    streams, unseen = load_streams(args, ["image", "text"], processor, data_seed=training_args.data_seed_or_seed)
     if unseen is None:
         raise ValueError("`eval_split` must name the pairs of `paired_dataset` that captions are judged on, got none")
     unseen = unseen.select(range(min(args.num_scenes, len(unseen))))

@@ -88,8 +88,9 @@ class ScriptArguments:
             archives and Lance where they are, see docs/data.md.
         tokenize (`str`): ahead, which turns all images into tokens before the first step and keeps them; or online,
             which does it in every step, on the device that trains. Rows that have tokens are used as they are.
-        stream_rows (`int`, *optional*): Read only so many rows of each split, one by one, and keep them: for what is
-            too large to fetch.
+        stream_rows (`int`, *optional*): Keep only so many rows of each split, drawn with the seed of the data: for
+            what is too large to keep. Of files on this machine all are read, and each set of rows is equally likely;
+            of the Hub the rows come from the beginnings of up to 32 files at a time, see docs/data.md.
         bad_captions (`str`): What to do about captions that are none (null, empty, blank, words such as NA): raise, or
             skip, which leaves them out and counts them.
         frozen_parts (`str`): Pipeline folder or Hub id whose text encoder, tokenizer, image tokenizer and image
@@ -223,7 +224,7 @@ def load_model(args: ScriptArguments, text_encoder, processor, num_image_tokens:
 
 
 def load_streams(
-    args: ScriptArguments, names: Iterable[str], processor, on_bad_image: str = "raise"
+    args: ScriptArguments, names: Iterable[str], processor, on_bad_image: str = "raise", data_seed: int = 0
 ) -> tuple[dict, Dataset | None]:
     """The streams of these names, and held-out pairs, with their images as token ids unless these are made online."""
     sources = {
@@ -248,7 +249,7 @@ def load_streams(
         if args.data_access == "direct":
             rows = open_rows(source, split, columns, needed, args.bad_captions)
         else:
-            rows = load_rows(source, split, columns, args.stream_rows, needed, args.bad_captions)
+            rows = load_rows(source, split, columns, args.stream_rows, needed, args.bad_captions, data_seed)
         if name != "text" and args.tokenize == "ahead":
             rows = add_image_token_ids(rows, processor, on_bad_image=on_bad_image, name=split or source_name(source))
         streams[name] = rows
@@ -278,7 +279,9 @@ def main(arguments: list[str] | None = None):
     text_encoder, processor = load_frozen_parts(args)
     with training_args.main_process_first(desc="data"):
         names = [OBJECTIVES[objective].stream for objective in training_args.objectives]
-        streams, eval_pairs = load_streams(args, names, processor, training_args.on_bad_image)
+        streams, eval_pairs = load_streams(
+            args, names, processor, training_args.on_bad_image, training_args.data_seed_or_seed
+        )
     num_image_tokens = processor(images=[Image.new("RGB", (64, 64))], return_tensors="pt").image_token_ids.size(-1)
     model = create_model(args, text_encoder, processor, num_image_tokens)
     sizes = ", ".join(f"{len(rows)} rows {name}" for name, rows in streams.items())

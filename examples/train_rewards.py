@@ -115,7 +115,9 @@ def main(arguments: list[str] | None = None):
     names = streams_of_training(args, training_args)
     corpus = [] if "paired" in names else ["text"]
     with training_args.main_process_first(desc="data"):
-        streams, eval_pairs = load_streams(args, [*names, *corpus], processor)
+        streams, eval_pairs = load_streams(
+            args, [*names, *corpus], processor, data_seed=training_args.data_seed_or_seed
+        )
         known = CAPTION_REWARDS if training_args.direction == "i2t" else IMAGE_REWARDS
         rewards = create_rewards(args, streams, processor, known)
     with_images = next(rows for rows in (*streams.values(), eval_pairs) if "image_token_ids" in rows.column_names)

@@ -2,9 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 import io
 import json
+import logging
 import os
 import re
 import tarfile
+from collections import Counter
+from itertools import islice
 
 import datasets
 import PIL.Image
@@ -13,7 +16,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Image, Value
 
 from itit_hf.data.image_tokens import add_image_token_ids
-from itit_hf.data.loading import label_captions, load_rows, parse_columns, with_columns
+from itit_hf.data.loading import _mixed_rows, label_captions, load_rows, parse_columns, with_columns
 from itit_hf.data.streams import ITITCollator, MixedDataset, Stream
 from itit_hf.models.image_loading_itit import load_image
 
@@ -269,6 +272,34 @@ def test_only_the_first_rows_of_a_stream_are_read(tmp_path):
         load_rows(str(tmp_path / "*.tar"), stream_rows=0)
 
 
+def sorted_stream(num_files, rows_of_a_file):
+    """A stream whose file is the tens of each text, as `12 3`."""
+
+    def rows(files):
+        for file in files:
+            yield from ({"text": f"{file} {i}"} for i in range(rows_of_a_file))
+
+    return datasets.IterableDataset.from_generator(rows, gen_kwargs={"files": list(range(num_files))})
+
+
+def test_rows_of_a_stream_are_drawn_from_many_of_its_files(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    texts = [row["text"] for row in islice(_mixed_rows(sorted_stream(8, 5000), 80, seed=1), 80)]
+    assert {text.split()[0]: 10 for text in texts} == Counter(text.split()[0] for text in texts)
+    assert len(set(texts)) == 80 and max(int(text.split()[1]) for text in texts) > 60  # not the first ten of each
+    assert [row["text"] for row in islice(_mixed_rows(sorted_stream(8, 5000), 80, seed=1), 80)] == texts
+    other = {row["text"] for row in islice(_mixed_rows(sorted_stream(8, 5000), 80, seed=2), 80)}
+    assert other != set(texts) and "one file" not in caplog.text
+    next(_mixed_rows(sorted_stream(1, 10), 5, seed=1))
+    assert "the stream has one file: 5 rows are drawn from its first rows alone" in caplog.text
+
+
+def test_a_stream_of_more_files_than_are_open_is_read_to_its_end(monkeypatch):
+    monkeypatch.setattr("itit_hf.data.loading.MAX_OPEN_FILES", 3)
+    texts = [row["text"] for row in _mixed_rows(sorted_stream(7, 4), 100, seed=0)]
+    assert sorted(texts) == [f"{file} {i}" for file in range(7) for i in range(4)]
+
+
 def test_samples_without_a_caption_are_rows_whose_caption_is_none(tmp_path):
     whole = [(f"{i}.{end}", content) for i in range(3) for end, content in (("png", png("red")), ("txt", b"a bus"))]
     file = archive(tmp_path / "0.tar", [("8.png", png("blue")), *whole, ("9.png", png("blue")), ("9.txt", b"  ")])
@@ -337,6 +368,8 @@ def test_a_dataset_of_the_hub_is_opened_whole_and_in_part(tmp_path, monkeypatch)
         table_of_images().push_to_hub("user/buses")
         assert sorted(captions_in(load_rows("user/buses"))) == sorted(f"a {colour} bus" for colour in COLOURS)
         assert captions_in(load_rows("user/buses", "train", stream_rows=2)) == ["a red bus", "a blue bus"]
+        drawn = load_rows("user/buses", "train", stream_rows=2, stream_seed=0)
+        assert len(drawn) == 2 and drawn[0]["image"].size == table_of_images()[0]["image"].size
         for unknown in ("user/none", "none"):
             with pytest.raises(ValueError, match=f"`{unknown}`.* no (such )?dataset of the Hub"):
                 load_rows(unknown)

@@ -357,6 +357,19 @@ def test_the_first_rows_alone_are_read(folder):
         load_rows(str(folder), "train[:5]", stream_rows=5)
 
 
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_a_part_of_a_sorted_source_is_drawn_from_all_of_it(tmp_path, monkeypatch, ending):
+    rows = datasets.Dataset.from_dict({"text": [f"{'cat' if i < 1500 else 'dog'} {i}" for i in range(3000)]})
+    path = str(tmp_path / f"a.{ending}")
+    rows.to_parquet(path) if ending == "parquet" else rows.to_json(path)
+    drawn = load_rows(path, stream_rows=100, stream_seed=3)["text"][:]
+    assert len(set(drawn)) == 100 and 30 < sum(text.startswith("cat") for text in drawn) < 70
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "elsewhere"))  # it is drawn once more
+    assert load_rows(path, stream_rows=100, stream_seed=3)["text"][:] == drawn
+    assert load_rows(path, stream_rows=100, stream_seed=4)["text"][:] != drawn
+    assert load_rows(path, stream_rows=100)["text"][-1] == "cat 99"
+
+
 def test_reading_keeps_no_list_as_long_as_the_dataset(tmp_path):
     number = 30_000
     file = text_of(tmp_path, "a.txt", "a red bus on the grass\n" * number)

@@ -7,7 +7,16 @@ import datasets
 import pyarrow as pa
 import pytest
 
-from itit_hf.data.row_store import OtherTypes, TypedColumns, batched, common_type, converted, limited, stored_rows
+from itit_hf.data.row_store import (
+    OtherTypes,
+    TypedColumns,
+    batched,
+    common_type,
+    converted,
+    limited,
+    sampled,
+    stored_rows,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -109,3 +118,16 @@ def test_types_have_one_in_common_in_either_order():
     ]:
         assert common_type(a, b) == common_type(b, a) == want
     assert converted([7, [None, "a"]], pa.list_(pa.string())).to_pylist() == [["7"], [None, "a"]]
+
+
+def test_sampled_rows_are_each_as_likely_and_keep_their_order():
+    tables = [pa.table({"n": list(range(start, start + 5))}) for start in (0, 5, 10, 15)]
+    counts = [0] * 20
+    for seed in range(400):
+        (table,) = [pa.concat_tables(sampled(lambda: iter(tables), 4, seed))]
+        numbers = table["n"].to_pylist()
+        assert numbers == sorted(set(numbers)) and len(numbers) == 4
+        for number in numbers:
+            counts[number] += 1
+    assert 50 < min(counts) and max(counts) < 115  # 80 on average, with a standard deviation of 8
+    assert sum(len(table) for table in sampled(lambda: iter(tables), 30, 0)) == 20

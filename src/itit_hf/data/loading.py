@@ -6,6 +6,7 @@ Everything ends as a `datasets.Dataset` with random access, with the columns `im
 name is read by [`~folders`] and [`~readers`]; only what is not is looked for on the Hub.
 """
 
+import collections
 import glob
 import os
 import re
@@ -19,12 +20,18 @@ import pyarrow.compute as pc
 from datasets.exceptions import DatasetNotFoundError
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from transformers.utils import logging
 
+from ..rng import KeyedPermutation
 from .captions import LIST_OF_TEXTS, clean_captions, replace_column
 from .folders import SplitFiles, file_state, find_splits, kind_of
 from .readers import read_split
 
+logger = logging.get_logger(__name__)
+
 COLUMNS = ("image", "text")
+MAX_OPEN_FILES = 32  # of a stream whose rows are drawn
+MIN_BUFFER_ROWS = 1000  # of all its open files
 LANCE_ENDING = ".lance"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _NUM_NAMED = 3  # files that a message names
@@ -65,7 +72,10 @@ class Splits(Mapping):
 
 
 def open_source(
-    source: str, columns: Mapping[str, str] | None = None, stream_rows: int | None = None
+    source: str,
+    columns: Mapping[str, str] | None = None,
+    stream_rows: int | None = None,
+    stream_seed: int | None = None,
 ) -> Mapping[str, datasets.Dataset]:
     """Find the splits of a source; files without a folder are one split, `"train"`. Columns keep their names.
 
@@ -73,7 +83,8 @@ def open_source(
         source (`str`): Folder; file, or pattern of files of one kind; or Hub id. What is there under this name is
             taken as it stands: `"[v1]"` in the name of a folder is no pattern.
         columns (`Mapping[str, str]`, *optional*): Which columns `image` and `text` are.
-        stream_rows (`int`, *optional*): Read only so many rows of a split, the first ones.
+        stream_rows (`int`, *optional*): Keep only so many rows of a split.
+        stream_seed (`int`, *optional*): Draws them, as [`~data.loading.load_rows`] says; the first ones by default.
 
     Returns:
         `Mapping[str, datasets.Dataset]`: By the names of the splits, each read when it is asked for.
@@ -85,8 +96,12 @@ def open_source(
         raise ValueError(f"`stream_rows` must be at least 1, got {stream_rows}")
     local = local_splits(source)
     if local is None:
-        return _from_hub(source, stream_rows)
-    return Splits(local, lambda name: read_split(local[name], columns or {}, stream_rows, source_name(source)))
+        return _from_hub(source, stream_rows, stream_seed)
+
+    def read(name: str) -> datasets.Dataset:
+        return read_split(local[name], columns or {}, stream_rows, source_name(source), stream_seed)
+
+    return Splits(local, read)
 
 
 def local_splits(source: str) -> dict[str, SplitFiles] | None:
@@ -129,7 +144,7 @@ def _pattern(path: str) -> str:
     return os.path.join(glob.escape(above), below)
 
 
-def _from_hub(source: str, stream_rows: int | None) -> Mapping[str, datasets.Dataset]:
+def _from_hub(source: str, stream_rows: int | None, stream_seed: int | None) -> Mapping[str, datasets.Dataset]:
     repo_id = _hub_id(source)
     try:
         found = datasets.load_dataset(repo_id, streaming=stream_rows is not None)
@@ -138,13 +153,39 @@ def _from_hub(source: str, stream_rows: int | None) -> Mapping[str, datasets.Dat
     if stream_rows is None:
         return found
 
-    def first_rows(name: str) -> datasets.Dataset:
-        rows = list(islice(found[name], stream_rows))
+    def some_rows(name: str) -> datasets.Dataset:
+        files = without_decoding(found[name])
+        rows = list(
+            islice(files if stream_seed is None else _mixed_rows(files, stream_rows, stream_seed), stream_rows)
+        )
         if not rows:
             raise ValueError(f"`{source}`: the split {name!r} holds no row")
         return datasets.Dataset.from_list(rows, features=found[name].features)
 
-    return Splits(found, first_rows)
+    return Splits(found, some_rows)
+
+
+def _mixed_rows(stream: datasets.IterableDataset, number: int, seed: int) -> Iterator[dict]:
+    """Rows of a stream, from many of its files at a time, in turn: files in a keyed order, each through a buffer."""
+    num_files = stream.num_shards
+    num_open = min(num_files, MAX_OPEN_FILES)
+    if num_files == 1:
+        logger.warning(f"the stream has one file: {number} rows are drawn from its first rows alone")
+    buffer_size = -(-max(number, MIN_BUFFER_ROWS) // num_open)
+    waiting = [
+        stream.shard(num_files, file).shuffle(seed=seed, buffer_size=buffer_size)
+        for file in KeyedPermutation(num_files, seed, "files of a stream", 0).table()
+    ]
+    opened = collections.deque(iter(file) for file in waiting[:num_open])
+    waiting = waiting[num_open:]
+    while opened:
+        file = opened.popleft()
+        row = next(file, None)
+        if row is not None:
+            yield row
+            opened.append(file)
+        elif waiting:
+            opened.append(iter(waiting.pop(0)))
 
 
 def _hub_id(source: str) -> str:
@@ -306,6 +347,7 @@ def load_rows(
     stream_rows: int | None = None,
     needed: Sequence[str] | None = None,
     bad_captions: str = "raise",
+    stream_seed: int | None = None,
 ) -> datasets.Dataset:
     """Open a dataset: a folder, files of one kind, or a Hub id; see [`~data.loading.open_source`] and [`~folders`].
 
@@ -319,8 +361,12 @@ def load_rows(
             `"train[:2%]"` or `"train[:500]+extra"`; may be left out if there is one only.
         columns (`Mapping[str, str]`, *optional*): Which columns `image` and `text` are, such as
             `{"text": "caption"}`; of class labels the names become the captions.
-        stream_rows (`int`, *optional*): Read only so many rows, one by one, of a whole split that is too large to
-            fetch, and keep them.
+        stream_rows (`int`, *optional*): Keep only so many rows of a whole split that is too large to keep.
+        stream_seed (`int`, *optional*): Draws them; by default they are the first ones, and no more is read. Of files
+            on this machine each set of rows is equally likely, and all are read, twice. A split of the Hub is read
+            no further than it must be: its files are taken in a keyed order, up to 32 at a time, a row of each in
+            turn, through buffers of as many rows as are drawn, 1,000 at least. Such rows come from the beginnings of
+            these files, whatever stands behind; a split of at most that many rows more is read whole.
         needed (`Sequence[str]`, *optional*): Which of `image` and `text` are used: it is an error if one is missing,
             and captions are looked at only if they are used. Those that are there, by default.
         bad_captions (`str`, *optional*, defaults to `"raise"`): What to do about captions that are none: `"raise"`,
@@ -336,7 +382,7 @@ def load_rows(
     """
     source = os.fspath(source)
     name = source_name(source)
-    found = open_source(source, columns, stream_rows)
+    found = open_source(source, columns, stream_rows, stream_seed)
     if stream_rows is not None and split is not None and split not in found:
         raise ValueError(f"`{name}`: with `stream_rows`, `split` must be one of {sorted(found)}, got {split!r}")
     rows = _rows_of(found, name, split)

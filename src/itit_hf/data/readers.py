@@ -23,7 +23,7 @@ from transformers.utils import logging
 from .archives import Sample, open_archive, read_field, read_samples
 from .captions import LIST_OF_TEXTS, NULL_WORDS, without_lone_surrogates
 from .folders import IMAGE_ENDINGS, SplitFiles, images_in, kind_of
-from .row_store import TypedColumns, batched, limited, stored_rows
+from .row_store import TypedColumns, batched, limited, sampled, stored_rows
 from .text_files import csv_rows, decode_text, json_rows, sentence_rows, text_lines
 
 logger = logging.get_logger(__name__)
@@ -45,7 +45,11 @@ _NUMBER = re.compile(  # an integer that fits into 64 bits, or one with a point 
 
 
 def read_split(
-    files: SplitFiles, columns: Mapping[str, str], number: int | None = None, name: str = "dataset"
+    files: SplitFiles,
+    columns: Mapping[str, str],
+    number: int | None = None,
+    name: str = "dataset",
+    sample_seed: int | None = None,
 ) -> datasets.Dataset:
     """The rows of a split, from the disk, where they are written the first time.
 
@@ -53,8 +57,9 @@ def read_split(
         files ([`SplitFiles`]): What it is made of.
         columns (`Mapping[str, str]`): Which columns `image` and `text` are; cells of these stay text, and in archives
             they are fields of the samples, or keys of their JSON.
-        number (`int`, *optional*): Only so many rows, the first ones; no more is read.
+        number (`int`, *optional*): Only so many rows: the first ones, and no more is read; or a sample.
         name (`str`, *optional*): What messages call it.
+        sample_seed (`int`, *optional*): Draws the rows from all of the split, which is read twice; see [`sampled`].
 
     Returns:
         `datasets.Dataset`: With the columns of the files; `image` stands for `file_name` of metadata.
@@ -63,14 +68,21 @@ def read_split(
         ValueError: If a file cannot be read, by its name and line.
     """
     read_from = [_VERSION, files.kind, files.state, sorted(columns.items()), number, files.labels, files.has_captions]
+    if number is not None and sample_seed is not None:
+        read_from += [sample_seed]
     key = hashlib.sha256(json.dumps(read_from).encode()).hexdigest()[:32]
     typed = TypedColumns(name)
 
     def read() -> Iterator[pa.Table]:
         typed.restart()
-        return limited(_READERS[files.kind](files, columns, typed), number)
+        return _READERS[files.kind](files, columns, typed)
 
-    rows = stored_rows(key, read, name)
+    def read_part() -> Iterator[pa.Table]:
+        if number is None or sample_seed is None:
+            return limited(read(), number)
+        return sampled(read, number, sample_seed)
+
+    rows = stored_rows(key, read_part, name)
     return _without_empty_columns(rows, files) if files.kind == "tar" else rows
 
 

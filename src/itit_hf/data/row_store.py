@@ -12,10 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import NoneType
 
 import datasets
+import numpy as np
 import pyarrow as pa
 from datasets.table import MemoryMappedTable
 from tqdm.auto import tqdm
 from transformers.utils import logging
+
+from ..rng import KeyedPermutation
 
 logger = logging.get_logger(__name__)
 
@@ -91,6 +94,30 @@ def limited(tables: Iterable[pa.Table], number: int | None) -> Iterator[pa.Table
         left -= len(table)
         if left <= 0:
             return
+
+
+def sampled(tables: Callable[[], Iterator[pa.Table]], number: int, seed: int) -> Iterator[pa.Table]:
+    """So many rows, of which each set is equally likely, in their order; all rows if there are no more.
+
+    The rows are read twice, to count them and to take those that were chosen, so that no row waits in memory.
+
+    Args:
+        tables (`Callable`): Reads them, as tables; called twice.
+        number (`int`): How many rows, at least 1.
+        seed (`int`): Of the choice, which depends on the number of all rows besides.
+    """
+    num_rows = sum(len(table) for table in tables())
+    if num_rows <= number:
+        yield from tables()
+        return
+    permutation = KeyedPermutation(num_rows, seed, "sampled rows", 0)
+    chosen = np.sort([permutation(index) for index in range(number)])
+    start = 0
+    for table in tables():
+        first, last = np.searchsorted(chosen, [start, start + len(table)])
+        if first < last:
+            yield table.take(chosen[first:last] - start)
+        start += len(table)
 
 
 def batched(rows: Iterable, batch_size: int = _BATCH_SIZE) -> Iterator[list]:

@@ -33,7 +33,7 @@ def test_a_vocabulary_is_padded_to_a_multiple_of_64_with_two_rows_to_spare(piece
 def test_what_a_text_encoder_and_its_tokenizer_ask_for():
     tokenizer = tiny_tokenizer()  # 30 pieces
     fields = {"text_hidden_size": 10, "num_text_tokens": 30, "pad_token_id": 0, "eos_token_id": 1}
-    fields |= {"bos_token_id": None, "image_token_id": None}  # which follow the sizes
+    fields |= {"bos_token_id": None, "text_begins_with_bos": False, "image_token_id": None}
     encoder = tiny_text_encoder().config
     assert text_fields(tokenizer, encoder) == fields | {"vocab_size": 64}
     encoder.vocab_size = 90

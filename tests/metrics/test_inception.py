@@ -25,7 +25,9 @@ def waves(state):
 
 
 def test_features_are_those_of_torch_fidelity_for_the_same_weights(tmp_path):
-    torch.save(waves(InceptionV3().state_dict()), tmp_path / "weights.pth")
+    weights = waves(InceptionV3().state_dict())
+    assert weights["fc.weight"].shape == (1008, 2048)  # which stands in the file, and is not used
+    torch.save(weights, tmp_path / "weights.pth")
     images = ((torch.arange(2 * 3 * 40 * 52).view(2, 3, 40, 52) * 37) % 256).to(torch.uint8)
     features = InceptionV3.from_file(tmp_path / "weights.pth")(images)
     # What torch-fidelity 0.4.0 gives.

@@ -137,6 +137,14 @@ def test_the_projection_fits_the_new_encoder_and_follows_the_generator(initializ
     assert torch.equal(projection(0), projection(0)) and not torch.equal(projection(0), projection(1))
 
 
+@torch.no_grad()
+def test_nothing_of_the_projection_before_stays():
+    model = speaker()
+    model.model.project_text.bias.fill_(3.0)
+    replaced = replace_text_encoder(model, tiny_tokenizer(), reordered_tokenizer(), text_encoder())
+    assert replaced.model.project_text.bias.tolist() == [0.0] * 24
+
+
 def test_the_empty_text_is_the_new_encoders():
     encoder, new = text_encoder(), reordered_tokenizer()
     replaced = replace_text_encoder(speaker(), tiny_tokenizer(), new, encoder)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
 
-from itit_hf.models.configuration_itit import ITITConfig, padded_vocab_size, text_fields
+from itit_hf.models.configuration_itit import PRESETS, ITITConfig, padded_vocab_size, text_fields
 from itit_hf.models.modeling_itit import ITITForPreTraining
 
 from ..testing_utils import tiny_text_encoder, tiny_tokenizer
@@ -61,6 +61,12 @@ def test_what_a_text_encoder_and_its_tokenizer_ask_for():
 def test_sizes_that_do_not_fit_are_named(bad, message):
     with pytest.raises(StrictDataclassError, match=message):
         ITITConfig(**bad)
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_each_preset_is_a_configuration_with_its_values(name):
+    config = ITITConfig.preset(name)
+    assert {field: getattr(config, field) for field in PRESETS[name]} == PRESETS[name]
 
 
 def test_an_unknown_preset_is_named():

@@ -74,7 +74,7 @@ class Repository:
 
 
 @dataclass
-class Mutant:
+class Fault:
     """What goes wrong, and where.
 
     Args:
@@ -95,7 +95,7 @@ class HubServer:
 
     Attributes:
         repositories (`dict[str, Repository]`): By kind and name, such as `"model/user/mine"`.
-        faults (`list[Mutant]`): What is still to go wrong.
+        faults (`list[Fault]`): What is still to go wrong.
         requests (`list[str]`): Method and path of what was asked.
         bodies (`list[bytes]`): What was sent.
         released (`threading.Event`): Lets go of what is held.
@@ -111,7 +111,7 @@ class HubServer:
         self.cache_dir = str(cache_dir)
         self.repositories: dict[str, Repository] = {}
         self.objects: dict[str, bytes] = {}
-        self.faults: list[Mutant] = []
+        self.faults: list[Fault] = []
         self.requests: list[str] = []
         self.bodies: list[bytes] = []
         self.released = threading.Event()
@@ -159,7 +159,7 @@ class HubServer:
         """The repository of this name, if there is one."""
         return self.repositories.get(f"{kind}/{name}")
 
-    def fault(self, request: str) -> Mutant | None:
+    def fault(self, request: str) -> Fault | None:
         """The next thing that goes wrong with a request, if any; it is then used up by once."""
         with self.lock:
             for fault in self.faults:

@@ -3,6 +3,8 @@
 """Tiny real models and small stubs that the tests share."""
 
 import importlib.util
+import io
+import tarfile
 from pathlib import Path
 
 import PIL.Image
@@ -134,6 +136,16 @@ def tiny_pairs(num_rows: int = 24) -> Dataset:
         image.paste((10 * i, 0, 0), (i % 8, i // 8, i % 8 + 6, i // 8 + 6))
         rows.append({"image": image, "text": [f"a {name} bus", f"the {name} fish on the grass"]})
     return Dataset.from_list(rows)
+
+
+def archive(path, members, mode="w") -> str:
+    """A tar file of pairs of a name and bytes; its path."""
+    with tarfile.open(path, mode) as tar:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return str(path)
 
 
 _TOKENIZED: dict[tuple, Dataset] = {}

@@ -4,7 +4,6 @@
 
 import io
 import json
-import tarfile
 
 import pytest
 from datasets import Image
@@ -12,6 +11,8 @@ from PIL import Image as PILImage
 
 from itit_hf.data.direct_loading import open_rows
 from itit_hf.data.loading import load_rows
+
+from ..testing_utils import archive
 
 KINDS = ("folder", "parquet", "archive", "lance")
 COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220), "green": (30, 160, 30)}
@@ -36,12 +37,10 @@ def write_source(kind, folder, num_rows=24):
     folder.mkdir(parents=True, exist_ok=True)
     if kind == "archive":
         for start in range(0, num_rows, 10):
-            with tarfile.open(folder / f"{start:05d}.tar", "w") as tar:
-                for name, image, captions in list(pairs(num_rows))[start : start + 10]:
-                    for member, content in ((f"{name}.png", image), (f"{name}.txt", captions[0].encode())):
-                        info = tarfile.TarInfo(member)
-                        info.size = len(content)
-                        tar.addfile(info, io.BytesIO(content))
+            members: list[tuple[str, bytes]] = []
+            for name, image, captions in list(pairs(num_rows))[start : start + 10]:
+                members += [(f"{name}.png", image), (f"{name}.txt", captions[0].encode())]
+            archive(folder / f"{start:05d}.tar", members)
         return str(folder)
     images = folder / "images"
     images.mkdir()

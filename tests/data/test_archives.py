@@ -1,21 +1,13 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
 import gzip
-import io
 import tarfile
 
 import pytest
 
 from itit_hf.data.archives import open_archive, read_field, read_samples
 
-
-def archive(path, members, mode="w"):
-    with tarfile.open(path, mode) as tar:
-        for name, content in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return str(path)
+from ..testing_utils import archive
 
 
 def samples_of(path):

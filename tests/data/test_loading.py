@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import re
-import tarfile
 from collections import Counter
 from itertools import islice
 
@@ -21,7 +20,7 @@ from itit_hf.data.streams import ITITCollator, MixedDataset, Stream
 from itit_hf.models.image_loading_itit import load_image
 
 from ..hub_server import HubServer
-from ..testing_utils import tiny_pairs, tiny_pipeline
+from ..testing_utils import archive, tiny_pairs, tiny_pipeline
 
 COLOURS = ("red", "blue", "green")
 
@@ -58,15 +57,6 @@ def table_of_images(**names) -> Dataset:
     features = Features({names.get("image", "image"): Image(), names.get("text", "text"): Value("string")})
     rows = [{names.get("image", "image"): make_image(c), names.get("text", "text"): f"a {c} bus"} for c in COLOURS]
     return Dataset.from_list(rows, features=features)
-
-
-def archive(path, members):
-    with tarfile.open(path, "w") as tar:
-        for name, content in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return str(path)
 
 
 def samples(*endings, colours=COLOURS):

@@ -5,7 +5,6 @@ import io
 import json
 import logging
 import os
-import tarfile
 import tracemalloc
 
 import datasets
@@ -20,6 +19,8 @@ from itit_hf.data.folders import find_splits
 from itit_hf.data.loading import load_rows
 from itit_hf.data.readers import read_split
 from itit_hf.models.image_loading_itit import load_image
+
+from ..testing_utils import archive
 
 COLOURS = ("red", "blue", "green", "gold")
 
@@ -48,15 +49,6 @@ def image_bytes(colour, kind="PNG"):
     data = io.BytesIO()
     PIL.Image.new("RGB", (8, 8), colour).save(data, kind)
     return data.getvalue()
-
-
-def archive(path, members):
-    with tarfile.open(path, "w") as tar:
-        for name, content in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return str(path)
 
 
 def rows_of(source, **arguments):

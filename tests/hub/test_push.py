@@ -21,7 +21,7 @@ from itit_hf import ITITForCaptioning, ITITForPreTraining, ITITPipeline, ITITPro
 from itit_hf.hub import push
 from itit_hf.hub.push import UploadError, is_transient, push_model_card, redact_tokens, with_retries
 
-from ..hub_server import TOKEN, HubServer, Mutant
+from ..hub_server import TOKEN, Fault, HubServer
 from ..testing_utils import generators, tiny_pipeline
 from ..training_utils import make_trainer
 
@@ -99,10 +99,10 @@ def test_the_card_of_a_model_says_how_to_open_it_and_what_is_not_known(server):
 def test_the_card_of_a_model_is_tried_again_and_a_refusal_is_named(server, waits):
     model = tiny_pipeline().model
     model.push_to_hub("user/model")
-    server.faults.append(Mutant("POST .*/commit/", 500))
+    server.faults.append(Fault("POST .*/commit/", 500))
     push_model_card(model, "user/model")
     assert ModelCard.load("user/model").data.library_name == "itit_hf"
-    server.faults.append(Mutant("POST .*/commit/", 403, times=9))
+    server.faults.append(Fault("POST .*/commit/", 403, times=9))
     with pytest.raises(UploadError, match="the upload to user/model failed, attempt 1"):
         push_model_card(model, "user/model", facts={"licence": "mit"})
 
@@ -240,22 +240,22 @@ def test_no_pushed_file_and_no_request_but_its_header_holds_the_token(server, tm
 
 
 PASSING = {
-    "an internal error at the commit": Mutant("POST .*/commit/", 500),
-    "a bad gateway again and again": Mutant("POST .*/preupload/", 502, times=8),
-    "too many requests": Mutant("POST .*/objects/batch", 429),
-    "an object that cannot be stored": Mutant("PUT /lfs/", 503, times=2),
-    "a connection cut in an upload": Mutant("PUT /lfs/", "cut"),
-    "a connection cut before the commit": Mutant("POST .*/commit/", "cut"),
-    "a commit whose answer is lost": Mutant("POST .*/commit/", "lost"),
-    "a commit at the same time": Mutant("POST .*/commit/", 412),
-    "an answer that is no JSON": Mutant("POST .*/preupload/", "garbage"),
-    "a slow server": Mutant("(POST|PUT) ", "slow", times=99),
+    "an internal error at the commit": Fault("POST .*/commit/", 500),
+    "a bad gateway again and again": Fault("POST .*/preupload/", 502, times=8),
+    "too many requests": Fault("POST .*/objects/batch", 429),
+    "an object that cannot be stored": Fault("PUT /lfs/", 503, times=2),
+    "a connection cut in an upload": Fault("PUT /lfs/", "cut"),
+    "a connection cut before the commit": Fault("POST .*/commit/", "cut"),
+    "a commit whose answer is lost": Fault("POST .*/commit/", "lost"),
+    "a commit at the same time": Fault("POST .*/commit/", 412),
+    "an answer that is no JSON": Fault("POST .*/preupload/", "garbage"),
+    "a slow server": Fault("(POST|PUT) ", "slow", times=99),
 }
 REFUSED = {
-    "a token that has ended": Mutant("POST .*/(preupload|commit)/", 401, times=99),
-    "no right to write": Mutant("POST .*/commit/", 403, times=99),
-    "a repository that is gone": Mutant("POST .*/(preupload|commit)/", 404, times=99),
-    "a server that never comes back": Mutant("POST .*/commit/", 500, times=99),
+    "a token that has ended": Fault("POST .*/(preupload|commit)/", 401, times=99),
+    "no right to write": Fault("POST .*/commit/", 403, times=99),
+    "a repository that is gone": Fault("POST .*/(preupload|commit)/", 404, times=99),
+    "a server that never comes back": Fault("POST .*/commit/", 500, times=99),
 }
 
 
@@ -299,7 +299,7 @@ class Release(TrainerCallback):
 def test_training_does_not_wait_for_a_server_that_hangs(server, tmp_path):
     trainer = pushing(tmp_path)
     trainer.add_callback(Release(server))
-    server.faults.append(Mutant("POST .*/preupload/", "held"))
+    server.faults.append(Fault("POST .*/preupload/", "held"))
     trainer.train()
     messages = server.repository("user/run").messages
     assert list(messages.values()) == ["initial commit", "Training in progress, step 2"]
@@ -308,14 +308,14 @@ def test_training_does_not_wait_for_a_server_that_hangs(server, tmp_path):
 
 
 def test_a_run_that_cannot_push_says_so_before_it_begins(server, tmp_path):
-    server.faults.append(Mutant("POST /api/repos/create", 401, times=9))
+    server.faults.append(Fault("POST /api/repos/create", 401, times=9))
     with pytest.raises(UploadError, match="making user/run failed, attempt 1"):
         pushing(tmp_path)
 
 
 def test_a_push_by_hand_that_fails_raises_and_a_later_one_succeeds(server, tmp_path):
     trainer = pushing(tmp_path, hub_strategy="end")
-    server.faults.append(Mutant("POST .*/commit/", 403))
+    server.faults.append(Fault("POST .*/commit/", 403))
     with pytest.raises(UploadError, match="the upload to user/run failed, attempt 1"):
         trainer.push_to_hub()
     trainer.push_to_hub()
@@ -326,10 +326,10 @@ def test_a_download_with_another_files_etag_or_cut_in_half_never_leaves_a_broken
     pipe = tiny_pipeline()
     pipe.push_to_hub("user/pipe")
     weights = server.repository("user/pipe").files["model/model.safetensors"]
-    server.faults.append(Mutant("GET .*/resolve/main/model/model.safetensors", "half", times=2))
+    server.faults.append(Fault("GET .*/resolve/main/model/model.safetensors", "half", times=2))
     path = hf_hub_download("user/pipe", "model/model.safetensors")
     assert Path(path).read_bytes() == weights
-    server.faults.append(Mutant("HEAD .*/resolve/main/model/model.safetensors", "etag"))
+    server.faults.append(Fault("HEAD .*/resolve/main/model/model.safetensors", "etag"))
     assert Path(hf_hub_download("user/pipe", "model/model.safetensors")).read_bytes() == weights
 
 

@@ -4,7 +4,6 @@
 
 import io
 import json
-import tarfile
 
 import datasets
 import PIL.Image
@@ -22,6 +21,8 @@ from itit_hf.metrics.datasets import (
 )
 from itit_hf.models.image_loading_itit import load_image
 
+from ..testing_utils import archive
+
 SPLITS = ["train", "test", "val", "restval", "test", "train"]
 
 
@@ -37,14 +38,6 @@ def write_coco(folder, size=(20, 16)):
         entries.append({"filepath": filepath, "filename": name, "split": split, "cocoid": i, "sentences": sentences})
     (folder / "dataset_coco.json").write_text(json.dumps({"images": entries, "dataset": "coco"}))
     return str(folder / "dataset_coco.json")
-
-
-def write_archive(path, members):
-    with tarfile.open(path, "w") as archive:
-        for name, data in members:
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            archive.addfile(entry, io.BytesIO(data))
 
 
 def jpeg(colour) -> bytes:
@@ -110,7 +103,7 @@ def test_a_preset_of_coco_refuses_other_data(tmp_path):
 def test_archives_are_read_as_training_reads_them_and_no_further_than_they_must(tmp_path):
     for shard in range(2):
         record = json.dumps({"caption": [f"bus {shard}", "a\u2028bus"]}).encode()
-        write_archive(tmp_path / f"{shard:05}.tar", [("0.JPG", jpeg("red")), ("0.json", record)])
+        archive(tmp_path / f"{shard:05}.tar", [("0.JPG", jpeg("red")), ("0.json", record)])
     archives = EvaluationSource(str(tmp_path / "*.tar"))
     data = open_evaluation(PRESETS["dataset"], archives)
     assert [row["text"] for row in data.to_caption] == [["bus 0", "a bus"], ["bus 1", "a bus"]]

@@ -28,14 +28,6 @@ IMAGES = torch.randint(23, (2, 16), generator=torch.Generator().manual_seed(1))
 EVERYWHERE = torch.arange(16).expand(2, -1)
 
 
-@pytest.fixture
-def model():
-    torch.manual_seed(0)
-    model = ITITForPreTraining(tiny_config()).eval()
-    model.model.null_text_embeds.normal_()
-    return model
-
-
 def said(model, **options):
     """Short captions of two images."""
     options = {"num_beams": 1, "max_new_tokens": 4, "do_sample": False} | options

@@ -12,14 +12,6 @@ from itit_hf.models.types_itit import ImageMask, TextCondition
 from ..testing_utils import tiny_config
 
 
-@pytest.fixture
-def model():
-    torch.manual_seed(0)
-    model = ITITForPreTraining(tiny_config()).eval()
-    model.model.null_text_embeds.normal_()
-    return model
-
-
 def make_images(batch_size=3):
     return torch.randint(23, (batch_size, 16), generator=torch.Generator().manual_seed(1))
 

@@ -3,19 +3,11 @@
 import pytest
 import torch
 
-from itit_hf.models.modeling_itit import ITITForCaptioning, ITITForImageGeneration, ITITForPreTraining
+from itit_hf.models.modeling_itit import ITITForCaptioning, ITITForImageGeneration
 
 from ..testing_utils import tiny_config
 
 IMAGES = torch.randint(23, (2, 16), generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def model():
-    torch.manual_seed(0)
-    model = ITITForPreTraining(tiny_config()).eval()
-    model.model.null_text_embeds.normal_()
-    return model
 
 
 def said(model, **options):

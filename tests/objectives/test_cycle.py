@@ -6,22 +6,13 @@ import pytest
 import torch
 
 from itit_hf.masking import MaskRatio, draw_mask
-from itit_hf.models.modeling_itit import ITITForPreTraining
 from itit_hf.models.straight_through_itit import straight_through
 from itit_hf.models.types_itit import ImageMask, TextCondition
 from itit_hf.objectives.cycle import TextCycleSettings, gumbel_noise, i2t2i_loss, t2i2t_loss
 
-from ..testing_utils import generators, tiny_config, tiny_text_encoder
+from ..testing_utils import generators, tiny_text_encoder
 
 BATCH = 3
-
-
-@pytest.fixture
-def model():
-    torch.manual_seed(0)
-    model = ITITForPreTraining(tiny_config())
-    model.model.null_text_embeds.normal_()
-    return model
 
 
 @pytest.fixture

@@ -20,14 +20,6 @@ from ..testing_utils import tiny_config, tiny_text_encoder
 
 
 @pytest.fixture
-def model():
-    torch.manual_seed(0)
-    model = ITITForPreTraining(tiny_config())
-    model.model.null_text_embeds.normal_()
-    return model
-
-
-@pytest.fixture
 def batch():
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(2, 40, (4, 6), generator=generator)

@@ -285,16 +285,7 @@ class VQTrainer(ResilientTrainer):
             rank=args.process_index,
             world_size=args.world_size,
         )
-        return DataLoader(
-            self.train_dataset,
-            batch_sampler=steps,
-            collate_fn=self.data_collator,
-            num_workers=args.dataloader_num_workers,
-            pin_memory=args.dataloader_pin_memory and args.device.type != "cpu",
-            persistent_workers=args.dataloader_persistent_workers,
-            # Its own generator: drawing a seed for the workers must not touch the global one.
-            generator=torch.Generator().manual_seed(args.seed),
-        )
+        return DataLoader(self.train_dataset, batch_sampler=steps, **self.loader_options())
 
     def data_metadata(self) -> dict:
         """Seed, number of images, and images per update."""

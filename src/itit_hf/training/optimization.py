@@ -3,7 +3,7 @@
 """Optimizers that transformers lacks: Adafactor with the paper's decay, and Muon beside another one."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from transformers import Trainer
@@ -44,6 +44,14 @@ class CappedAdafactor(Adafactor):
         return super().step(closure)
 
 
+def _loss_of(closure: Callable | None):
+    """What a closure of `step` gives, if there is one; its gradients are computed though `step` itself has none."""
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()
+
+
 class CombinedOptimizer(torch.optim.Optimizer):
     """Several optimizers, each with parameters of its own, that step and are saved as one.
 
@@ -66,10 +74,7 @@ class CombinedOptimizer(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure=None):
         """One update of each; the loss, if a closure gives one."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = _loss_of(closure)
         for optimizer in self.optimizers:
             optimizer.step()
             self.state.update(optimizer.state)
@@ -149,10 +154,7 @@ class Muon(torch.optim.Muon):
     @torch.no_grad()
     def step(self, closure=None):
         """One update; the loss, if a closure gives one."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = _loss_of(closure)
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:

@@ -258,6 +258,18 @@ class ResilientTrainer(Trainer):
         """
         return saved
 
+    def loader_options(self) -> dict[str, Any]:
+        """What the arguments say of a data loader of training samples, by the names of torch's `DataLoader`."""
+        args = self.args
+        return {
+            "collate_fn": self.data_collator,
+            "num_workers": args.dataloader_num_workers,
+            "pin_memory": args.dataloader_pin_memory and args.device.type != "cpu",
+            "persistent_workers": args.dataloader_persistent_workers,
+            # Its own generator: drawing a seed for the workers must not touch the one that dropout uses.
+            "generator": torch.Generator().manual_seed(args.seed),
+        }
+
     def update_debug_info(self) -> dict:
         """Losses and samples of the micro-batches of the current update in this process, for `bad_batch.json`."""
         return {}

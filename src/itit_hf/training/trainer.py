@@ -162,13 +162,8 @@ class ITITTrainer(PipelineExportMixin, TrainerHubMixin, ResilientTrainer):
         return MeasuredLoader(
             self.train_dataset,
             batch_sampler=batch_sampler,
-            collate_fn=self.data_collator,
-            num_workers=args.dataloader_num_workers,
             multiprocessing_context=self._start_method if args.dataloader_num_workers else None,
-            pin_memory=args.dataloader_pin_memory and args.device.type != "cpu",
-            persistent_workers=args.dataloader_persistent_workers,
-            # Its own generator: drawing a seed for the workers must not touch the one that dropout uses.
-            generator=torch.Generator().manual_seed(args.seed),
+            **self.loader_options(),
         )
 
     @property

@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None):
         modules["image_processor"] = modules["image_processor"].with_size(args.resolution, args.resolution)
     if args.text_encoder is not None:
         tokenizer = AutoTokenizer.from_pretrained(args.text_encoder)
-        text_encoder = AutoModelForTextEncoding.from_pretrained(args.text_encoder)
+        text_encoder = AutoModelForTextEncoding.from_pretrained(args.text_encoder, dtype=torch.float32)
         generator = torch.Generator().manual_seed(args.seed)
         model = replace_text_encoder(modules["model"], modules["tokenizer"], tokenizer, text_encoder, generator)
         model.config.text_encoder_name_or_path = args.text_encoder

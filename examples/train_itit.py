@@ -178,7 +178,7 @@ def load_frozen_parts(args: ScriptArguments):
     tokenizer_at = {} if args.text_encoder else {"subfolder": "tokenizer"}
     encoder_at = {} if args.text_encoder else {"subfolder": "text_encoder"}
     tokenizer = load_tokenizer(text_source, **tokenizer_at)
-    text_encoder = AutoModelForTextEncoding.from_pretrained(text_source, **encoder_at)
+    text_encoder = AutoModelForTextEncoding.from_pretrained(text_source, dtype=torch.float32, **encoder_at)
     image_source = args.image_tokenizer or args.frozen_parts
     image_at = {} if args.image_tokenizer else {"subfolder": "image_tokenizer"}
     is_patch = PatchVQModel.load_config(image_source, **image_at)["_class_name"] == "PatchVQModel"

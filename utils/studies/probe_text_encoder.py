@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> dict:
     if config.language != "en":
         raise ValueError(f"`dataset` must be in English, its nouns are looked for; got {config.language!r}")
     tokenizer = AutoTokenizer.from_pretrained(options.text_encoder)
-    trained = AutoModelForTextEncoding.from_pretrained(options.text_encoder).eval()
+    trained = AutoModelForTextEncoding.from_pretrained(options.text_encoder, dtype=torch.float32).eval()
     torch.manual_seed(0)
     encoders = {"trained": trained, "random": type(trained)(trained.config).eval()}
     paired = load_rows(options.dataset, "paired")

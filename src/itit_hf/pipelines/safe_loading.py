@@ -19,6 +19,7 @@ from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 
 from ..models.weight_files_itit import weights_replaced
+from .storage_precision import stored_in_half
 
 INDEX_NAME = "model_index.json"
 MAX_CONFIG_BYTES = 1_000_000
@@ -83,12 +84,15 @@ class SafeLoadingMixin:
 
     # Of `DiffusionPipeline`.
     config: Mapping
+    text_encoder: torch.nn.Module | None
     register_to_config: Callable
     push_to_hub: Callable
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
         """Open a folder or a repository of the Hub: safetensors, JSON and the classes of `component_classes`, only.
+
+        A text encoder that is stored in half precision computes in the model's precision, unless a `dtype` is given.
 
         Args:
             pretrained_model_name_or_path (`str` or `os.PathLike`): Folder or Hub id.
@@ -119,6 +123,9 @@ class SafeLoadingMixin:
         for name in cls.component_classes:
             if name not in given and isinstance(getattr(pipe, name), torch.nn.Module):
                 _check_complete(getattr(pipe, name), os.path.join(folder, name))
+        is_asked = "text_encoder" in given or not {"dtype", "torch_dtype"}.isdisjoint(kwargs)
+        if not is_asked and pipe.text_encoder is not None:
+            pipe.text_encoder.to(torch.float32 if pipe.model is None else pipe.model.dtype)
         pipe.register_to_config(_name_or_path=source)
         if pipe.model is None:
             pipe.register_to_config(_max_text_length=_max_text_length(folder))
@@ -154,6 +161,8 @@ class SafeLoadingMixin:
     ):
         """Write every component, so that `from_pretrained` opens them, in place of what an earlier save wrote there.
 
+        A text encoder whose weights lose nothing by it is written in half precision.
+
         Args:
             save_directory (`str` or `os.PathLike`): Folder, made if it is not there.
             safe_serialization (`bool`, *optional*, defaults to `True`): Must be; pickles are never opened.
@@ -175,6 +184,7 @@ class SafeLoadingMixin:
         with ExitStack() as stack:
             for name in self.component_classes:
                 stack.enter_context(weights_replaced(os.path.join(save_directory, name), variant))
+            stack.enter_context(stored_in_half(self.text_encoder))
             super().save_pretrained(  # type: ignore[misc]  # of the pipeline
                 str(save_directory), variant=variant, max_shard_size=max_shard_size
             )

@@ -1,12 +1,13 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Take a checkpoint to larger images, or to another text encoder, and train on from there:
+r"""Take a checkpoint to images of another size, or to another text encoder, and train on from there:
 
     python examples/adapt_checkpoint.py --resolution 96 --text_encoder out/two/text_encoder --output_dir out/two/start
     accelerate launch examples/train_itit.py --frozen_parts out/two/start --model_name_or_path out/two/start/model ...
 
-Image tokens stay as large, there are more or fewer of them. Of another text encoder's vocabulary the model can write
-the words that it could write before; what prompts mean has to be learned anew.
+Image tokens stay as large, there are more or fewer of them; `--resolution 64 96` is 64 pixels high and 96 wide. Of
+another text encoder's vocabulary the model can write the words that it could write before; what prompts mean has to be
+learned anew.
 """
 
 import logging
@@ -17,6 +18,7 @@ from transformers import AutoModelForTextEncoding, AutoTokenizer
 
 from itit_hf import ITITPipeline
 from itit_hf.models.adaptation import replace_text_encoder, resize_image_grid
+from itit_hf.models.image_processing_itit import height_and_width
 from itit_hf.models.image_tokenization_itit import downsampling_factor
 
 logger = logging.getLogger(__name__)
@@ -24,9 +26,11 @@ logger = logging.getLogger(__name__)
 
 def parse_args(arguments: list[str] | None = None):
     """Command line."""
-    parser = ArgumentParser(description="Take a checkpoint to larger images, or to another text encoder.")
+    parser = ArgumentParser(description="Take a checkpoint to images of another size, or to another text encoder.")
     parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline folder or Hub id.")
-    parser.add_argument("--resolution", type=int, help="Side of the new images in pixels.")
+    parser.add_argument(
+        "--resolution", type=int, nargs="+", default=[], help="Side of the new images in pixels, or height and width."
+    )
     parser.add_argument("--text_encoder", help="Folder or Hub id of a text encoder with its tokenizer.")
     parser.add_argument("--output_dir", required=True, help="New pipeline folder.")
     parser.add_argument("--seed", type=int, default=0, help="Draws the projection of the new text features.")
@@ -37,15 +41,18 @@ def main(arguments: list[str] | None = None):
     """Load, adapt, save."""
     args = parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if args.resolution is None and args.text_encoder is None:
+    size = height_and_width(args.resolution, "--resolution")
+    if size is None and args.text_encoder is None:
         raise ValueError("give `--resolution`, `--text_encoder` or both: there is nothing to adapt to")
     modules = dict(ITITPipeline.from_pretrained(args.model).components)
-    if args.resolution is not None:
+    if size is not None:
         factor = downsampling_factor(modules["image_tokenizer"])
-        if args.resolution < factor or args.resolution % factor:
-            raise ValueError(f"`--resolution` must be a multiple of {factor}, a token's side; got {args.resolution}")
-        modules["model"] = resize_image_grid(modules["model"], (args.resolution // factor) ** 2)
-        modules["image_processor"] = modules["image_processor"].with_size(args.resolution, args.resolution)
+        if any(length % factor for length in size):
+            raise ValueError(
+                f"`--resolution` must be a multiple of {factor}, a token's side; got {size[0]} x {size[1]}"
+            )
+        modules["model"] = resize_image_grid(modules["model"], [length // factor for length in size])
+        modules["image_processor"] = modules["image_processor"].with_size(*size)
     if args.text_encoder is not None:
         tokenizer = AutoTokenizer.from_pretrained(args.text_encoder)
         text_encoder = AutoModelForTextEncoding.from_pretrained(args.text_encoder, dtype=torch.float32)

@@ -44,7 +44,7 @@ class Studio:
     def __init__(self, pipe: ITITPipeline):
         pipe.set_progress_bar_config(disable=True)
         self.pipe = pipe
-        self.side = pipe.image_processor.crop_size["height"]
+        self.height, self.width = pipe.image_processor.output_size
 
     def generate(
         self, prompt: str, negative_prompt: str, num_steps: int, guidance_scale: float, seed: int
@@ -102,7 +102,8 @@ class Studio:
         """A generated image, large enough to paint on."""
         if image is None:
             raise ValueError("Draw an image first.")
-        return image.resize((CANVAS, CANVAS), PIL.Image.Resampling.NEAREST)
+        times = max(1, CANVAS // max(image.size))
+        return image.resize((times * image.width, times * image.height), PIL.Image.Resampling.NEAREST)
 
     def _check_text(self, text: str, request: str):
         if not text or not text.strip():
@@ -117,8 +118,9 @@ class Studio:
         mask = PIL.Image.new("L", image.size)
         for layer in editor["layers"]:
             mask.paste(255, mask=layer.getchannel("A").point(lambda alpha: 255 * (alpha > 0)))
-        if image.width == image.height and image.width % self.side == 0:  # undoes `to_canvas` exactly
-            image = image.resize((self.side, self.side), PIL.Image.Resampling.BOX)
+        times = image.width // self.width
+        if image.size == (times * self.width, times * self.height):  # undoes `to_canvas` exactly
+            image = image.resize((self.width, self.height), PIL.Image.Resampling.BOX)
         return image, mask if mask.getbbox() else None
 
     def _stream(self, prompt: str, negative_prompt: str, num_steps, guidance_scale, seed, **edit):
@@ -159,8 +161,8 @@ class Studio:
         """A preview in which the patches that are still masked are pale."""
         (preview,) = self.pipe.processor.decode_images(filled_image_token_ids)
         masked = (image_token_ids[0] == self.pipe.model.config.mask_token_id).cpu()
-        grid = round(len(masked) ** 0.5)
-        veil = PIL.Image.new("L", (grid, grid))
+        height, width = self.pipe.model.config.image_grid
+        veil = PIL.Image.new("L", (width, height))
         veil.putdata([180 * flag for flag in masked.tolist()])
         preview.paste((235, 235, 240), mask=veil.resize(preview.size, PIL.Image.Resampling.NEAREST))
         return preview

@@ -32,7 +32,7 @@ import PIL.Image
 import torch
 from tqdm.auto import tqdm
 
-from itit_hf import ITITPipeline, SamplingSettings, decode_image_token_ids
+from itit_hf import ITITPipeline, SamplingSettings
 from itit_hf.data.captions import BAD_CAPTION_POLICIES
 from itit_hf.data.loading import parse_columns
 from itit_hf.data.streams import BAD_IMAGE_POLICIES
@@ -280,14 +280,14 @@ class ImageFigures:
     Args:
         features (`torch.Tensor` of shape `(num_images, num_features)`): Of the [`FeatureNetwork`].
         code_counts (`torch.Tensor` of shape `(codebook_size,)`): How often each code occurs.
-        side (`int`): Of an image, in pixels.
+        size (`tuple[int, int]`): Width and height of an image, in pixels.
         embeds (`torch.Tensor` of shape `(num_images, embed_dim)`, *optional*): Of the dual encoder, if there is one.
         pixels_hash (`str`): Digest of the pixels of true images.
     """
 
     features: torch.Tensor
     code_counts: torch.Tensor
-    side: int
+    size: tuple[int, int]
     embeds: torch.Tensor | None = None
     pixels_hash: str = ""
 
@@ -310,31 +310,30 @@ def generated_figures(
         ).images
         counter.add(ids)
         with torch.no_grad():
-            pixel_values = decode_image_token_ids(pipe.image_tokenizer, ids)  # (B, 3, H, W)
-        images = pipe.image_processor.postprocess(pixel_values, output_type="pil")
+            images = pipe.postprocess(ids, "pil")
         features.append(network.features(images))
         if scorer is not None:
             embeds.append(scorer.embed_images(images))
-    side = images[0].width
-    return ImageFigures(torch.cat(features), counter.counts, side, torch.cat(embeds) if embeds else None)
+    size = images[0].size
+    return ImageFigures(torch.cat(features), counter.counts, size, torch.cat(embeds) if embeds else None)
 
 
 def true_figures(
-    pipe: ITITPipeline, rows: Iterable[dict], network: FeatureNetwork, side: int, options
+    pipe: ITITPipeline, rows: Iterable[dict], network: FeatureNetwork, size: tuple[int, int], options
 ) -> ImageFigures:
-    """Measure true images, scaled to the side of the generated ones."""
+    """Measure true images, scaled to the size of the generated ones."""
     counter = CodeCounter(pipe.model.config.codebook_size)
     digest = hashlib.sha256()
     features = []
     start = 0
     for batch in tqdm(batches(rows, options.batch_size), desc="true images"):
-        images = [image.resize((side, side)) for image in read_images(pipe, batch, start)]
+        images = [image.resize(size) for image in read_images(pipe, batch, start)]
         start += len(batch)
         for image in images:
             digest.update(image.tobytes())
         counter.add(pipe.processor(images=images, return_tensors="pt")["image_token_ids"])
         features.append(network.features(images))
-    return ImageFigures(torch.cat(features), counter.counts, side, pixels_hash=digest.hexdigest()[:16])
+    return ImageFigures(torch.cat(features), counter.counts, size, pixels_hash=digest.hexdigest()[:16])
 
 
 def evaluate_prompts(scorer: DualEncoderScorer, image_embeds: torch.Tensor, prompts, options, report: Report):
@@ -370,14 +369,16 @@ def evaluate_images(pipe: ITITPipeline, data, network: FeatureNetwork, scorer, o
     generated = generated_figures(pipe, data.prompts, network, scorer, options)
     if scorer is not None:
         evaluate_prompts(scorer, generated.embeds, data.prompts, options, report)
-    true = true_figures(pipe, data.references, network, generated.side, options)
+    true = true_figures(pipe, data.references, network, generated.size, options)
     num_generated = len(generated.features)
     num_true = len(true.features)
     sample = Sample(num_generated, text_hash([data.prompts, true.pixels_hash]))
     preset = PRESETS[options.preset]
+    width, height = generated.size
+    pixels = str(width) if width == height else f"{width} x {height}"
     protocol = (
         f"{preset.protocol}; {num_true} true images, {RULES[pipe.image_processor.aspect_ratio]}, bicubic to "
-        f"{generated.side} pixels; {network.description}; {options.num_inference_steps} steps, guidance scale "
+        f"{pixels} pixels; {network.description}; {options.num_inference_steps} steps, guidance scale "
         f"{options.guidance_scale}"
     )
     if preset.num_samples and num_generated != preset.num_samples:

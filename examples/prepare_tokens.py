@@ -175,11 +175,17 @@ def parse_arguments(arguments: list[str] | None) -> Namespace:
     parser.add_argument("--output_split", help="Name of the split in the new dataset; train by default.")
     parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline folder or Hub id.")
     parser.add_argument("--image_tokenizer", help="Another image tokenizer.")
-    parser.add_argument("--resolution", type=int, help="Pixels of a side; the pipeline's by default.")
+    parser.add_argument(
+        "--resolution",
+        type=int,
+        nargs="+",
+        default=[],
+        help="Pixels of a side, or height and width; the pipeline's by default.",
+    )
     parser.add_argument(
         "--aspect_ratio",
         choices=ASPECT_RATIOS,
-        help="What becomes of images that are not square; see train_itit.py.",
+        help="What becomes of images of another shape; see train_itit.py.",
     )
     parser.add_argument(
         "--image_features", choices=IMAGE_FEATURES, default="codes", help="Of the model to be trained."

@@ -32,7 +32,6 @@ from dataclasses import dataclass, field
 import torch
 from datasets import Dataset
 from diffusers import VQModel
-from PIL import Image
 from transformers import AutoModelForCausalLM, AutoModelForTextEncoding, AutoTokenizer, set_seed
 from transformers.utils import is_protobuf_available, is_sentencepiece_available
 
@@ -98,9 +97,10 @@ class ScriptArguments:
         text_encoder (`str`, *optional*): Folder or Hub id of a text encoder with its tokenizer, in place of the one
             there: T5, mT5 and UMT5, BERT, RoBERTa and their like, or CLIP's text tower.
         image_tokenizer (`str`, *optional*): Image tokenizer, in place of the one there.
-        resolution (`int`, *optional*): Side of an image in pixels, for another image tokenizer than the one there.
-        aspect_ratio (`str`, *optional*): What becomes of images that are not square: squeeze, all of it, resized to
-            a square; pad, all of it, with white beside it; or crop, the middle. By default what the image processor
+        resolution (`list[int]`): Side of an image in pixels, or height and width; that of the image processor there
+            by default.
+        aspect_ratio (`str`, *optional*): What becomes of images of another shape: squeeze, all of it, resized to
+            the size; pad, all of it, with white beside it; or crop, the middle. By default what the image processor
             does that is there, or lies beside `image_tokenizer`, and squeeze for a new one.
         model_name_or_path (`str`, *optional*): Checkpoint to start from; new weights by default.
         model_preset (`str`): Size of new weights: tiny, base, large or huge.
@@ -134,7 +134,7 @@ class ScriptArguments:
     frozen_parts: str = "checkpoints/emoji-scenes-64"
     text_encoder: str | None = None
     image_tokenizer: str | None = None
-    resolution: int | None = None
+    resolution: list[int] = field(default_factory=list)
     aspect_ratio: str | None = None
     model_name_or_path: str | None = None
     model_preset: str = "tiny"
@@ -187,9 +187,9 @@ def load_frozen_parts(args: ScriptArguments):
     return text_encoder, ITITProcessor(image_processor, tokenizer, image_tokenizer, args.image_features)
 
 
-def create_model(args: ScriptArguments, text_encoder, processor, num_image_tokens: int) -> ITITForPreTraining:
+def create_model(args: ScriptArguments, text_encoder, processor) -> ITITForPreTraining:
     """Trained weights, or new ones that fit the frozen parts; the text decoder's as the arguments want them."""
-    model = load_model(args, text_encoder, processor, num_image_tokens)
+    model = load_model(args, text_encoder, processor)
     if args.text_embeddings == "text_encoder":
         table = text_encoder.get_input_embeddings().weight
         model.initialize_text_embeddings(table, torch.Generator().manual_seed(0))
@@ -200,7 +200,7 @@ def create_model(args: ScriptArguments, text_encoder, processor, num_image_token
     return model
 
 
-def load_model(args: ScriptArguments, text_encoder, processor, num_image_tokens: int) -> ITITForPreTraining:
+def load_model(args: ScriptArguments, text_encoder, processor) -> ITITForPreTraining:
     """The checkpoint to start from, or new weights."""
     if args.model_name_or_path is not None:
         return ITITForPreTraining.from_pretrained(
@@ -208,7 +208,7 @@ def load_model(args: ScriptArguments, text_encoder, processor, num_image_tokens:
         )
     config = ITITConfig.preset(args.model_preset)
     config.codebook_size = processor.image_tokenizer.config.num_vq_embeddings
-    config.num_image_tokens = num_image_tokens
+    config.image_grid = processor.image_grid
     config.update(text_fields(processor.tokenizer, text_encoder.config))
     config.hidden_dropout_prob = config.attention_probs_dropout_prob = args.dropout
     config.image_features = args.image_features
@@ -234,9 +234,10 @@ def load_streams(
     }
     evaluation = (args.paired_dataset, args.eval_split)
     if args.paired_dataset is None:
-        resolution = processor.image_processor.size["height"]
-        folder = args.scenes_folder or f"data/emoji-scenes-{resolution}"
-        world = ensure_emoji_scenes(folder, args.scenes_styles, resolution, args.scenes_num_categories)
+        height, width = processor.image_processor.output_size
+        name = str(height) if height == width else f"{height}x{width}"
+        folder = args.scenes_folder or f"data/emoji-scenes-{name}"
+        world = ensure_emoji_scenes(folder, args.scenes_styles, (height, width), args.scenes_num_categories)
         sources = {name: (at, split) if at else (world, split or name) for name, (at, split) in sources.items()}
         evaluation = (world, args.eval_split or "validation")
     streams = {}
@@ -282,8 +283,7 @@ def main(arguments: list[str] | None = None):
         streams, eval_pairs = load_streams(
             args, names, processor, training_args.on_bad_image, training_args.data_seed_or_seed
         )
-    num_image_tokens = processor(images=[Image.new("RGB", (64, 64))], return_tensors="pt").image_token_ids.size(-1)
-    model = create_model(args, text_encoder, processor, num_image_tokens)
+    model = create_model(args, text_encoder, processor)
     sizes = ", ".join(f"{len(rows)} rows {name}" for name, rows in streams.items())
     logger.info(f"{model.num_parameters() / 1e6:.1f}M parameters; {sizes}")
     temperature = 32.0 if training_args.sample_temperature is None else training_args.sample_temperature

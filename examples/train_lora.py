@@ -78,11 +78,9 @@ class ScriptArguments:
     adapter_name: str = "default"
 
 
-def render_new_thing(args: ScriptArguments, resolution: int, seed: int) -> tuple[Dataset, Dataset]:
+def render_new_thing(args: ScriptArguments, size: tuple[int, int], seed: int) -> tuple[Dataset, Dataset]:
     """Images to learn from, and as many held-out ones: the same thing at other places, in other sizes."""
-    world = SceneConfig(
-        resolution, styles=(args.new_style,), categories=(args.new_category,), colours=(args.new_colour,)
-    )
+    world = SceneConfig(size, styles=(args.new_style,), categories=(args.new_category,), colours=(args.new_colour,))
     rows = []
     for index in range(2 * args.num_images):
         pixels, scene = render_scene(world, seed, index)
@@ -90,10 +88,10 @@ def render_new_thing(args: ScriptArguments, resolution: int, seed: int) -> tuple
     return Dataset.from_list(rows[: args.num_images]), Dataset.from_list(rows[args.num_images :])
 
 
-def load_images(args: ScriptArguments, resolution: int, seed: int) -> tuple[Dataset, Dataset]:
+def load_images(args: ScriptArguments, size: tuple[int, int], seed: int) -> tuple[Dataset, Dataset]:
     """Images to learn from, and held-out ones."""
     if args.dataset is None:
-        return render_new_thing(args, resolution, seed)
+        return render_new_thing(args, size, seed)
     columns = parse_columns(args.columns, "--columns")
     rows = load_rows(
         args.dataset, args.split, columns, needed=STREAM_COLUMNS["paired"], bad_captions=args.bad_captions
@@ -131,7 +129,7 @@ def main(arguments: list[str] | None = None) -> tuple[dict, dict]:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     set_seed(training_args.seed)
     pipe = ITITPipeline.from_pretrained(args.model)
-    train, held_out = load_images(args, pipe.image_processor.size["height"], training_args.seed)
+    train, held_out = load_images(args, pipe.image_processor.output_size, training_args.seed)
     prompts = list(args.prompts or captions_of(train[0]["text"])[:1])
     images = generate(pipe, prompts, training_args)
     labels = [f"before: {prompt}" for prompt in prompts for _ in range(NUM_SHOWN)]

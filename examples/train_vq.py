@@ -38,6 +38,7 @@ from transformers import set_seed
 from itit_hf import PatchVQModel
 from itit_hf.data.loading import load_rows, parse_columns
 from itit_hf.data.streams import BAD_IMAGE_POLICIES, readable_images
+from itit_hf.models.image_processing_itit import height_and_width
 from itit_hf.pretraining.vq_trainer import VQTrainer, VQTrainingArguments
 from itit_hf.pretraining.vq_training import ImageDataset, with_new_decoder
 from itit_hf.training.training_args import parse_arguments
@@ -72,7 +73,7 @@ class ScriptArguments:
         columns (`list[str]`): What the column is called, such as `image=photo`.
         on_bad_image (`str`): What to do about images that cannot be read or exceed the limits: raise, or skip, which
             leaves them out and counts them.
-        resolution (`int`): Side of an image in pixels.
+        resolution (`list[int]`): Side of an image in pixels, or height and width.
         aspect_ratio (`str`): What becomes of images that are not square: squeeze, pad or crop.
         max_cache_gb (`float`): Images are decoded once and kept if they fit into so much memory.
     """
@@ -85,7 +86,9 @@ class ScriptArguments:
     eval_split: str | None = field(default="validation", metadata={"help": "For images and the report."})
     columns: list[str] = field(default_factory=list, metadata={"help": "Such as image=photo."})
     on_bad_image: str = field(default="raise", metadata={"help": "Images that cannot be read: raise or skip."})
-    resolution: int = field(default=64, metadata={"help": "Side of an image in pixels."})
+    resolution: list[int] = field(
+        default_factory=lambda: [64], metadata={"help": "Side of an image in pixels, or height and width."}
+    )
     aspect_ratio: str = field(default="squeeze", metadata={"help": "squeeze, pad or crop."})
     max_cache_gb: float = field(default=2.0, metadata={"help": "Keep images in memory up to this size."})
 
@@ -96,8 +99,8 @@ class ScriptArguments:
             raise ValueError(f"`on_bad_image` must be one of {BAD_IMAGE_POLICIES}, got {self.on_bad_image!r}")
         if not self.splits:
             raise ValueError("`splits` must name at least one split, got none")
-        if self.resolution < 1:
-            raise ValueError(f"`resolution` must be at least 1, got {self.resolution}")
+        if height_and_width(self.resolution) is None:
+            raise ValueError("`resolution` must be one number, or height and width, got none")
 
 
 def read_config(value: dict | str | None) -> dict:
@@ -148,7 +151,7 @@ def open_images(args: ScriptArguments, split: str) -> ImageDataset:
     rows = load_rows(args.dataset, split, columns, needed=["image"]).select_columns("image")
     if args.on_bad_image == "skip":
         rows = readable_images(rows, split)
-    return ImageDataset(rows, args.resolution, aspect_ratio=args.aspect_ratio, name=split)
+    return ImageDataset(rows, height_and_width(args.resolution), aspect_ratio=args.aspect_ratio, name=split)
 
 
 def main(arguments: list[str] | None = None):

@@ -39,7 +39,7 @@ def tiny_config(**changes) -> ITITConfig:
     """A network of a few thousand parameters: 16 image tokens, 23 codes, 40 words."""
     values = {
         "codebook_size": 23,
-        "num_image_tokens": 16,
+        "image_grid": (4, 4),
         "vocab_size": 48,
         "num_text_tokens": 40,
         "max_text_length": 32,

@@ -14,6 +14,7 @@ from itit_hf.emoji_scenes.art import STYLES
 from itit_hf.emoji_scenes.build import SplitSizes, build_dataset
 from itit_hf.emoji_scenes.languages import LANGUAGES
 from itit_hf.emoji_scenes.scenes import GRIDS, RESOLUTIONS, SceneConfig, first_categories
+from itit_hf.models.image_processing_itit import height_and_width
 
 
 def parse_args(args: list[str] | None = None) -> argparse.Namespace:
@@ -26,7 +27,14 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         default=["noto"],
         help=f"{', '.join(STYLES)}, or folders with files category.png / category.svg",
     )
-    parser.add_argument("--resolution", type=int, default=64, choices=RESOLUTIONS, help="pixels (default: 64)")
+    parser.add_argument(
+        "--resolution",
+        type=int,
+        nargs="+",
+        default=[64],
+        choices=RESOLUTIONS,
+        help="side in pixels, or height and width (default: 64)",
+    )
     parser.add_argument("--num_categories", type=int, default=24, help="the first so many of the table (default: 24)")
     parser.add_argument("--max_objects", type=int, default=1, choices=(1, 2), help="objects in a scene (default: 1)")
     parser.add_argument(
@@ -60,7 +68,7 @@ def main(args: list[str] | None = None) -> None:
     if unseen_rows is None:
         unseen_rows = 1000 if options.unseen_style else 0
     config = SceneConfig(
-        resolution=options.resolution,
+        resolution=height_and_width(options.resolution, "--resolution"),
         styles=tuple(options.styles),
         categories=first_categories(options.styles, options.num_categories),
         max_objects=options.max_objects,

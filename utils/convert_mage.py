@@ -15,6 +15,7 @@ new ones. Checkpoints are read with `weights_only=True`: nothing in them is run.
 
 import argparse
 import logging
+import math
 import os
 from collections.abc import Mapping
 
@@ -108,9 +109,10 @@ def mage_config(state: Mapping[str, torch.Tensor], fields: Mapping | None = None
     try:
         num_words, width = state["token_emb.word_embeddings.weight"].shape
         decoder_width = len(state["decoder_embed.weight"])
+        side = math.isqrt(len(state["token_emb.position_embeddings.weight"]) - 1)
         sizes = {
             "codebook_size": num_words - NUM_CLASSES - 1,
-            "num_image_tokens": len(state["token_emb.position_embeddings.weight"]) - 1,
+            "image_grid": (side, side),
             "hidden_size": width,
             "num_hidden_layers": _depth(state, "blocks."),
             "num_attention_heads": max(1, width // 64),
@@ -202,14 +204,13 @@ def main(arguments: list[str] | None = None):
     if options.num_attention_heads is not None:
         fields["num_attention_heads"] = options.num_attention_heads
     model = convert_mage(state, fields)
-    side = round(model.config.num_image_tokens**0.5)
     image_tokenizer = convert_maskgit(vqgan)
     if image_tokenizer.config.num_vq_embeddings != model.config.codebook_size:
         raise ValueError(
             f"the VQGAN must have {model.config.codebook_size} codes, as the model has, "
             f"got {image_tokenizer.config.num_vq_embeddings}"
         )
-    resolution = side * downsampling_factor(image_tokenizer)
+    resolution = model.config.image_grid[0] * downsampling_factor(image_tokenizer)
     image_tokenizer.register_to_config(sample_size=resolution)
     # This VQGAN takes and gives pixels in [0, 1].
     size = {"height": resolution, "width": resolution}

@@ -24,7 +24,7 @@ from ..testing_utils import tiny_config
 # No two sizes are equal, so that a mistaken one shows; few layers, so that a lost saving weighs more than the bound.
 CONFIG = {
     "codebook_size": 300,
-    "num_image_tokens": 64,
+    "image_grid": (8, 8),
     "vocab_size": 420,
     "num_text_tokens": 400,
     "eos_token_id": 410,  # never predicted, so that each caption is as long as it may be
@@ -121,7 +121,7 @@ def test_half_of_the_positions_are_dropped_while_at_least_half_are_hidden():
 
 
 def test_hidden_tokens_of_four_steps_follow_the_cosine():
-    work = Workload(tiny_config(num_image_tokens=100), num_inference_steps=4)
+    work = Workload(tiny_config(image_grid=(10, 10)), num_inference_steps=4)
     assert work.masked_by_step() == [100, 92, 70, 38]
 
 

@@ -201,6 +201,17 @@ def test_tokens_of_another_image_tokenizer_are_refused_wherever_they_are_used(pr
         check_image_tokenizer(mixed, processor)
 
 
+def test_tokens_of_tall_images_are_refused_for_wide_ones(processor):
+    sizes = {"tall": (24, 8), "wide": (8, 24)}
+    parts = {name: processor.image_processor.with_size(*size) for name, size in sizes.items()}
+    tall, wide = (ITITProcessor(parts[name], processor.tokenizer, processor.image_tokenizer) for name in sizes)
+    rows = add_image_token_ids(tiny_pairs(2), tall)
+    assert len(rows[0]["image_token_ids"]) == 12
+    check_image_tokenizer(rows, tall)
+    with pytest.raises(ValueError, match="or of images of another shape, .*-6x2.* and not .*-2x6"):
+        check_image_tokenizer(rows, wide)
+
+
 BAD = {"bytes": b"no image", "path": "bad.png"}
 
 

@@ -54,7 +54,7 @@ class KnownImage:
     """Always wants code 3 given a text, and code 1 without. The null text is so much shorter than its texts of four
     tokens that the passes of guidance are two calls."""
 
-    config = SimpleNamespace(num_image_tokens=16, mask_token_id=5, encoder_drop="half")
+    config = SimpleNamespace(image_grid=(4, 4), num_image_tokens=16, mask_token_id=5, encoder_drop="half")
 
     def __init__(self):
         self.calls = []

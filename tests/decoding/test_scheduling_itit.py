@@ -259,16 +259,21 @@ def test_remasking_starts_at_the_first_step():
 
 def test_the_halton_sequence_of_bases_2_and_3_by_hand():
     # Rows 1/2, 1/4, 3/4, 1/8, 5/8 of 4 are 2, 1, 3, 0, 2; columns 1/3, 2/3, 1/9, 4/9, 7/9 of 4 are 1, 2, 0, 1, 3.
-    assert halton_order(4)[:5] == (9, 6, 12, 1, 11)
+    assert halton_order(4, 4)[:5] == (9, 6, 12, 1, 11)
 
 
-@pytest.mark.parametrize("side", [1, 2, 3, 8, 9, 16])
-def test_the_halton_order_visits_each_token_once(side):
-    assert sorted(halton_order(side)) == list(range(side * side))
+def test_the_halton_sequence_of_a_wide_grid_by_hand():
+    # Rows 1/2, 1/4, 3/4, 1/8, 5/8 of 2 are 1, 0, 1, 0, 1; columns 1/3, 2/3, 1/9, 4/9, 7/9 of 6 are 2, 4, 0, 2, 4.
+    assert halton_order(2, 6)[:4] == (8, 4, 6, 2)
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (2, 2), (3, 3), (8, 8), (9, 9), (16, 16), (8, 12), (12, 8), (1, 5)])
+def test_the_halton_order_visits_each_token_once(grid):
+    assert sorted(halton_order(*grid)) == list(range(grid[0] * grid[1]))
 
 
 def test_the_halton_order_is_spread_at_any_time():
-    early = torch.zeros(256).index_fill(0, torch.tensor(halton_order(16)[:64]), 1.0).view(4, 4, 4, 4)
+    early = torch.zeros(256).index_fill(0, torch.tensor(halton_order(16, 16)[:64]), 1.0).view(4, 4, 4, 4)
     assert set(early.sum(dim=(1, 3)).flatten().tolist()) <= {3.0, 4.0, 5.0}  # of 64 tokens in 16 blocks
 
 
@@ -276,7 +281,24 @@ def test_the_halton_order_is_followed_whatever_the_scores():
     seen = decode(in_order("halton", temperature=32.0), torch.full((2, 16), 9), (1, 2))
     for ids in seen[1:]:
         shown = (ids != 9).sum(dim=-1)
-        assert shown[0] == shown[1] and (ids[:, halton_order(4)[: shown[0]]] != 9).all()
+        assert shown[0] == shown[1] and (ids[:, halton_order(4, 4)[: shown[0]]] != 9).all()
+
+
+@pytest.mark.parametrize("grid", [(2, 6), (6, 2), (3, 4)])
+def test_the_halton_order_is_that_of_the_grid(grid):
+    scheduler = in_order("halton")
+    scheduler.set_timesteps(2)
+    masked = torch.full((1, 12), 9)
+    ids = scheduler.step(torch.zeros(1, 12, 5), 1, masked, torch.tensor([12]), image_grid=grid).prev_sample
+    shown = (ids[0] != 9).nonzero().flatten().tolist()
+    assert sorted(halton_order(*grid)[: len(shown)]) == shown and 0 < len(shown) < 12
+
+
+def test_the_halton_order_needs_a_grid_of_as_many_tokens():
+    scheduler = in_order("halton")
+    scheduler.set_timesteps(2)
+    with pytest.raises(ValueError, match="as many tokens as `sample`, 12, got 3 x 5"):
+        scheduler.step(torch.zeros(1, 12, 5), 1, torch.full((1, 12), 9), torch.tensor([12]), image_grid=(3, 5))
 
 
 def test_the_halton_order_needs_a_square():

@@ -22,7 +22,7 @@ from itit_hf.emoji_scenes.card import dataset_card
 from itit_hf.emoji_scenes.categories import CATEGORIES, COLOURS
 from itit_hf.emoji_scenes.english import ENGLISH
 from itit_hf.emoji_scenes.evaluation import caption_accuracy
-from itit_hf.emoji_scenes.grammar import ParsedCaption, ParsedObject, captions, is_true_of, parse
+from itit_hf.emoji_scenes.grammar import ParsedCaption, ParsedObject, captions, is_true_of, parse, position_words
 from itit_hf.emoji_scenes.scenes import (
     KeyedDraws,
     Scene,
@@ -179,6 +179,39 @@ def test_every_background_token_of_eight_pixels_has_one_colour(cut_outs, resolut
         assert (tokens == tokens[:, :1, :, :1]).all()
 
 
+@pytest.mark.parametrize("resolution", [(64, 96), (96, 64)])
+def test_a_world_that_is_not_square_fills_both_axes(cut_outs, resolution):
+    height, width = resolution
+    world = World(SceneConfig(resolution=resolution, styles=(cut_outs,), categories=SHAPES, max_objects=2))
+    scenes = [world.sample(0, n) for n in range(400)]
+    boxes = [item.box for scene in scenes for item in scene.objects]
+    assert world.render(scenes[0]).shape == (height, width, 3)
+    assert max(left + across for left, _, across, _ in boxes) == width
+    assert max(top + down for _, top, _, down in boxes) == height
+    assert min(left for left, *_ in boxes) == min(top for _, top, *_ in boxes) == 0
+    assert {max(item.box[2:]) for scene in scenes if not scene.relation for item in scene.objects} <= set(
+        range(40, 55)
+    )
+
+
+def test_words_for_places_go_by_the_axis_they_speak_of():
+    def middle_of(resolution, x, y):
+        thing = SceneObject("bus", "blue", "noto", (x - 20, y - 20, 40, 40))
+        return position_words(Scene(resolution, "plain", (thing,), None, 0, 0))
+
+    assert middle_of((64, 96), 48, 32) == ["middle"] and middle_of((96, 64), 48, 32) == ["right", "top"]
+    assert middle_of((64, 96), 32, 32) == ["left"] and middle_of((96, 64), 32, 48) == ["middle"]
+
+
+def test_a_world_that_is_not_square_survives_json(config):
+    wide = replace(config, resolution=[64, 96])
+    assert SceneConfig.from_json(wide.to_json()) == wide and (wide.height, wide.width) == (64, 96)
+    scene = world_of(wide).sample(0, 1)
+    assert Scene.from_json(scene.to_json()) == scene
+    assert replace(config, resolution=(64, 64)) == config  # one way to write a square
+    assert "96 x 64 pixels" in dataset_card("wide", wide, {"paired": 3}, 0)
+
+
 def test_a_sprite_covers_its_box_in_its_colour(cut_outs):
     world = World(SceneConfig(styles=(cut_outs,), categories=SHAPES))
     pixels = world.render(_scene(SceneObject("bus", "blue", cut_outs, (10, 4, 40, 40))))
@@ -197,6 +230,8 @@ def test_scene_and_config_survive_json(config):
     "change",
     [
         {"resolution": 100},
+        {"resolution": (64, 100)},
+        {"resolution": (64, 96, 3)},
         {"max_objects": 3},
         {"grid": 3},
         {"grid": 8, "resolution": 32},  # two objects of 12 to 15 pixels

@@ -159,7 +159,7 @@ def test_the_rule_of_an_image_tokenizer_is_that_of_the_model(pipeline_folder, tm
     assert load_image_processor(*source).to_dict() == pipe.image_processor.to_dict()
     pipe.image_processor.with_size(16, 16, "crop").save_pretrained(tmp_path)  # as train_vq.py does
     assert load_image_processor(*source).aspect_ratio == "crop"
-    found = load_image_processor(*source, resolution=32)
+    found = load_image_processor(*source, resolution=[32])
     assert (found.aspect_ratio, dict(found.size)) == ("crop", {"height": 32, "width": 32})
     assert load_image_processor(*source, aspect_ratio="squeeze").aspect_ratio == "squeeze"
     with pytest.raises(ValueError, match="`aspect_ratio` must be one of"):

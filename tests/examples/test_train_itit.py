@@ -27,7 +27,7 @@ def start(tmp_path_factory):
 def created(train, start, **arguments):
     args = train.ScriptArguments(model_name_or_path=str(start / "model"), **arguments)
     pipe = tiny_pipeline()
-    return train.create_model(args, pipe.text_encoder, pipe.processor, 16), pipe
+    return train.create_model(args, pipe.text_encoder, pipe.processor), pipe
 
 
 def test_without_a_word_the_text_decoder_is_the_checkpoints(train, start):

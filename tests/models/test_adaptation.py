@@ -40,18 +40,20 @@ def text_encoder(width: int = 14) -> T5EncoderModel:
 
 
 def test_positions_that_were_never_trained_go_on_beyond_the_border():
-    grown = resize_image_grid(model_of(initializer="xavier"), 36)
-    waves = sine_cosine_positions(6, 16)
+    grown = resize_image_grid(model_of(initializer="xavier"), (6, 6))
+    waves = sine_cosine_positions((6, 6), 16)
     torch.testing.assert_close(grown.image_decoder.embed_positions.weight, waves)
-    torch.testing.assert_close(grown.model.embed_image_positions.weight, 2**0.5 * 0.3 * sine_cosine_positions(6, 24))
-    assert torch.equal(waves.view(6, 6, -1)[:4, :4].flatten(0, 1), sine_cosine_positions(4, 16))
+    torch.testing.assert_close(
+        grown.model.embed_image_positions.weight, 2**0.5 * 0.3 * sine_cosine_positions((6, 6), 24)
+    )
+    assert torch.equal(waves.view(6, 6, -1)[:4, :4].flatten(0, 1), sine_cosine_positions((4, 4), 16))
 
 
 def test_what_was_learned_of_positions_is_stretched():
     model = model_of(initializer="xavier")
     learned = torch.arange(16.0)[:, None].expand(16, 16)  # 0, 1, 2, 3 in the first row of the grid
     model.image_decoder.embed_positions.weight.data += learned
-    grown = resize_image_grid(model, 64).image_decoder.embed_positions.weight - sine_cosine_positions(8, 16)
+    grown = resize_image_grid(model, (8, 8)).image_decoder.embed_positions.weight - sine_cosine_positions((8, 8), 16)
     row = grown[:8, 0].detach()
     assert row.diff().gt(0).all() and row[2:6].diff().mean() == pytest.approx(0.5, abs=0.1)  # half of a step each
 
@@ -59,13 +61,13 @@ def test_what_was_learned_of_positions_is_stretched():
 def test_without_waves_the_whole_table_is_stretched():
     model = model_of()
     model.image_decoder.embed_positions.weight.data.fill_(2.5)
-    shrunk = resize_image_grid(model, 9).image_decoder.embed_positions.weight
+    shrunk = resize_image_grid(model, (3, 3)).image_decoder.embed_positions.weight
     torch.testing.assert_close(shrunk, torch.full((9, 16), 2.5))
 
 
 def test_a_grid_of_the_same_size_is_the_same_model():
     model = model_of(initializer="xavier")
-    for name, weight in resize_image_grid(model, 16).state_dict().items():
+    for name, weight in resize_image_grid(model, (4, 4)).state_dict().items():
         torch.testing.assert_close(weight, model.state_dict()[name])
 
 
@@ -74,7 +76,7 @@ def test_all_but_the_positions_is_kept_and_the_model_given_is_left_alone(kind):
     torch.manual_seed(0)
     model = kind(tiny_config(initializer="xavier"))
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    grown = resize_image_grid(model, 25)
+    grown = resize_image_grid(model, (5, 5))
     assert type(grown) is kind and grown.config.num_image_tokens == 25 and model.config.num_image_tokens == 16
     for name, weight in before.items():
         assert torch.equal(weight, model.state_dict()[name])
@@ -83,15 +85,31 @@ def test_all_but_the_positions_is_kept_and_the_model_given_is_left_alone(kind):
 
 def test_a_grown_model_draws_images_of_the_new_size():
     torch.manual_seed(0)
-    grown = resize_image_grid(ITITForImageGeneration(tiny_config()), 36)
+    grown = resize_image_grid(ITITForImageGeneration(tiny_config()), (6, 6))
     hidden = torch.ones(2, 36, dtype=torch.bool)
     ids = torch.zeros(2, 36, dtype=torch.long)
     assert grown(image_token_ids=ids, image_mask=ImageMask(hidden)).image_logits.shape == (2, 36, 23)
 
 
-def test_a_number_that_is_no_square_is_refused():
-    with pytest.raises(StrictDataclassError, match="square"):
-        resize_image_grid(model_of(), 12)
+def test_rows_and_columns_are_stretched_by_themselves():
+    model = model_of(image_grid=(2, 3))
+    learned = torch.tensor([[0.0, 1.0, 2.0], [10.0, 11.0, 12.0]])
+    model.image_decoder.embed_positions.weight.data.copy_(learned.flatten()[:, None].expand(6, 16))
+    wide = resize_image_grid(model, (2, 6)).image_decoder.embed_positions.weight[:, 0].detach().view(2, 6)
+    torch.testing.assert_close(wide[1] - wide[0], torch.full((6,), 10.0))
+    assert wide.diff(dim=1).gt(0).all()
+
+
+def test_waves_go_on_beyond_the_border_that_moved():
+    grown = resize_image_grid(model_of(initializer="xavier"), (4, 6)).image_decoder.embed_positions.weight
+    torch.testing.assert_close(grown.view(4, 6, 16)[:, :4], sine_cosine_positions((4, 4), 16).view(4, 4, 16))
+    torch.testing.assert_close(grown, sine_cosine_positions((4, 6), 16))
+
+
+@pytest.mark.parametrize("grid", [(12,), (0, 4)])
+def test_what_is_no_grid_is_refused(grid):
+    with pytest.raises(StrictDataclassError, match="`image_grid` must be two numbers of at least 1"):
+        resize_image_grid(model_of(), grid)
 
 
 def test_a_word_of_both_tokenizers_keeps_what_the_model_says_of_it():

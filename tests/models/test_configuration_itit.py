@@ -43,7 +43,8 @@ def test_what_a_text_encoder_and_its_tokenizer_ask_for():
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"num_image_tokens": 200}, "must be a square"),
+        ({"image_grid": (8, 0)}, "`image_grid` must be two numbers of at least 1"),
+        ({"image_grid": (8, 8, 8)}, "`image_grid` must be two numbers of at least 1"),
         ({"hidden_size": 770}, "`hidden_size` must be a multiple"),
         ({"hidden_size": 774, "num_attention_heads": 6, "initializer": "xavier"}, "`hidden_size` .* multiple of 4"),
         ({"num_text_tokens": 32127}, "`num_text_tokens` must be in"),
@@ -61,6 +62,33 @@ def test_what_a_text_encoder_and_its_tokenizer_ask_for():
 def test_sizes_that_do_not_fit_are_named(bad, message):
     with pytest.raises(StrictDataclassError, match=message):
         ITITConfig(**bad)
+
+
+@pytest.mark.parametrize("given", [{"num_image_tokens": 36}, {"num_image_tokens": 36, "image_grid": [6, 6]}])
+def test_a_configuration_of_before_has_a_square_number_of_tokens(given):
+    config = ITITConfig.from_dict(given)
+    assert tuple(config.image_grid) == (6, 6) and config.num_image_tokens == 36
+    saved = config.to_dict()
+    assert saved["image_grid"] == [6, 6] and "num_image_tokens" not in saved
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"num_image_tokens": 200}, "`num_image_tokens` must be a square"),
+        ({"num_image_tokens": 0}, "`num_image_tokens` must be a square of at least 1, got 0"),
+        ({"num_image_tokens": 64, "image_grid": (8, 12)}, r"give `image_grid` alone, got \(8, 12\)"),
+    ],
+)
+def test_a_number_of_tokens_that_tells_no_grid_is_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        ITITConfig(**given)
+
+
+def test_rows_and_columns_survive_a_file_in_their_order(tmp_path):
+    ITITConfig(image_grid=(8, 12)).save_pretrained(tmp_path)
+    config = ITITConfig.from_pretrained(tmp_path)
+    assert tuple(config.image_grid) == (8, 12) and config.num_image_tokens == 96
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))

@@ -101,6 +101,25 @@ def test_images_need_not_be_square_to_be_encoded(image_tokenizer, pixel_values):
     assert encode_images(image_tokenizer, pixel_values[:, :, :8]).shape == (2, 8)
 
 
+@pytest.mark.parametrize("create", [patch_tokenizer, vqgan])
+def test_a_wide_image_is_decoded_as_the_model_itself_reconstructs_it(create):
+    tokenizer = create()
+    pixel_values = torch.rand(1, 3, 8, 24, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    ids = encode_images(tokenizer, pixel_values)
+    with torch.no_grad():
+        theirs = tokenizer(pixel_values).sample.clamp(-1, 1)
+        ours = decode_image_token_ids(tokenizer, ids, (2, 6))
+        soft = SoftTokens(torch.nn.functional.one_hot(ids[:, :2], 23) * 50.0, torch.tensor([[0, 1]]))
+        as_soft = decode_soft_image_tokens(tokenizer, ids, soft, (2, 6))
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    torch.testing.assert_close(as_soft, theirs, atol=1e-5, rtol=0)
+
+
+def test_a_grid_of_another_number_of_tokens_is_refused(image_tokenizer):
+    with pytest.raises(ValueError, match="`image_grid` must have as many tokens as an image, 12, got 3 x 5"):
+        decode_image_token_ids(image_tokenizer, torch.zeros(1, 12, dtype=torch.long), (3, 5))
+
+
 def test_gradients_flow_through_decoding_to_the_codes(image_tokenizer):
     ids = torch.full((1, 16), 3)
     decode_image_token_ids(image_tokenizer, ids).sum().backward()

@@ -138,7 +138,7 @@ def test_an_option_that_names_what_both_decoders_share_changes_nothing(named):
 
 
 def test_equal_steps_on_the_grid_are_equal_products_of_positions():
-    positions = sine_cosine_positions(side=5, width=16).view(5, 5, 16)
+    positions = sine_cosine_positions(grid=(5, 5), width=16).view(5, 5, 16)
     assert torch.allclose(positions.pow(2).sum(-1), torch.tensor(8.0))
     below = (positions[1:] * positions[:-1]).sum(-1)
     beside = (positions[:, 1:] * positions[:, :-1]).sum(-1)
@@ -147,14 +147,20 @@ def test_equal_steps_on_the_grid_are_equal_products_of_positions():
 
 
 def test_rows_and_columns_have_their_own_half_of_the_width():
-    positions = sine_cosine_positions(side=3, width=8).view(3, 3, 8)
+    positions = sine_cosine_positions(grid=(3, 3), width=8).view(3, 3, 8)
     assert torch.equal(positions[0, :, :4], positions[0, :1, :4].expand(3, 4))
     assert torch.equal(positions[:, 0, 4:], positions[:1, 0, 4:].expand(3, 4))
 
 
+def test_positions_of_a_wide_grid_are_a_part_of_those_of_a_square():
+    square = sine_cosine_positions(grid=(5, 5), width=8).view(5, 5, 8)
+    assert torch.equal(sine_cosine_positions(grid=(2, 5), width=8).view(2, 5, 8), square[:2])
+    assert torch.equal(sine_cosine_positions(grid=(5, 2), width=8).view(5, 2, 8), square[:, :2])
+
+
 def test_a_width_that_four_does_not_divide_is_refused():
     with pytest.raises(ValueError, match="`width` must be a multiple of 4, got 6"):
-        sine_cosine_positions(side=2, width=6)
+        sine_cosine_positions(grid=(2, 2), width=6)
 
 
 def test_positions_of_the_small_start_are_as_large_as_what_they_are_added_to():

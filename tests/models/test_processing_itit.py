@@ -11,6 +11,7 @@ from diffusers import VQModel
 from PIL import Image
 from transformers import AutoProcessor
 
+from itit_hf.models.configuration_itit import ITITConfig
 from itit_hf.models.image_processing_itit import ITITImageProcessorPil
 from itit_hf.models.image_tokenization_itit import PatchVQModel, decode_image_token_ids, encode_images
 from itit_hf.models.processing_itit import ITITProcessor, clean_text, load_image_tokenizer, text_ids, tokenize_text
@@ -322,6 +323,24 @@ def test_images_come_back_from_ids(tokenizer, model):
 def test_ids_outside_the_codebook_are_refused(full_processor, ids):
     with pytest.raises(ValueError, match="`image_token_ids`"):
         full_processor.decode_images(ids)
+
+
+def test_a_wide_image_comes_back_as_wide(tokenizer):
+    image_processor = ITITImageProcessorPil(size={"height": 8, "width": 16})
+    processor = ITITProcessor(image_processor, tokenizer, patch_vq_model())
+    ids = processor(images=[make_image(0)]).image_token_ids
+    height, width = processor.image_grid
+    assert ids.shape == (1, height * width) and width == 2 * height
+    assert processor.decode_images(ids)[0].size == (16, 8)  # width and height, as PIL has it
+
+
+def test_a_model_of_rows_for_columns_is_refused(tokenizer):
+    image_processor = ITITImageProcessorPil(size={"height": 8, "width": 16})
+    processor = ITITProcessor(image_processor, tokenizer, patch_vq_model())
+    height, width = processor.image_grid
+    processor.check_image_grid(ITITConfig(image_grid=(height, width)))
+    with pytest.raises(ValueError, match="`image_processor` must make images of .* tokens, height and width"):
+        processor.check_image_grid(ITITConfig(image_grid=(width, height)))
 
 
 def test_ids_need_an_image_tokenizer(processor):

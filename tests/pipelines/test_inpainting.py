@@ -8,6 +8,7 @@ import torch
 from itit_hf.models.image_processing_itit import ITITImageProcessorPil
 from itit_hf.pipelines.inpainting import (
     edit_strength,
+    image_sizes,
     interpolate_prompt_embeds,
     is_token_ids,
     load_images,
@@ -16,6 +17,7 @@ from itit_hf.pipelines.inpainting import (
 
 SQUARE = ITITImageProcessorPil(size=16)
 IMAGE = [(16, 16)]
+GRID = (4, 4)
 
 
 def marked(*pixels, size=(16, 16)):
@@ -31,19 +33,19 @@ def tokens(mask):
 
 
 def test_one_marked_pixel_marks_its_token():
-    assert tokens(token_mask(SQUARE, marked((0, 0), (7, 3), (15, 12)), IMAGE, 16)) == [[0, 1, 15]]
+    assert tokens(token_mask(SQUARE, marked((0, 0), (7, 3), (15, 12)), IMAGE, GRID)) == [[0, 1, 15]]
 
 
 def test_a_thin_line_in_a_large_mask_is_not_lost():
     line = marked(*[(x, 100) for x in range(160)], size=(160, 160))
-    assert tokens(token_mask(SQUARE, line, [(160, 160)], 16)) == [[8, 9, 10, 11]]
+    assert tokens(token_mask(SQUARE, line, [(160, 160)], GRID)) == [[8, 9, 10, 11]]
 
 
 def test_a_mask_is_cropped_as_its_image_is():
     left, middle = marked((0, 0), size=(32, 16)), marked((8, 0), size=(32, 16))
     cropping = ITITImageProcessorPil(size=16, aspect_ratio="crop")
-    assert tokens(token_mask(cropping, [left, middle], [(32, 16)], 16)) == [[], [0]]
-    assert tokens(token_mask(SQUARE, [left, middle], [(32, 16)], 16)) == [[0], [1]]  # squeezed
+    assert tokens(token_mask(cropping, [left, middle], [(32, 16)], GRID)) == [[], [0]]
+    assert tokens(token_mask(SQUARE, [left, middle], [(32, 16)], GRID)) == [[0], [1]]  # squeezed
 
 
 @pytest.mark.parametrize("kind", ["bool", "float", "uint8", "batch", "channel", "tensor", "rgb"])
@@ -58,26 +60,33 @@ def test_masks_of_every_kind_are_the_same(kind):
         "tensor": torch.from_numpy(array)[None, None],
         "rgb": PIL.Image.fromarray(array).convert("RGB"),
     }[kind]
-    assert tokens(token_mask(SQUARE, mask, IMAGE, 16)) == [[5]]
+    assert tokens(token_mask(SQUARE, mask, IMAGE, GRID)) == [[5]]
 
 
 def test_three_masks_in_an_array_are_not_the_channels_of_one():
     masks = torch.stack([torch.from_numpy(np.array(marked((4 * i, 0)))) for i in range(3)])
-    assert tokens(token_mask(SQUARE, masks, IMAGE, 16)) == [[0], [1], [2]]
+    assert tokens(token_mask(SQUARE, masks, IMAGE, GRID)) == [[0], [1], [2]]
 
 
 def test_a_mask_of_another_size_but_the_same_shape_is_resized():
-    assert tokens(token_mask(SQUARE, marked((3, 3), size=(4, 4)), [(64, 64)], 16)) == [[15]]
+    assert tokens(token_mask(SQUARE, marked((3, 3), size=(4, 4)), [(64, 64)], GRID)) == [[15]]
 
 
 def test_a_mask_of_another_shape_is_named():
     with pytest.raises(ValueError, match=r"`mask_image\[1\]` is 16 x 8, its image 16 x 16"):
-        token_mask(SQUARE, [marked(), marked(size=(16, 8))], IMAGE, 16)
+        token_mask(SQUARE, [marked(), marked(size=(16, 8))], IMAGE, GRID)
+
+
+def test_a_mask_of_a_wide_image_marks_rows_and_columns_of_its_own():
+    wide = ITITImageProcessorPil(size={"height": 8, "width": 24})  # 2 x 6 tokens of 4 x 4 pixels
+    corner = marked((23, 7), size=(24, 8))
+    assert tokens(token_mask(wide, [corner, marked((8, 0), size=(24, 8))], [(24, 8)], (2, 6))) == [[11], [2]]
+    assert image_sizes(torch.zeros(1, 12, dtype=torch.long), (2, 6)) == [(6, 2)]  # width and height, as PIL has it
 
 
 def test_what_is_no_mask_is_named():
     with pytest.raises(ValueError, match=r"mask_image\[0\] \('none.png'\): there is no such file"):
-        token_mask(SQUARE, "none.png", IMAGE, 16)
+        token_mask(SQUARE, "none.png", IMAGE, GRID)
     with pytest.raises(ValueError, match=r"image\[1\]: wanted a PIL image"):
         load_images(SQUARE, [marked(), 3])
 

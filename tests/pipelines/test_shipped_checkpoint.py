@@ -8,11 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from itit_hf import ITITPipeline
+from itit_hf import ITITConfig, ITITPipeline
 from itit_hf.emoji_scenes.classifier import SceneClassifier
 from itit_hf.emoji_scenes.evaluation import prompt_accuracy
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(("name", "grid"), [("emoji-scenes-64", (8, 8)), ("emoji-scenes-96-two", (12, 12))])
+def test_a_checkpoint_from_before_grids_is_read_as_a_square_one(name, grid):
+    config = ITITConfig.from_pretrained(ROOT / "checkpoints" / name / "model")
+    assert "image_grid" not in json.loads((ROOT / "checkpoints" / name / "model" / "config.json").read_text())
+    assert tuple(config.image_grid) == grid
 
 
 def card_file(name: str) -> str:

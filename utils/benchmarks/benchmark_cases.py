@@ -493,7 +493,7 @@ def growth_cases(options: Namespace, batch_size: int) -> list[Case]:
     cases = []
     for side in GRID_SIDES:
         config = build_config(options)
-        config.num_image_tokens = side * side
+        config.image_grid = (side, side)
         torch.manual_seed(options.seed)
         model = ITITForPreTraining(config).to(options.device, options.dtype).eval()
         every = torch.arange(side * side, device=options.device).expand(batch_size, -1)

@@ -34,7 +34,7 @@ import torch
 from diffusers.utils import make_image_grid
 from tqdm.auto import tqdm
 
-from itit_hf import ITITPipeline, decode_image_token_ids
+from itit_hf import ITITPipeline
 from itit_hf.data.image_tokens import add_image_token_ids
 from itit_hf.data.loading import load_rows
 from itit_hf.emoji_scenes.build import load_config
@@ -62,9 +62,7 @@ def tokens_of(pipe: ITITPipeline, images: list) -> torch.Tensor:
 @torch.no_grad()
 def reconstruct(pipe: ITITPipeline, images: list) -> list:
     """Images as the image tokenizer gives them back."""
-    image_token_ids = tokens_of(pipe, images)
-    pixel_values = decode_image_token_ids(pipe.image_tokenizer, image_token_ids)  # (B, 3, H, W)
-    return pipe.image_processor.postprocess(pixel_values, output_type="pil")
+    return pipe.postprocess(tokens_of(pipe, images), "pil")
 
 
 def generate(pipe: ITITPipeline, prompts: list[str], seed: int, options) -> list:

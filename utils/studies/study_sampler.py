@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from itit_hf import ITITPipeline, ITITScheduler, TextCondition, decode_image_token_ids, decode_image_tokens
+from itit_hf import ITITPipeline, ITITScheduler, TextCondition, decode_image_tokens
 from itit_hf.data.loading import load_rows
 from itit_hf.decoding.sampling import CALL_PRESETS, SamplingSettings
 from itit_hf.decoding.scheduling_itit import PRESETS
@@ -120,8 +120,7 @@ def generate(pipe: ITITPipeline, prompts: list[str], setting: Setting, options: 
                 setting.sampling(options),
                 generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             )
-            pixel_values = decode_image_token_ids(pipe.image_tokenizer, ids)  # (B, 3, H, W)
-            images += pipe.image_processor.postprocess(pixel_values, output_type="pil")
+            images += pipe.postprocess(ids, "pil")
     finally:
         hook.remove()
     return images, looks // len(prompts)

@@ -307,7 +307,8 @@ class ITITCollator:
 
 
 def image_tokenizer_fingerprint(processor) -> str:
-    """What image tokens mean: a digest of the weights that make them. Those of the decoder alone may change.
+    """What image tokens mean: a digest of the weights that make them, those of the decoder alone left out, and of
+    images that are not square, the rows and columns of their tokens.
 
     Args:
         processor ([`ITITProcessor`]): With its image tokenizer.
@@ -316,7 +317,9 @@ def image_tokenizer_fingerprint(processor) -> str:
     for name, tensor in sorted(processor.image_tokenizer.state_dict().items()):
         if not name.startswith(("decoder.", "post_quant_conv.")):
             digest.update(name.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    made_by = digest.hexdigest()[:16]
+    height, width = processor.image_grid
+    return made_by if height == width else f"{made_by}-{height}x{width}"
 
 
 def check_image_tokenizer(rows, processor, name: str = "dataset"):
@@ -329,7 +332,7 @@ def check_image_tokenizer(rows, processor, name: str = "dataset"):
         name (`str`, *optional*): What messages call the rows.
 
     Raises:
-        ValueError: If another one made them: their numbers would mean other things.
+        ValueError: If another one made them, or of images of another shape: they would mean other things.
     """
     if not isinstance(rows, (datasets.Dataset, DirectRows)) or "image_token_ids" not in rows.column_names:
         return
@@ -342,8 +345,9 @@ def check_image_tokenizer(rows, processor, name: str = "dataset"):
     given = image_tokenizer_fingerprint(processor)
     if makers - {None, given}:
         raise ValueError(
-            f"`{name}`: its image tokens were made by another image tokenizer than the one that is used, "
-            f"{sorted(makers - {None, given})} and not {given}: use that one, or make the tokens again"
+            f"`{name}`: its image tokens were made by another image tokenizer than the one that is used, or of images "
+            f"of another shape, {sorted(makers - {None, given})} and not {given}: use that one, or make the tokens "
+            "again"
         )
 
 

@@ -314,7 +314,14 @@ def decode_image_tokens(
             # One sum tells, and is read at the end: reading it here would wait for the device.
             is_finite &= logits.sum(dtype=torch.float32).isfinite()
             state.image_token_ids, state.filled_image_token_ids = scheduler.step(
-                logits, timestep, state.image_token_ids, tokens.to_generate, positions, generator, return_dict=False
+                logits,
+                timestep,
+                state.image_token_ids,
+                tokens.to_generate,
+                positions,
+                generator,
+                image_grid=config.image_grid,
+                return_dict=False,
             )
         tokens.after(step, state.image_token_ids)
         if on_step_end is not None:

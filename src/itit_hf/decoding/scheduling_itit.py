@@ -51,22 +51,26 @@ def _radical_inverse(index: int, base: int) -> tuple[int, int]:
 
 
 @lru_cache
-def halton_order(side: int) -> tuple[int, ...]:
-    """Cells of a square grid in the order in which the Halton sequence of bases 2 (down) and 3 (across) first visits
+def halton_order(num_rows: int, num_columns: int) -> tuple[int, ...]:
+    """Cells of a grid in the order in which the Halton sequence of bases 2 (down) and 3 (across) first visits
     them: at any time those visited are spread evenly.
 
     Args:
-        side (`int`): Rows, and columns, of the grid.
+        num_rows (`int`): Of the grid.
+        num_columns (`int`): Of the grid.
 
     Returns:
-        `tuple[int, ...]` of length `side * side`: positions, row by row, each once.
+        `tuple[int, ...]` of length `num_rows * num_columns`: positions, row by row, each once.
     """
     order = {}
     index = 0
-    while len(order) < side * side:
+    while len(order) < num_rows * num_columns:
         index += 1
-        row, column = (n * side // d for n, d in (_radical_inverse(index, 2), _radical_inverse(index, 3)))
-        order[row * side + column] = None  # a dictionary keeps the order of first visits
+        down = _radical_inverse(index, 2)
+        across = _radical_inverse(index, 3)
+        row = down[0] * num_rows // down[1]
+        column = across[0] * num_columns // across[1]
+        order[row * num_columns + column] = None  # a dictionary keeps the order of first visits
     return tuple(order)
 
 
@@ -278,6 +282,7 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
         num_masked: torch.Tensor,
         logit_positions: torch.Tensor | None = None,
         generator: Generators = None,
+        image_grid: Sequence[int] | None = None,
         return_dict: bool = True,
     ) -> ITITSchedulerOutput | tuple[torch.Tensor, torch.Tensor]:
         """Fill the masked tokens, then mask again those that `decoding_order` names; given ids never change.
@@ -291,6 +296,8 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
             logit_positions (`torch.LongTensor` of shape `(batch_size, num_positions)`, *optional*):
                 Which tokens the logits speak of, without repeats, covering the masked ones; all tokens by default.
             generator (`torch.Generator` or a list with one per sample, *optional*): Source of randomness.
+            image_grid (`Sequence[int]` of length 2, *optional*):
+                Rows and columns of tokens, which the order `"halton"` asks for; as many of each by default.
             return_dict (`bool`, *optional*, defaults to `True`): An [`ITITSchedulerOutput`] instead of a tuple.
 
         Returns:
@@ -299,7 +306,8 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
 
         Raises:
             ValueError: If `set_timesteps` was not called, or `timestep` is not one of its steps; with the order
-                `"remasking"` if the first step was left out, with `"halton"` if the grid is not square.
+                `"remasking"` if the first step was left out, with `"halton"` if there are not as many tokens as
+                `image_grid` has, or without it no square number.
         """
         if timestep not in self.timesteps:
             raise ValueError(f"`timestep` must be one of `timesteps` {self.timesteps}, got {timestep}")
@@ -313,7 +321,7 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
         probs = model_output.float().softmax(dim=-1)  # (batch_size, num_positions, codebook_size)
         sampled = sample_categorical(probs, noise[:, 0].gather(1, positions))  # (batch_size, num_positions)
         log_prob = probs.gather(-1, sampled[..., None])[..., 0].clamp(min=torch.finfo(probs.dtype).tiny).log()
-        confidence = self._confidence(log_prob, noise[:, 1], positions, sample, step)  # (batch_size, num_tokens)
+        confidence = self._confidence(log_prob, noise[:, 1], positions, sample, step, image_grid)  # (B, num_tokens)
 
         is_masked = sample == self.config.mask_token_id
         filled = torch.where(is_masked, sample.scatter(1, positions, sampled), sample)
@@ -327,12 +335,12 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
             self._left = (previous.clone(), scores) if timestep else None  # the caller may change what it gets
         return ITITSchedulerOutput(previous, filled) if return_dict else (previous, filled)
 
-    def _confidence(self, log_prob, uniform, positions, sample, step: int) -> torch.Tensor:
+    def _confidence(self, log_prob, uniform, positions, sample, step: int, image_grid) -> torch.Tensor:
         """The lower, the rather it stays masked; infinite where it must not be masked. `(batch_size, num_tokens)`."""
         order = self.config.decoding_order
         eligible = sample == self.config.mask_token_id  # (batch_size, num_tokens)
         if order == "halton":
-            confidence = -_halton_rank(sample)
+            confidence = -_halton_rank(sample, image_grid)
         elif order == "random":
             confidence = uniform
         else:
@@ -363,12 +371,18 @@ def _of_each(count: Callable[[int], int], num_masked: torch.Tensor) -> torch.Ten
     return torch.tensor([count(n) for n in num_masked.tolist()], dtype=torch.long, device=num_masked.device)
 
 
-def _halton_rank(sample: torch.Tensor) -> torch.Tensor:
+def _halton_rank(sample: torch.Tensor, image_grid: Sequence[int] | None) -> torch.Tensor:
     """When each token comes in the Halton order, from 0 on; float of shape `(batch_size, num_tokens)`."""
-    side = math.isqrt(sample.size(1))
-    if side * side != sample.size(1):
-        raise ValueError(f"`sample` must have a square number of tokens for the Halton order, got {sample.size(1)}")
-    order = torch.tensor(halton_order(side), device=sample.device)
-    rank = torch.empty(side * side, dtype=torch.float32, device=sample.device)
-    rank[order] = torch.arange(side * side, dtype=rank.dtype, device=sample.device)
+    num_tokens = sample.size(1)
+    if image_grid is None:
+        image_grid = (math.isqrt(num_tokens),) * 2
+    height, width = image_grid
+    if height * width != num_tokens:
+        raise ValueError(
+            f"`image_grid` must be given for the Halton order and have as many tokens as `sample`, {num_tokens}, "
+            f"got {height} x {width}; without it `sample` must have a square number of tokens"
+        )
+    order = torch.tensor(halton_order(height, width), device=sample.device)
+    rank = torch.empty(num_tokens, dtype=torch.float32, device=sample.device)
+    rank[order] = torch.arange(num_tokens, dtype=rank.dtype, device=sample.device)
     return rank.expand(sample.shape)

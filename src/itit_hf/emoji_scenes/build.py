@@ -283,14 +283,18 @@ def load_config(folder: str | os.PathLike) -> SceneConfig:
 
 
 def ensure_emoji_scenes(
-    folder: str | os.PathLike, styles: Sequence[str], resolution: int = 64, num_categories: int = 24
+    folder: str | os.PathLike,
+    styles: Sequence[str],
+    resolution: int | tuple[int, int] = 64,
+    num_categories: int = 24,
 ) -> str:
     """The dataset folder, built first if it is not there: one object in a scene, 20,000 pairs, English captions.
 
     Args:
         folder (`str` or `os.PathLike`): Dataset folder.
         styles (`Sequence[str]`): Art to build with.
-        resolution (`int`, *optional*, defaults to 64): Side of an image in pixels.
+        resolution (`int` or `tuple[int, int]`, *optional*, defaults to 64): Side of an image in pixels, or height
+            and width.
         num_categories (`int`, *optional*, defaults to 24): Things, the first so many that the styles can draw.
 
     Returns:

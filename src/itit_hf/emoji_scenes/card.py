@@ -72,7 +72,7 @@ def dataset_card(
 
 # {name}
 
-Scenes of {objects} on a plain ground, {config.resolution} x {config.resolution} pixels, with captions whose meaning is
+Scenes of {objects} on a plain ground, {config.width} x {config.height} pixels, with captions whose meaning is
 exact: each caption of the grammar can be read back by it, and everything a caption says is true of the image.
 The captions are in {templates.name}{source}; categories and colours go by the English names of `scene` below.
 

@@ -48,7 +48,7 @@ def size_word(scene: Scene, which: int) -> str | None:
         is_small = size <= 0.85 * other
         is_big = other <= 0.85 * size
     else:
-        share = size / scene.resolution
+        share = size / min(scene.width, scene.height)
         is_small = share < 0.69
         is_big = share > 0.78
     if is_small:
@@ -60,7 +60,9 @@ def position_words(scene: Scene) -> list[str]:
     """Where the centre of a single object lies; nothing for two objects or if it is neither central nor aside."""
     if len(scene.objects) == 2:
         return []
-    across, down = (centre / scene.resolution - 0.5 for centre in scene.objects[0].centre)
+    x, y = scene.objects[0].centre
+    across = x / scene.width - 0.5
+    down = y / scene.height - 0.5
     words = [name for name, offset in (("left", -across), ("right", across)) if offset > 0.06]
     words += [name for name, offset in (("top", -down), ("bottom", down)) if offset > 0.06]
     return words or (["middle"] if max(abs(across), abs(down)) <= 0.04 else [])

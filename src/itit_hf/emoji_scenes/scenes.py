@@ -33,12 +33,37 @@ RESOLUTIONS = (32, 64, 96, 128, 256)
 GRIDS = (1, 2, 4, 8)
 
 
+class Sized:
+    """What has a `resolution`: the side of a square in pixels, or height and width."""
+
+    resolution: int | tuple[int, int]
+
+    @property
+    def height(self) -> int:
+        """Pixels from top to bottom."""
+        return self.resolution if isinstance(self.resolution, int) else self.resolution[0]
+
+    @property
+    def width(self) -> int:
+        """Pixels from left to right."""
+        return self.resolution if isinstance(self.resolution, int) else self.resolution[1]
+
+
+def _one_or_two(resolution: int | Sequence[int]) -> int | tuple[int, int]:
+    """The side of a square as one number, any other size as height and width."""
+    given = (resolution,) * 2 if isinstance(resolution, int) else tuple(resolution)
+    if len(given) != 2 or not set(given) <= set(RESOLUTIONS):
+        raise ValueError(f"`resolution` must be one of {RESOLUTIONS}, or height and width of them, got {resolution}")
+    return given[0] if given[0] == given[1] else given
+
+
 @dataclass(frozen=True)
-class SceneConfig:
+class SceneConfig(Sized):
     """What a world of scenes may contain.
 
     Args:
-        resolution (`int`, defaults to 64): Side of the images in pixels: 32, 64, 96, 128 or 256.
+        resolution (`int` or `tuple[int, int]`, defaults to 64): Side of the images in pixels, or height and width:
+            32, 64, 96, 128 or 256. Two equal numbers become one.
         styles (`tuple[str, ...]`): Packaged art styles, or folders of cut-outs; each object has one of them.
         categories (`tuple[str, ...]`): Things; all must exist in all styles.
         colours (`tuple[str, ...]`): Keys of `COLOURS`.
@@ -47,14 +72,14 @@ class SceneConfig:
         grid (`int`, defaults to 1): Sizes and top left corners of objects are multiples of so many pixels. On the
             cells of an image tokenizer (8) a drawing has few different codes.
         size_range (`tuple[float, float]`, *optional*): Least and greatest longer side of an object, as a share of the
-            image. By default 0.62 to 0.85 in scenes of one object and 0.36 to 0.48 in scenes of two.
+            image's shorter side. By default 0.62 to 0.85 in scenes of one object and 0.36 to 0.48 in scenes of two.
         language (`str`, defaults to `"en"`): What captions are written in, a key of `LANGUAGES`; scenes, images and
             what is held out are the same in all.
         free_captions (`int`, defaults to 0): Captions of a scene in the forms that people type, beside the five of the
             grammar; 0 to 5, English only.
     """
 
-    resolution: int = 64
+    resolution: int | tuple[int, int] = 64
     styles: tuple[str, ...] = ("noto",)
     categories: tuple[str, ...] = tuple(CATEGORIES)[:24]
     colours: tuple[str, ...] = tuple(COLOURS)
@@ -71,8 +96,8 @@ class SceneConfig:
             if isinstance(value, str) or not value or len(set(value)) != len(value):
                 raise ValueError(f"`{field}` must be several different names, got {value!r}")
             object.__setattr__(self, field, tuple(value))
+        object.__setattr__(self, "resolution", _one_or_two(self.resolution))
         choices = {
-            "resolution": RESOLUTIONS,
             "max_objects": tuple(_SIZES),
             "grid": GRIDS,
             "language": tuple(LANGUAGES),
@@ -119,7 +144,7 @@ class SceneConfig:
 
     def sizes(self, count: int) -> tuple[int, int]:
         """Least and greatest longer side, in pixels, of an object in scenes of `count`."""
-        low, high = (share * self.resolution for share in self.size_range or _SIZES[count])
+        low, high = (share * min(self.height, self.width) for share in self.size_range or _SIZES[count])
         return int(np.ceil(low)), int(high)
 
     def to_json(self) -> str:
@@ -170,10 +195,10 @@ class SceneObject(Boxed):
 
 
 @dataclass(frozen=True)
-class Scene:
+class Scene(Sized):
     """All that is true of an image. `relation` is that of the first object to the second: "left of" or "above"."""
 
-    resolution: int
+    resolution: int | tuple[int, int]
     background: str
     objects: tuple[SceneObject, ...]
     relation: str | None
@@ -196,7 +221,10 @@ class Scene:
             SceneObject(category=item.pop("kind"), box=tuple(item.pop("box")), **item)
             for item in fields.pop("objects")
         )
-        return cls(objects=objects, **fields)
+        resolution = fields.pop("resolution")
+        if isinstance(resolution, list):  # height and width
+            resolution = tuple(resolution)
+        return cls(objects=objects, resolution=resolution, **fields)
 
 
 class KeyedDraws:
@@ -227,15 +255,15 @@ class World:
 
     def __init__(self, config: SceneConfig):
         self.config = config
-        self._sheet = SpriteSheet(config.resolution)
+        self._sheet = SpriteSheet(max(config.height, config.width))
         self._canvases = {name: self._canvas(name) for name in config.backgrounds}
 
     def _canvas(self, background: str) -> np.ndarray:
-        side = self.config.resolution
+        height = self.config.height
         zones = BACKGROUNDS[background]
-        canvas = np.empty((side, side, 3), np.uint16)
+        canvas = np.empty((height, self.config.width, 3), np.uint16)
         canvas[:] = zones[0]
-        canvas[_horizon(side) :] = zones[-1]
+        canvas[_horizon(height) :] = zones[-1]
         return canvas
 
     def sample(self, seed: int, index: int) -> Scene:
@@ -274,29 +302,30 @@ class World:
 
     def _place(self, shapes, relation, grounded, draws) -> list[tuple[int, int]]:
         """Top left corners. Where there is ground, the lowest object stands in it."""
-        side = self.config.resolution
+        across = self.config.width
+        down = self.config.height
         grid = self.config.grid
-        floor = _horizon(side) + side // 16 if grounded else 0  # the least bottom edge of what stands
+        floor = _horizon(down) + down // 16 if grounded else 0  # the least bottom edge of what stands
         if relation is None:
             [(width, height)] = shapes
-            left = draws.multiple(grid, 0, side - width)
-            return [(left, draws.multiple(grid, max(0, floor - height), side - height))]
+            left = draws.multiple(grid, 0, across - width)
+            return [(left, draws.multiple(grid, max(0, floor - height), down - height))]
         (width, height), (next_width, next_height) = shapes
-        gap = side // 32
-        drift = side // 8
+        gap = min(across, down) // 32
+        drift = min(across, down) // 8
         if relation == "left of":
-            last = (side - next_width) // grid * grid
+            last = (across - next_width) // grid * grid
             left = draws.multiple(grid, 0, last - width - gap)
             next_left = draws.multiple(grid, left + width + gap, last)
-            top = draws.multiple(grid, max(0, floor - height), side - height)
+            top = draws.multiple(grid, max(0, floor - height), down - height)
             beside = top + (height - next_height) // 2
-            next_top = _near(beside, drift, max(0, floor - next_height), side - next_height, grid, draws)
+            next_top = _near(beside, drift, max(0, floor - next_height), down - next_height, grid, draws)
         else:
-            next_top = draws.multiple(grid, max(height + gap, floor - next_height), side - next_height)
+            next_top = draws.multiple(grid, max(height + gap, floor - next_height), down - next_height)
             top = draws.multiple(grid, 0, next_top - gap - height)
-            left = draws.multiple(grid, 0, side - width)
+            left = draws.multiple(grid, 0, across - width)
             below = left + (width - next_width) // 2
-            next_left = _near(below, drift, 0, side - next_width, grid, draws)
+            next_left = _near(below, drift, 0, across - next_width, grid, draws)
         return [(left, top), (next_left, next_top)]
 
     def render(self, scene: Scene) -> np.ndarray:
@@ -306,7 +335,7 @@ class World:
             scene (`Scene`): Of this world: its resolution, and styles, categories and colours that can be drawn.
 
         Returns:
-            `np.ndarray` of shape `(resolution, resolution, 3)`: uint8 RGB.
+            `np.ndarray` of shape `(height, width, 3)`: uint8 RGB.
         """
         canvas = self._canvases[scene.background].copy()
         for item in scene.objects:
@@ -320,9 +349,9 @@ class World:
         return canvas.astype(np.uint8)
 
 
-def _horizon(side: int) -> int:
+def _horizon(height: int) -> int:
     """Rows of sky: five eighths of an image, or less so that it ends on a border of 8-pixel tokens."""
-    return side * 5 // 64 * 8
+    return height * 5 // 64 * 8
 
 
 def _near(wanted: int, drift: int, low: int, high: int, grid: int, draws: KeyedDraws) -> int:
@@ -346,7 +375,7 @@ def render_scene(config: SceneConfig, seed: int, index: int) -> tuple[np.ndarray
         index (`int`): Which scene of it.
 
     Returns:
-        `tuple`: Pixels of shape `(resolution, resolution, 3)`, uint8 RGB, and the `Scene` they show.
+        `tuple`: Pixels of shape `(height, width, 3)`, uint8 RGB, and the `Scene` they show.
     """
     world = world_of(config)
     scene = world.sample(seed, index)

@@ -90,7 +90,7 @@ class SpriteSheet:
     of shapes (height, width, 3) and (height, width, 1); the longer side is `size` pixels.
 
     Args:
-        resolution (`int`): Side of the images the sprites go into, in pixels.
+        resolution (`int`): Longer side of the images the sprites go into, in pixels.
     """
 
     def __init__(self, resolution: int):

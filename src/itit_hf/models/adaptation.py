@@ -3,6 +3,8 @@
 """Trained weights for images of another size, for another text encoder, or with the blocks of a language model, so
 that training need not start anew."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from transformers import GPT2LMHeadModel
@@ -13,8 +15,8 @@ from .modeling_itit import ITITForCaptioning, ITITModel, ITITPreTrainedModel
 
 
 @torch.no_grad()
-def resize_image_grid(model: ITITPreTrainedModel, num_image_tokens: int) -> ITITPreTrainedModel:
-    """The same network for images of another number of tokens; only its image positions change.
+def resize_image_grid(model: ITITPreTrainedModel, image_grid: Sequence[int]) -> ITITPreTrainedModel:
+    """The same network for images of another number of tokens or another shape; only its image positions change.
 
     The grid grows or shrinks at its borders while a token stays as large: with `initializer="xavier"` the sines and
     cosines that positions started from are continued, so that neighbours still differ by the same rotation, and what
@@ -23,16 +25,16 @@ def resize_image_grid(model: ITITPreTrainedModel, num_image_tokens: int) -> ITIT
 
     Args:
         model ([`ITITPreTrainedModel`]): Any of the four classes. It is left as it is.
-        num_image_tokens (`int`): Tokens of the new images, a square.
+        image_grid (`Sequence[int]` of length 2): Rows and columns of tokens of the new images.
 
     Returns:
-        The model's class, with its weights and with `num_image_tokens` in its configuration. It needs training: no
+        The model's class, with its weights and with `image_grid` in its configuration. It needs training: no
         image of this size has been seen.
 
     Raises:
-        StrictDataclassError: If the number is no square.
+        StrictDataclassError: If it is not two numbers of at least 1.
     """
-    resized = _rebuilt(model, {"num_image_tokens": num_image_tokens})
+    resized = _rebuilt(model, {"image_grid": tuple(image_grid)})
     for old, new in zip(model.modules(), resized.modules(), strict=True):
         if isinstance(old, (ITITModel, ITITImageDecoder)):
             learned = _image_positions(old).weight
@@ -40,7 +42,8 @@ def resize_image_grid(model: ITITPreTrainedModel, num_image_tokens: int) -> ITIT
             if model.config.initializer == "xavier":
                 learned = learned - model.initial_positions(old).to(learned)
                 start = resized.initial_positions(new).to(learned)
-            _image_positions(new).weight.copy_(start + _stretched(learned, num_image_tokens))
+            stretched = _stretched(learned, model.config.image_grid, resized.config.image_grid)
+            _image_positions(new).weight.copy_(start + stretched)
     return resized
 
 
@@ -186,13 +189,11 @@ def _image_positions(module: ITITModel | ITITImageDecoder) -> nn.Embedding:
     return module.embed_image_positions if isinstance(module, ITITModel) else module.embed_positions
 
 
-def _stretched(table: torch.Tensor, num_positions: int) -> torch.Tensor:
-    """A table of a square grid, stretched over another: shape `(num_positions, width)`."""
-    side = round(len(table) ** 0.5)
-    new_side = round(num_positions**0.5)
-    grid = table.float().view(1, side, side, -1).movedim(-1, 1)  # (1, C, side, side)
-    grid = nn.functional.interpolate(grid, size=(new_side, new_side), mode="bicubic")  # (1, C, new_side, new_side)
-    return grid.flatten(2)[0].T.to(table)  # (num_positions, C)
+def _stretched(table: torch.Tensor, grid: Sequence[int], new_grid: Sequence[int]) -> torch.Tensor:
+    """A table of a grid, stretched over another: shape `(num_positions, width)`."""
+    cells = table.float().view(1, *grid, -1).movedim(-1, 1)  # (1, C, h, w)
+    cells = nn.functional.interpolate(cells, size=tuple(new_grid), mode="bicubic")  # (1, C, new_h, new_w)
+    return cells.flatten(2)[0].T.to(table)  # (num_positions, C)
 
 
 def _draw(linear: nn.Linear, config, generator) -> None:

@@ -3,6 +3,8 @@
 """Architecture of ITIT."""
 
 import copy
+import math
+from collections.abc import Sequence
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
@@ -18,7 +20,7 @@ IMAGE_DECODER_FILLS = ("mask", "text")
 PRESETS: dict[str, dict] = {
     "tiny": {
         "codebook_size": 512,
-        "num_image_tokens": 64,
+        "image_grid": (8, 8),
         "vocab_size": 512,
         "num_text_tokens": 500,
         "text_hidden_size": 128,
@@ -95,6 +97,19 @@ def text_fields(tokenizer, text_encoder_config) -> dict:
     }
 
 
+def _grid_of_before(num_image_tokens: int, image_grid: Sequence[int]) -> tuple[int, int]:
+    """The grid of a configuration that has `num_image_tokens`, which must not contradict one that was given."""
+    side = math.isqrt(max(0, num_image_tokens))
+    if num_image_tokens < 1 or side * side != num_image_tokens:
+        raise ValueError(
+            f"`num_image_tokens` must be a square of at least 1, got {num_image_tokens}; for images that are not "
+            "square give `image_grid`, height and width"
+        )
+    if tuple(image_grid) not in (ITITConfig.image_grid, (side, side)):
+        raise ValueError(f"give `image_grid` alone, got {tuple(image_grid)} and `num_image_tokens` {num_image_tokens}")
+    return side, side
+
+
 @strict
 class ITITConfig(PreTrainedConfig):
     r"""Architecture of ITIT's trainable network; training settings live in [`ITITTrainingArguments`], sampling ones in
@@ -105,7 +120,9 @@ class ITITConfig(PreTrainedConfig):
     Args:
         codebook_size (`int`, defaults to 8192):
             Codes of the image tokenizer (B, "Image Tokenizer"). The embedding has one row more, for `mask_token_id`.
-        num_image_tokens (`int`, defaults to 256): Tokens per image: 16 x 16 for 256 x 256 pixels. Must be a square.
+        image_grid (`Sequence[int]` of length 2, defaults to `(16, 16)`):
+            Rows and columns of an image's tokens: 16 x 16 for 256 x 256 pixels, 16 x 24 for images 256 high and 384
+            wide. A saved configuration from before it has `num_image_tokens` in its place, a square, and is read.
         vocab_size (`int`, defaults to 32128): Rows of the text embedding; T5's number.
         num_text_tokens (`int`, defaults to 32100):
             Ids below this are the tokenizer's and may be generated. At least two rows must be spare.
@@ -170,7 +187,7 @@ class ITITConfig(PreTrainedConfig):
     keys_to_ignore_at_inference = ["past_key_values"]
 
     codebook_size: int = 8192
-    num_image_tokens: int = 256
+    image_grid: list[int] | tuple[int, ...] = (16, 16)
     vocab_size: int = 32128
     num_text_tokens: int = 32100
     max_text_length: int = 64
@@ -205,6 +222,12 @@ class ITITConfig(PreTrainedConfig):
     text_encoder_name_or_path: str | None = None
     image_tokenizer_name_or_path: str | None = None
 
+    def __post_init__(self, num_image_tokens: int | None = None, **kwargs):
+        """Read `num_image_tokens` of a configuration from before `image_grid`; the rest is transformers' own."""
+        if num_image_tokens is not None:
+            self.image_grid = _grid_of_before(num_image_tokens, self.image_grid)
+        super().__post_init__(**kwargs)
+
     @classmethod
     def preset(cls, name: str) -> "ITITConfig":
         """The configuration of a named size.
@@ -218,6 +241,12 @@ class ITITConfig(PreTrainedConfig):
         if name not in PRESETS:
             raise ValueError(f"`name` must be one of {sorted(PRESETS)}, got {name!r}")
         return cls(**PRESETS[name])
+
+    @property
+    def num_image_tokens(self) -> int:
+        """Tokens per image, which stand row by row."""
+        height, width = self.image_grid
+        return height * width
 
     @property
     def mask_token_id(self) -> int:
@@ -289,8 +318,10 @@ class ITITConfig(PreTrainedConfig):
 
     def validate_image_tokens(self):
         """Called by `@strict`."""
-        if self.num_image_tokens < 1 or int(self.num_image_tokens**0.5) ** 2 != self.num_image_tokens:
-            raise ValueError(f"`num_image_tokens` must be a square of at least 1, got {self.num_image_tokens}")
+        if len(self.image_grid) != 2 or min(self.image_grid) < 1:
+            raise ValueError(
+                f"`image_grid` must be two numbers of at least 1, height and width, got {self.image_grid}"
+            )
         if self.codebook_size < 1:
             raise ValueError(f"`codebook_size` must be at least 1, got {self.codebook_size}")
 

@@ -137,6 +137,12 @@ class ITITImageProcessorPil(PilBackend):
         kwargs = {key: getattr(self, key) for key in ("limits", "do_resize", "size", "aspect_ratio", "resample")}
         return self._read_image(source, name, **kwargs)
 
+    @property
+    def output_size(self) -> tuple[int, int]:
+        """Height and width of `pixel_values`, of images that are resized or cropped."""
+        size = self.crop_size if self.do_center_crop else self.size
+        return size.height or size.shortest_edge, size.width or size.shortest_edge
+
     def with_size(self, height: int, width: int, aspect_ratio: str | None = None) -> "ITITImageProcessorPil":
         """The same processor for images of another size.
 
@@ -270,10 +276,28 @@ class ITITImageProcessorPil(PilBackend):
         return [Image.fromarray(array) for array in (arrays * 255).round().astype(np.uint8)]
 
 
+def height_and_width(resolution: Sequence[int], name: str = "resolution") -> tuple[int, int] | None:
+    """The size of images by one or two numbers, as a command line gives them.
+
+    Args:
+        resolution (`Sequence[int]`): None, the side of square images, or height and width, in pixels.
+        name (`str`, *optional*, defaults to `"resolution"`): What the error message calls it.
+
+    Returns:
+        `tuple` of height and width, or `None` of no number.
+
+    Raises:
+        ValueError: If there are more numbers, or one is below 1.
+    """
+    if len(resolution) > 2 or any(length < 1 for length in resolution):
+        raise ValueError(f"`{name}` must be one number, or height and width, of at least 1; got {list(resolution)}")
+    return (resolution[0], resolution[-1]) if resolution else None
+
+
 def load_image_processor(
     frozen_parts: str,
     image_tokenizer: str | None = None,
-    resolution: int | None = None,
+    resolution: Sequence[int] = (),
     aspect_ratio: str | None = None,
 ) -> ITITImageProcessorPil:
     """The image processor that goes with an image tokenizer: the one that lies beside it, or that of a pipeline.
@@ -282,23 +306,28 @@ def load_image_processor(
         frozen_parts (`str`): Pipeline folder or Hub id, which has one.
         image_tokenizer (`str`, *optional*): Folder or Hub id of another image tokenizer than the one there. If no
             image processor lies beside it, and a `resolution` is given, it gets a new one.
-        resolution (`int`, *optional*): Side of an image in pixels; as it was by default.
+        resolution (`Sequence[int]`, *optional*): Side of an image, or height and width, in pixels; as it was by
+            default.
         aspect_ratio (`str`, *optional*): Of `ASPECT_RATIOS`; as it was by default.
 
     Returns:
         [`ITITImageProcessorPil`].
+
+    Raises:
+        ValueError: If `resolution` is more than two numbers, or one is below 1.
     """
+    size = height_and_width(resolution)
     if image_tokenizer and os.path.isfile(os.path.join(image_tokenizer, "preprocessor_config.json")):
         found = ITITImageProcessorPil.from_pretrained(image_tokenizer)
-    elif image_tokenizer and resolution is not None:
-        found = ITITImageProcessorPil(size=resolution)
+    elif image_tokenizer and size is not None:
+        found = ITITImageProcessorPil(size={"height": size[0], "width": size[1]})
     else:
         found = ITITImageProcessorPil.from_pretrained(frozen_parts, subfolder="image_processor")
-    if resolution is None and aspect_ratio is None:
+    if size is None and aspect_ratio is None:
         return found
-    height = found.crop_size["height"]
-    width = found.crop_size["width"]
-    return found.with_size(resolution or height, resolution or width, aspect_ratio)
+    if size is None:
+        size = (found.crop_size["height"], found.crop_size["width"])
+    return found.with_size(*size, aspect_ratio)
 
 
 AutoImageProcessor.register(ITITConfig, image_processor_classes={"pil": ITITImageProcessorPil}, exist_ok=True)

@@ -7,6 +7,7 @@ project calls.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from diffusers import VQModel
@@ -222,36 +223,37 @@ def image_inputs(
     return {"image_token_ids": ids} | ({"image_latents": latents} if image_features == "latents" else {})
 
 
-def decode_image_token_ids(image_tokenizer: VQModel | PatchVQModel, image_token_ids: torch.Tensor) -> torch.Tensor:
+def decode_image_token_ids(
+    image_tokenizer: VQModel | PatchVQModel, image_token_ids: torch.Tensor, image_grid: Sequence[int] | None = None
+) -> torch.Tensor:
     """Ids -> images. Gradients reach the codebook and the decoder.
 
     Args:
         image_tokenizer (`VQModel` or [`PatchVQModel`]): Image tokenizer.
-        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): Ids of square images.
+        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): Ids of images, row by row.
+        image_grid (`Sequence[int]` of length 2, *optional*): Their rows and columns, [`ITITConfig`]'s; square images
+            by default.
 
     Returns:
         `torch.FloatTensor` of shape `(batch_size, channels, height, width)`, in [-1, 1].
 
     Raises:
-        ValueError: If an id is not in the codebook, such as a mask id, or the shape is not that of square images.
+        ValueError: If an id is not in the codebook, such as a mask id, or there are not as many as the grid has.
     """
     if image_token_ids.dim() != 2 or image_token_ids.is_floating_point():
         raise ValueError(
             "`image_token_ids` must be integers of shape (batch_size, num_image_tokens), "
             f"got {image_token_ids.dtype} of shape {tuple(image_token_ids.shape)}"
         )
-    batch_size, num_tokens = image_token_ids.shape
-    side = math.isqrt(num_tokens)
-    if side * side != num_tokens or num_tokens == 0:
-        raise ValueError(f"`image_token_ids` must hold a square number of tokens, got {num_tokens}")
+    height, width = _grid_of(image_token_ids, image_grid)
     num_codes = image_tokenizer.config.num_vq_embeddings
-    if batch_size and not 0 <= int(image_token_ids.min()) <= int(image_token_ids.max()) < num_codes:
+    if len(image_token_ids) and not 0 <= int(image_token_ids.min()) <= int(image_token_ids.max()) < num_codes:
         raise ValueError(
             f"`image_token_ids` must be in 0..{num_codes - 1}, "
             f"got {int(image_token_ids.min())}..{int(image_token_ids.max())}"
         )
     h = image_token_ids
-    shape = (batch_size, side, side, image_tokenizer.quantize.vq_embed_dim)
+    shape = (len(image_token_ids), height, width, image_tokenizer.quantize.vq_embed_dim)
     if not image_tokenizer.config.lookup_from_codebook:  # as in weights made before that option
         h = image_tokenizer.quantize.get_codebook_entry(image_token_ids.flatten(), shape)
         shape = None
@@ -259,15 +261,36 @@ def decode_image_token_ids(image_tokenizer: VQModel | PatchVQModel, image_token_
     return sample.clamp(-1.0, 1.0)  # (B, 3, H, W)
 
 
+def _grid_of(image_token_ids: torch.Tensor, image_grid: Sequence[int] | None) -> tuple[int, int]:
+    """Rows and columns of images with these ids."""
+    num_tokens = image_token_ids.size(1)
+    if image_grid is None:
+        side = math.isqrt(num_tokens)
+        if side * side != num_tokens or num_tokens == 0:
+            raise ValueError(
+                f"`image_token_ids` must hold a square number of tokens, got {num_tokens}; for other images give "
+                "`image_grid`, height and width"
+            )
+        return side, side
+    height, width = image_grid
+    if height * width != num_tokens or num_tokens == 0:
+        raise ValueError(f"`image_grid` must have as many tokens as an image, {num_tokens}, got {height} x {width}")
+    return height, width
+
+
 def decode_soft_image_tokens(
-    image_tokenizer: VQModel | PatchVQModel, image_token_ids: torch.Tensor, soft_tokens: SoftTokens
+    image_tokenizer: VQModel | PatchVQModel,
+    image_token_ids: torch.Tensor,
+    soft_tokens: SoftTokens,
+    image_grid: Sequence[int] | None = None,
 ) -> torch.Tensor:
     """Ids -> images, some of the ids the argmax of logits, which get the gradient of the softmax.
 
     Args:
         image_tokenizer (`VQModel` or [`PatchVQModel`]): Image tokenizer.
-        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): Ids of square images.
+        image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`): Ids of images, row by row.
         soft_tokens ([`SoftTokens`]): In place of the ids at their positions.
+        image_grid (`Sequence[int]` of length 2, *optional*): Rows and columns; square images by default.
 
     Returns:
         `torch.FloatTensor` of shape `(batch_size, channels, height, width)`, in [-1, 1].
@@ -278,8 +301,7 @@ def decode_soft_image_tokens(
     )  # (B, S, C)
     positions = soft_tokens.positions[..., None].expand_as(soft)
     codes = codebook[image_token_ids].scatter(1, positions, soft)  # (B, K, C)
-    side = math.isqrt(image_token_ids.size(1))
-    latents = codes.transpose(1, 2).unflatten(2, (side, side))  # (B, C, h, w)
+    latents = codes.transpose(1, 2).unflatten(2, _grid_of(image_token_ids, image_grid))  # (B, C, h, w)
     if isinstance(image_tokenizer, VQModel):  # with `lookup_from_codebook` its `decode` takes any numbers for ids
         spatial = latents if image_tokenizer.config.norm_type == "spatial" else None
         sample = image_tokenizer.decoder(image_tokenizer.post_quant_conv(latents), spatial)

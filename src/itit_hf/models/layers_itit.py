@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Blocks of ITIT's network: attention, the Transformer block, the text decoder and the image decoder (Figure 2)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -98,16 +100,16 @@ def bidirectional_mask(
     )
 
 
-def sine_cosine_positions(side: int, width: int) -> torch.Tensor:
+def sine_cosine_positions(grid: Sequence[int], width: int) -> torch.Tensor:
     """Sines and cosines of a cell's row and column, a quarter of the width each, with wavelengths from one turn in
     6 cells to one in 600: equal steps on the grid are equal rotations, so attention to a neighbour is one matrix.
 
     Args:
-        side (`int`): Rows and columns of the grid.
+        grid (`Sequence[int]` of length 2): Rows and columns.
         width (`int`): A multiple of 4.
 
     Returns:
-        `torch.FloatTensor` of shape `(side**2, width)`, of variance 1/2.
+        `torch.FloatTensor` of shape `(num_rows * num_columns, width)`, row by row, of variance 1/2.
 
     Raises:
         ValueError: If the width is no multiple of 4.
@@ -115,11 +117,12 @@ def sine_cosine_positions(side: int, width: int) -> torch.Tensor:
     if width % 4:
         raise ValueError(f"`width` must be a multiple of 4, got {width}")
     frequencies = 100.0 ** -(torch.arange(width // 4) * 4 / width)
-    angles = torch.arange(side)[:, None] * frequencies  # (side, width / 4)
-    waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # (side, width / 2)
-    rows = waves[:, None].expand(side, side, -1)
-    columns = waves[None].expand(side, side, -1)
-    return torch.cat([rows, columns], dim=2).flatten(0, 1)  # (side**2, width)
+    num_rows, num_columns = grid
+    angles = torch.arange(max(grid))[:, None] * frequencies  # (longer side, width / 4)
+    waves = torch.cat([angles.sin(), angles.cos()], dim=1)  # (longer side, width / 2)
+    rows = waves[:num_rows, None].expand(num_rows, num_columns, -1)
+    columns = waves[None, :num_columns].expand(num_rows, num_columns, -1)
+    return torch.cat([rows, columns], dim=2).flatten(0, 1)  # (num_rows * num_columns, width)
 
 
 def eager_attention_forward(

@@ -99,7 +99,7 @@ class ITITPreTrainedModel(SingleDeviceMixin, PreTrainedModel):
         encoder = isinstance(module, ITITModel)
         table = module.embed_image_positions if encoder else module.embed_positions
         scale = 2**0.5 * self.config.initializer_range if encoder else 1.0
-        return scale * sine_cosine_positions(round(table.num_embeddings**0.5), table.embedding_dim)
+        return scale * sine_cosine_positions(self.config.image_grid, table.embedding_dim)
 
     def _check_recorded(self, *flags: bool | None):
         """Refuse to return attention weights that the implementation does not compute."""

@@ -246,6 +246,36 @@ class ITITProcessor(ProcessorMixin):
         names = [] if self.image_tokenizer is None else ["image_token_ids"]
         return names + ["image_latents"] * (bool(names) and self.image_features == "latents")
 
+    @property
+    def image_grid(self) -> tuple[int, int]:
+        """Rows and columns of tokens that the image tokenizer makes of an image of the image processor's size.
+
+        Raises:
+            ValueError: If there is no image tokenizer.
+        """
+        from .image_tokenization_itit import downsampling_factor
+
+        factor = downsampling_factor(self._require_image_tokenizer())
+        height, width = self.image_processor.output_size
+        return height // factor, width // factor
+
+    def check_image_grid(self, config: ITITConfig):
+        """See that images become as many rows and columns of tokens as the model has positions for. Where already
+        their number differs, the model itself refuses them.
+
+        Args:
+            config ([`ITITConfig`]): The model's.
+
+        Raises:
+            ValueError: If rows and columns differ and their product does not: tokens would be at wrong positions.
+        """
+        own = self.image_grid
+        if own != tuple(config.image_grid) and own[0] * own[1] == config.num_image_tokens:
+            raise ValueError(
+                f"`image_processor` must make images of {tuple(config.image_grid)} tokens, height and width, which is "
+                f"the model's `image_grid`, got {own}"
+            )
+
     def __call__(self, images=None, text=None, **kwargs: Unpack[ITITProcessorKwargs]) -> BatchFeature:
         """Make a batch of images, of texts, or of images with the beginnings of their captions.
 
@@ -341,7 +371,7 @@ class ITITProcessor(ProcessorMixin):
             return image_inputs(image_tokenizer, pixel_values.to(image_tokenizer.device), self.image_features)
 
     def decode_images(self, image_token_ids, output_type: str = "pil"):
-        """Images from ids.
+        """Images from ids, of this processor's image size or, of another number of tokens, square ones.
 
         Args:
             image_token_ids (`torch.LongTensor` of shape `(batch_size, num_image_tokens)`, or lists): Of the codebook.
@@ -364,7 +394,10 @@ class ITITProcessor(ProcessorMixin):
                 f"got {image_token_ids.dtype} of shape {tuple(image_token_ids.shape)}"
             )
         with torch.no_grad():
-            pixel_values = decode_image_token_ids(image_tokenizer, image_token_ids.to(image_tokenizer.device))
+            ids = image_token_ids.to(image_tokenizer.device)
+            height, width = self.image_grid
+            grid = (height, width) if height * width == ids.size(1) else None
+            pixel_values = decode_image_token_ids(image_tokenizer, ids, grid)
         return self.image_processor.postprocess(pixel_values, output_type)
 
     def decode(

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an image is edited from: its tokens, which of them are generated anew, and texts between two texts."""
 
-import math
 from collections.abc import Sequence
 
 import PIL.Image
@@ -46,16 +45,16 @@ def is_token_ids(image, num_image_tokens: int) -> bool:
     return isinstance(image, torch.Tensor) and image.dtype == torch.long and image.shape[1:] == (num_image_tokens,)
 
 
-def image_sizes(image, num_image_tokens: int) -> list[tuple[int, int]]:
+def image_sizes(image, image_grid: Sequence[int]) -> list[tuple[int, int]]:
     """Width and height of the images that masks must fit: those of pixels, or of the grid of tokens, one for all.
 
     Args:
         image (`list[PIL.Image.Image]` or `torch.LongTensor` of shape `(batch_size, num_image_tokens)`): Images.
-        num_image_tokens (`int`): K, a square number.
+        image_grid (`Sequence[int]` of length 2): Rows and columns of tokens.
     """
     if isinstance(image, torch.Tensor):
-        side = math.isqrt(num_image_tokens)
-        return [(side, side)]
+        height, width = image_grid
+        return [(width, height)]
     return [each.size for each in image]
 
 
@@ -77,7 +76,7 @@ def load_images(image_processor, image) -> list[PIL.Image.Image]:
 
 
 def token_mask(
-    image_processor, mask_image, sizes: Sequence[tuple[int, int]], num_image_tokens: int
+    image_processor, mask_image, sizes: Sequence[tuple[int, int]], image_grid: Sequence[int]
 ) -> torch.BoolTensor:
     """Which tokens are generated anew: those of whose pixels at least one is marked.
 
@@ -89,7 +88,7 @@ def token_mask(
             White where the image is generated anew, black where it stays. Arrays are (H, W), (B, H, W),
             (B, H, W, 1) or (B, 1, H, W), of booleans or floats in [0, 1] or unsigned integers.
         sizes (`Sequence[tuple[int, int]]`): Width and height of each image; one serves all masks, and one mask all.
-        num_image_tokens (`int`): K, a square number.
+        image_grid (`Sequence[int]` of length 2): Rows and columns of tokens.
 
     Returns:
         `torch.BoolTensor` of shape `(num_masks, num_image_tokens)`.
@@ -104,7 +103,8 @@ def token_mask(
         for size in sizes[i : i + 1] if is_one_for_each else sizes:
             _check_shape(i, mask.size, size)
     marked = image_processor.preprocess_mask(masks)[:, None].float()  # (B, 1, H, W)
-    patch = marked.size(-1) // math.isqrt(num_image_tokens)
+    height, width = image_grid
+    patch = (marked.size(2) // height, marked.size(3) // width)
     return F.max_pool2d(marked, patch).flatten(1).bool()  # (B, K)
 
 

@@ -485,7 +485,8 @@ class ITITPipeline(
         """
         if image is None:
             return None, num_prompts
-        num_tokens = self.model.config.num_image_tokens
+        config = self.model.config
+        num_tokens = config.num_image_tokens
         if is_token_ids(image, num_tokens):
             ids = image.to(self._execution_device)
         else:
@@ -495,7 +496,8 @@ class ITITPipeline(
         if mask_image is None:
             mask = torch.ones(1, num_tokens, dtype=torch.bool)
         else:
-            mask = token_mask(self.image_processor, mask_image, image_sizes(image, num_tokens), num_tokens)
+            sizes = image_sizes(image, config.image_grid)
+            mask = token_mask(self.image_processor, mask_image, sizes, config.image_grid)
             lengths["mask_image"] = len(mask)
         return InpaintInputs(ids, mask.to(ids.device), strength), broadcast_batch_size(lengths)
 
@@ -511,6 +513,7 @@ class ITITPipeline(
             model takes, on its device.
         """
         self._require("model", "image_tokenizer")
+        self.processor.check_image_grid(self.model.config)
         self._onload(self.image_tokenizer)
         max_length = self.max_text_length
         inputs = self.processor(images=images, text=beginnings, max_length=max_length, return_tensors="pt")
@@ -522,7 +525,8 @@ class ITITPipeline(
         if output_type == "latent":
             return image_token_ids
         self._onload(self.image_tokenizer)
-        pixel_values = decode_image_token_ids(self.image_tokenizer, image_token_ids)  # (B, 3, H, W)
+        grid = self.model.config.image_grid
+        pixel_values = decode_image_token_ids(self.image_tokenizer, image_token_ids, grid)  # (B, 3, H, W)
         return self.image_processor.postprocess(pixel_values, output_type=output_type)
 
     def _on_step_end(

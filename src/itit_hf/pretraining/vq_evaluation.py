@@ -156,18 +156,20 @@ def evaluate_image_tokenizer(
         `dict[str, float]`: `psnr` in dB, `code_usage`, `code_entropy` in nats, `constant_patch_entropy` in nats and
         `constant_patch_codes`, `shift_agreement` and `shift_equal_pixels`.
     """
+    factor = downsampling_factor(image_tokenizer)
+    grid = (pixel_values.size(2) // factor, pixel_values.size(3) // factor)
     batch_ids = []
     batch_samples = []
     shifts = []
     for batch in pixel_values.split(batch_size):
         ids = encode_images(image_tokenizer, batch)  # (B, num_image_tokens)
         batch_ids.append(ids)
-        batch_samples.append(decode_image_token_ids(image_tokenizer, ids))  # (B, 3, H, W)
+        batch_samples.append(decode_image_token_ids(image_tokenizer, ids, grid))  # (B, 3, H, W)
         same_codes, same_pixels = shift_agreement(image_tokenizer, batch)
         shifts.append((len(batch), same_codes, same_pixels))
     ids = torch.cat(batch_ids)
     counts = torch.bincount(ids.flatten(), minlength=image_tokenizer.config.num_vq_embeddings)
-    entropy, names = constant_patch_entropy(ids, pixel_values, downsampling_factor(image_tokenizer))
+    entropy, names = constant_patch_entropy(ids, pixel_values, factor)
     number, agreement, equal_pixels = torch.tensor(shifts, dtype=torch.float64).unbind(dim=1)
     return {
         "psnr": psnr(torch.cat(batch_samples), pixel_values),

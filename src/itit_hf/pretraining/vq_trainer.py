@@ -516,8 +516,10 @@ def _check_codes(image_tokenizer, args: VQTrainingArguments, images: ImageDatase
     """What would fail in the middle of a run is said before it."""
     factor = downsampling_factor(image_tokenizer)
     num_codes = image_tokenizer.config.num_vq_embeddings
-    if images.resolution % factor:
-        raise ValueError(f"`resolution` must be a multiple of {factor}, a token's side, got {images.resolution}")
+    if images.height % factor or images.width % factor:
+        raise ValueError(
+            f"`resolution` must be a multiple of {factor}, a token's side, got {images.height} x {images.width}"
+        )
     if not new_codes:
         return
     if args.quantize_from_step >= args.max_steps:
@@ -526,7 +528,7 @@ def _check_codes(image_tokenizer, args: VQTrainingArguments, images: ImageDatase
             f"got {args.quantize_from_step}"
         )
     number = min(args.kmeans_images, len(images))
-    num_patches = number * (images.resolution // factor) ** 2
+    num_patches = number * (images.height // factor) * (images.width // factor)
     if num_patches < num_codes:
         raise ValueError(
             f"k-means needs at least as many patches as codes: {number} images have {num_patches}, the codebook has "

@@ -24,11 +24,11 @@ CODE_MODULES = ("encoder", "quant_conv", "quantize")
 
 
 class ImageDataset(Dataset):
-    """Images of one size, as `uint8` tensors of shape (3, resolution, resolution).
+    """Images of one size, as `uint8` tensors of shape (3, height, width).
 
     Args:
         rows (`Sequence`): Rows with a column `column`, such as a `datasets.Dataset`.
-        resolution (`int`): Side in pixels.
+        resolution (`int` or `Sequence[int]` of length 2): Side of square images, or height and width, in pixels.
         column (`str`, *optional*, defaults to `"image"`): Where the images are.
         aspect_ratio (`str`, *optional*, defaults to `"squeeze"`): What becomes of images that are not square, see
             [`~models.image_loading_itit.resize_image`].
@@ -38,16 +38,18 @@ class ImageDataset(Dataset):
     def __init__(
         self,
         rows: Sequence,
-        resolution: int,
+        resolution: int | Sequence[int],
         column: str = "image",
         aspect_ratio: str = "squeeze",
         name: str = "dataset",
     ):
         self.rows = without_decoding(rows)
-        self.resolution = resolution
+        self.height, self.width = (resolution, resolution) if isinstance(resolution, int) else resolution
         self.column = column
         self.name = name
-        self.image_processor = ITITImageProcessorPil(size=resolution, aspect_ratio=aspect_ratio)
+        self.image_processor = ITITImageProcessorPil(
+            size={"height": self.height, "width": self.width}, aspect_ratio=aspect_ratio
+        )
         self._cached: torch.Tensor | None = None
 
     def __len__(self) -> int:
@@ -56,7 +58,7 @@ class ImageDataset(Dataset):
     @property
     def num_bytes(self) -> int:
         """Memory that all images take."""
-        return 3 * self.resolution**2 * len(self)
+        return 3 * self.height * self.width * len(self)
 
     def cache(self, progress=iter) -> "ImageDataset":
         """Decode every image once and keep them all in memory, `num_bytes` bytes.
@@ -67,7 +69,7 @@ class ImageDataset(Dataset):
         Returns:
             [`ImageDataset`] itself.
         """
-        images = torch.empty((len(self), 3, self.resolution, self.resolution), dtype=torch.uint8)
+        images = torch.empty((len(self), 3, self.height, self.width), dtype=torch.uint8)
         for index in progress(range(len(self))):
             images[index] = self._decode(index)
         self._cached = images
@@ -76,7 +78,7 @@ class ImageDataset(Dataset):
     def _decode(self, index: int) -> torch.Tensor:
         image = self.image_processor.read_image(self.rows[index][self.column], f"row {index} of `{self.name}`")
         flat = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-        return flat.view(self.resolution, self.resolution, 3).permute(2, 0, 1)
+        return flat.view(self.height, self.width, 3).permute(2, 0, 1)
 
     def __getitem__(self, index: int) -> torch.Tensor:
         return self._decode(index) if self._cached is None else self._cached[index]

@@ -197,7 +197,8 @@ class RewardObjectives(ITITObjectives):
         image_mask = self.draw_mask(stream_batch, "reward", self.settings.t2i_mask_ratio)
         noise = self.gumbel_noise(stream_batch, "reward")
         soft_tokens, output = resample_image_tokens(model, image_token_ids, image_mask, text_condition, noise)  # I~
-        pixel_values = decode_soft_image_tokens(self.image_tokenizer, image_token_ids, soft_tokens)
+        grid = self.config.image_grid
+        pixel_values = decode_soft_image_tokens(self.image_tokenizer, image_token_ids, soft_tokens, grid)
         return pixel_values, token_entropy(output.image_logits, output.valid)
 
 

@@ -88,6 +88,7 @@ class ITITTrainer(PipelineExportMixin, TrainerHubMixin, ResilientTrainer):
             check_image_tokenizer(eval_dataset, processing_class, "eval_dataset")
         for stream in self.streams:
             check_image_tokenizer(stream.rows, processing_class, f"stream {stream.name}")
+        processing_class.check_image_grid(model.config)
         super().__init__(
             model=model,
             args=args,

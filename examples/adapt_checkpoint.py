@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None):
                 f"`--resolution` must be a multiple of {factor}, a token's side; got {size[0]} x {size[1]}"
             )
         modules["model"] = resize_image_grid(modules["model"], [length // factor for length in size])
-        modules["image_processor"] = modules["image_processor"].with_size(*size)
+        modules["image_processor"] = modules["image_processor"].with_size(size[0], size[1])
     if args.text_encoder is not None:
         tokenizer = AutoTokenizer.from_pretrained(args.text_encoder)
         text_encoder = AutoModelForTextEncoding.from_pretrained(args.text_encoder, dtype=torch.float32)

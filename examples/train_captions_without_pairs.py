@@ -140,7 +140,7 @@ def main(arguments: list[str] | None = None) -> dict:
     unseen = unseen.select(range(min(args.num_scenes, len(unseen))))
     corpus = texts_of(streams)
     language = language_of(args, unseen)
-    model = create_model(args, text_encoder, processor, len(unseen[0]["image_token_ids"]))
+    model = create_model(args, text_encoder, processor)
     temperature = 32.0 if training_args.sample_temperature is None else training_args.sample_temperature
     scheduler = ITITScheduler(mask_token_id=model.config.mask_token_id, temperature=temperature)
     modules = {"model": model, "processing_class": processor, "text_encoder": text_encoder, "scheduler": scheduler}

@@ -120,8 +120,7 @@ def main(arguments: list[str] | None = None):
         )
         known = CAPTION_REWARDS if training_args.direction == "i2t" else IMAGE_REWARDS
         rewards = create_rewards(args, streams, processor, known)
-    with_images = next(rows for rows in (*streams.values(), eval_pairs) if "image_token_ids" in rows.column_names)
-    model = create_model(args, text_encoder, processor, len(with_images[0]["image_token_ids"]))
+    model = create_model(args, text_encoder, processor)
     temperature = 32.0 if training_args.sample_temperature is None else training_args.sample_temperature
     trainer = ITITRewardTrainer(
         model=model,

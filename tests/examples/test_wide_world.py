@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images that are not square, from the first pixel to the last: height and width are never taken for each other."""
 
-import build_emoji_scenes
 import numpy as np
 import PIL.Image
 import pytest
 import torch
 
+import build_emoji_scenes
 from itit_hf import ITITPipeline
 from itit_hf.data.loading import load_rows
 

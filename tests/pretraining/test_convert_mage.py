@@ -270,7 +270,7 @@ def test_the_command_writes_what_training_opens(folder, whole, mage):
     args = train.ScriptArguments(frozen_parts=str(out), text_encoder=str(folder.path / "t5"))
     args.model_name_or_path = str(out / "model")
     text_encoder, processor = train.load_frozen_parts(args)
-    model = train.create_model(args, text_encoder, processor, SIDE**2).eval()
+    model = train.create_model(args, text_encoder, processor).eval()
     assert model.config.num_text_tokens == len(tiny_tokenizer()) and model.config.codebook_size == CODES
     masked = random_mask(torch.tensor([0.5, 0.9]), SIDE**2, torch.Generator().manual_seed(2))
     wanted = mage(images(2), masked, torch.zeros_like(masked))

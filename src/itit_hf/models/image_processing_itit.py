@@ -325,9 +325,8 @@ def load_image_processor(
         found = ITITImageProcessorPil.from_pretrained(frozen_parts, subfolder="image_processor")
     if size is None and aspect_ratio is None:
         return found
-    if size is None:
-        size = (found.crop_size["height"], found.crop_size["width"])
-    return found.with_size(*size, aspect_ratio)
+    height, width = size or (found.crop_size["height"], found.crop_size["width"])
+    return found.with_size(height, width, aspect_ratio)
 
 
 AutoImageProcessor.register(ITITConfig, image_processor_classes={"pil": ITITImageProcessorPil}, exist_ok=True)

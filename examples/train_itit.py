@@ -17,6 +17,13 @@ folder; `--push_to_hub --hub_model_id NAME` uploads each checkpoint and, in the 
 
     accelerate launch examples/train_itit.py --paired_dataset path/to/images --output_dir out/mine
 
+From a checkpoint that is to keep what it knows while it learns what your pairs show, mixed with as many pairs of its
+own making, of texts such as it was trained on:
+
+    accelerate launch examples/train_itit.py --frozen_parts path/to/pipeline \
+        --model_name_or_path path/to/pipeline/model --paired_dataset path/to/images --prior_images 2000 \
+        --prior_prompts known.txt --output_dir out/mine
+
 The paper's ITIT-B (its authors trained ITIT-H for 10.9 days on 512 TPUv3), on 64 devices:
 
     accelerate launch --config_file examples/accelerate_configs/multi_gpu.yaml --num_processes 64 \
@@ -38,6 +45,7 @@ from transformers.utils import is_protobuf_available, is_sentencepiece_available
 from itit_hf import (
     ITITConfig,
     ITITForPreTraining,
+    ITITPipeline,
     ITITProcessor,
     ITITScheduler,
     ITITTrainer,
@@ -54,6 +62,7 @@ from itit_hf.models.configuration_itit import text_fields
 from itit_hf.models.image_loading_itit import ASPECT_RATIOS
 from itit_hf.models.image_processing_itit import load_image_processor
 from itit_hf.objectives.objectives import OBJECTIVES
+from itit_hf.training.prior import PriorArguments, add_prior
 from itit_hf.training.training_args import parse_arguments
 
 logger = logging.getLogger(__name__)
@@ -264,6 +273,19 @@ def load_streams(
     return streams, pairs
 
 
+def add_prior_pairs(streams: dict, pipe: ITITPipeline, prior: PriorArguments, training_args, is_start: bool):
+    """Mix the start's own pairs into the stream of pairs, if that is asked for."""
+    if not prior.prior_images:
+        return
+    if not is_start or "paired" not in streams:
+        raise ValueError(
+            "`prior_images` are what `model_name_or_path` generates for objectives that read pairs; "
+            f"got the streams {sorted(streams)} and {'a' if is_start else 'no'} checkpoint to start from"
+        )
+    with training_args.main_process_first(desc="prior"):
+        streams["paired"] = add_prior(streams["paired"], pipe, prior, training_args)
+
+
 def choose_sample_prompts(args: ScriptArguments, training_args: ITITTrainingArguments):
     """Of the emoji scenes, prompts that all of them know; of other datasets the trainer takes held-out captions."""
     if training_args.sample_prompts is None and args.paired_dataset is None:
@@ -273,7 +295,8 @@ def choose_sample_prompts(args: ScriptArguments, training_args: ITITTrainingArgu
 def main(arguments: list[str] | None = None):
     """Load, build, train, save."""
     default_config = os.path.join(os.path.dirname(__file__), "recipes", "emoji_scenes_tiny.yaml")
-    args, training_args = parse_arguments([ScriptArguments, ITITTrainingArguments], arguments, default_config)
+    types = [ScriptArguments, PriorArguments, ITITTrainingArguments]
+    args, prior, training_args = parse_arguments(types, arguments, default_config)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     set_seed(training_args.seed)
     choose_sample_prompts(args, training_args)
@@ -284,9 +307,19 @@ def main(arguments: list[str] | None = None):
             args, names, processor, training_args.on_bad_image, training_args.data_seed_or_seed
         )
     model = create_model(args, text_encoder, processor)
+    temperature = 32.0 if training_args.sample_temperature is None else training_args.sample_temperature
+    scheduler = ITITScheduler(mask_token_id=model.config.mask_token_id, temperature=temperature)
+    pipe = ITITPipeline(
+        model=model,
+        text_encoder=text_encoder,
+        tokenizer=processor.tokenizer,
+        image_tokenizer=processor.image_tokenizer,
+        image_processor=processor.image_processor,
+        scheduler=scheduler,
+    )
+    add_prior_pairs(streams, pipe, prior, training_args, args.model_name_or_path is not None)
     sizes = ", ".join(f"{len(rows)} rows {name}" for name, rows in streams.items())
     logger.info(f"{model.num_parameters() / 1e6:.1f}M parameters; {sizes}")
-    temperature = 32.0 if training_args.sample_temperature is None else training_args.sample_temperature
     trainer = ITITTrainer(
         model=model,
         args=training_args,
@@ -294,7 +327,7 @@ def main(arguments: list[str] | None = None):
         text_encoder=text_encoder,
         train_streams=streams,
         eval_dataset=eval_pairs,
-        scheduler=ITITScheduler(mask_token_id=model.config.mask_token_id, temperature=temperature),
+        scheduler=scheduler,
     )
     trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
     folder = os.path.join(training_args.output_dir, "pipeline")

@@ -10,12 +10,19 @@ On your own images (whatever examples/train_itit.py reads; columns `image` and `
 
     python examples/train_lora.py --dataset path/to/twenty --prompts "my cat" --output_dir out/my-cat
 
+With `--prior_images 96` the checkpoint first generates and captions images of what it knows, and half of each batch is
+of these, so that it forgets less. Of your own checkpoint name the texts that it was trained on, or their like, one a
+line:
+
+    python examples/train_lora.py --dataset path/to/twenty --prior_images 96 --prior_prompts known.txt
+
 Interrupted, or with `--save_strategy steps`? The same command with `--resume_from_checkpoint` goes on.
 
 Writes the adapter, which `pipe.load_lora_weights` opens, and a grid of what is generated before and after from the
 same seeds, and logs the losses on held-out images before and after. `--push_to_hub --hub_model_id NAME` uploads it.
 """
 
+import itertools
 import logging
 import os
 from dataclasses import dataclass, field
@@ -31,13 +38,16 @@ from itit_hf.data.image_tokens import add_image_token_ids
 from itit_hf.data.loading import load_rows, parse_columns
 from itit_hf.data.streams import STREAM_COLUMNS
 from itit_hf.emoji_scenes.grammar import captions
-from itit_hf.emoji_scenes.scenes import SceneConfig, render_scene
+from itit_hf.emoji_scenes.scenes import SceneConfig, first_categories, render_scene, world_of
+from itit_hf.emoji_scenes.splits import held_out_split
 from itit_hf.pipelines.lora import add_lora
+from itit_hf.training.prior import PriorArguments, add_prior
 from itit_hf.training.sample_logging import image_grid
 from itit_hf.training.training_args import parse_arguments
 
 logger = logging.getLogger(__name__)
 
+NUM_KNOWN = 24  # categories of things that the committed checkpoint knows
 NUM_SHOWN = 6  # images of each prompt, before and after
 
 
@@ -88,6 +98,15 @@ def render_new_thing(args: ScriptArguments, size: tuple[int, int], seed: int) ->
     return Dataset.from_list(rows[: args.num_images]), Dataset.from_list(rows[args.num_images :])
 
 
+def known_texts(args: ScriptArguments, size: tuple[int, int], seed: int, num_rows: int) -> Dataset:
+    """Captions such as the committed checkpoint was trained on: of its world, without what was held out there."""
+    styles = (args.new_style,)
+    world = world_of(SceneConfig(size, styles=styles, categories=first_categories(styles, NUM_KNOWN)))
+    scenes = (world.sample(seed, index) for index in itertools.count())
+    seen = (scene for scene in scenes if held_out_split(scene) is None)
+    return Dataset.from_list([{"text": captions(scene)} for scene in itertools.islice(seen, num_rows)])
+
+
 def load_images(args: ScriptArguments, size: tuple[int, int], seed: int) -> tuple[Dataset, Dataset]:
     """Images to learn from, and held-out ones."""
     if args.dataset is None:
@@ -125,19 +144,25 @@ def report(before: dict[str, float], after: dict[str, float], prefix: str = "eva
 def main(arguments: list[str] | None = None) -> tuple[dict, dict]:
     """Load, generate, train, generate again, save; the losses on held-out images before and after."""
     recipe = os.path.join(os.path.dirname(__file__), "recipes", "lora_twenty_images.yaml")
-    args, training_args = parse_arguments([ScriptArguments, ITITTrainingArguments], arguments, recipe)
+    types = [ScriptArguments, PriorArguments, ITITTrainingArguments]
+    args, prior, training_args = parse_arguments(types, arguments, recipe)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     set_seed(training_args.seed)
     pipe = ITITPipeline.from_pretrained(args.model)
-    train, held_out = load_images(args, pipe.image_processor.output_size, training_args.seed)
+    size = pipe.image_processor.output_size
+    train, held_out = load_images(args, size, training_args.seed)
     prompts = list(args.prompts or captions_of(train[0]["text"])[:1])
     images = generate(pipe, prompts, training_args)
     labels = [f"before: {prompt}" for prompt in prompts for _ in range(NUM_SHOWN)]
 
-    add_lora(pipe.model, args.rank, adapter_name=args.adapter_name)
     on_bad_image = training_args.on_bad_image
     train = add_image_token_ids(train, pipe.processor, on_bad_image=on_bad_image)
     held_out = add_image_token_ids(held_out, pipe.processor, on_bad_image=on_bad_image)
+    known = None
+    if args.dataset is None and prior.prior_images:
+        known = known_texts(args, size, training_args.seed, prior.prior_images)
+    train = add_prior(train, pipe, prior, training_args, known)
+    add_lora(pipe.model, args.rank, adapter_name=args.adapter_name)
     # The adapter is uploaded below, and not the pipeline with it.
     push_to_hub = training_args.push_to_hub
     training_args.push_to_hub = False

@@ -187,6 +187,26 @@ def test_train_itit_goes_on_from_its_last_checkpoint(pipeline_folder, image_fold
         assert ours.equal(theirs), name
 
 
+def test_train_itit_mixes_what_its_start_knows_into_the_pairs(pipeline_folder, image_folder, tmp_path, caplog):
+    (tmp_path / "known.txt").write_text("a red bus\nthe green tree\n", encoding="utf-8")
+    start = ["--model_name_or_path", f"{pipeline_folder}/model", "--max_steps", "1"]
+    known = ["--prior_images", "4", "--prior_prompts", str(tmp_path / "known.txt"), "--prior_fraction", "0.25"]
+    with caplog.at_level(logging.INFO, "itit_hf"):
+        train(pipeline_folder, image_folder, tmp_path, *start, *known)
+    assert "12 rows of 8 new pairs, and 4 of 4 of the start's own" in caplog.text
+
+
+@pytest.mark.parametrize("arguments", [[], ["--model_name_or_path", "{}/model", "--objectives", "t2t"]])
+def test_train_itit_refuses_a_prior_without_a_start_or_without_pairs(
+    pipeline_folder, image_folder, tmp_path, arguments
+):
+    (tmp_path / "known.txt").write_text("a red bus\n", encoding="utf-8")
+    texts = ["--text_dataset", str(tmp_path / "known.txt"), "--prior_prompts", str(tmp_path / "known.txt")]
+    given = [each.format(pipeline_folder) for each in arguments]
+    with pytest.raises(ValueError, match="`prior_images` are what `model_name_or_path` generates"):
+        train(pipeline_folder, image_folder, tmp_path, *given, *texts, "--prior_images", "4")
+
+
 def test_adapt_checkpoint_writes_a_pipeline_for_larger_images_and_other_words(pipeline_folder, tmp_path):
     tiny_text_encoder().save_pretrained(tmp_path / "t5")
     tiny_tokenizer().save_pretrained(tmp_path / "t5")

@@ -87,6 +87,37 @@ def test_an_interrupted_run_goes_on_and_ends_in_the_same_adapter(arguments, tmp_
         assert json.load(file)["global_step"] == 4
 
 
+def test_what_the_start_knows_is_mixed_in_and_an_interrupted_run_ends_the_same(arguments, tmp_path, monkeypatch):
+    (tmp_path / "known.txt").write_text("a red bus\nthe green tree\n", encoding="utf-8")
+    known = ["--prior_images", "4", "--prior_prompts", str(tmp_path / "known.txt")]
+    often = [*known, "--max_steps", "4", "--save_strategy", "steps", "--save_steps", "2"]
+    train_lora = script("train_lora")
+    seen = []
+
+    class SeeingTrainer(train_lora.ITITTrainer):
+        def __init__(self, **given):
+            seen.append(given["train_streams"]["paired"])
+            super().__init__(**given)
+
+    monkeypatch.setattr(train_lora, "ITITTrainer", SeeingTrainer)
+    train_lora.main([*arguments, *often])
+    texts = [row["text"][0] for row in seen[0]]
+    assert texts.count("a blue fish on the grass") == 6  # those that are not held out
+    assert texts.count("a red bus") + texts.count("the green tree") == 6  # four of its own, two of them twice
+    weights = tmp_path / "out" / "adapter" / "adapter_model.safetensors"
+    whole = weights.read_bytes()
+    shutil.rmtree(tmp_path / "out" / "checkpoint-4")
+    train_lora.main([*arguments, *often, "--resume_from_checkpoint", "latest"])
+    assert weights.read_bytes() == whole
+    train_lora.main([*arguments, *often, "--prior_fraction", "0.9", "--output_dir", str(tmp_path / "other")])
+    assert (tmp_path / "other" / "adapter" / "adapter_model.safetensors").read_bytes() != whole
+
+
+def test_of_images_of_ones_own_the_known_texts_must_be_named(arguments):
+    with pytest.raises(ValueError, match="`prior_images` needs `prior_prompts`"):
+        script("train_lora").main([*arguments, "--prior_images", "4"])
+
+
 def test_too_few_images_to_hold_some_back_are_refused(arguments):
     with pytest.raises(ValueError, match="`num_held_out` must be from 1 to 9, got 10"):
         script("train_lora").main([*arguments, "--num_held_out", "10"])

@@ -44,7 +44,8 @@ def main(arguments: list[str] | None = None):
     size = height_and_width(args.resolution, "--resolution")
     if size is None and args.text_encoder is None:
         raise ValueError("give `--resolution`, `--text_encoder` or both: there is nothing to adapt to")
-    modules = dict(ITITPipeline.from_pretrained(args.model).components)
+    pipe = ITITPipeline.from_pretrained(args.model)
+    modules = dict(pipe.components)
     if size is not None:
         factor = downsampling_factor(modules["image_tokenizer"])
         if any(length % factor for length in size):
@@ -60,7 +61,7 @@ def main(arguments: list[str] | None = None):
         model = replace_text_encoder(modules["model"], modules["tokenizer"], tokenizer, text_encoder, generator)
         model.config.text_encoder_name_or_path = args.text_encoder
         modules |= {"model": model, "tokenizer": tokenizer, "text_encoder": text_encoder}
-    ITITPipeline(**modules).save_pretrained(args.output_dir)
+    ITITPipeline(**modules, sampling=pipe.sampling).save_pretrained(args.output_dir)
     logger.info(f"{args.output_dir}: {modules['model'].config.num_image_tokens} tokens an image; train on from it")
 
 

@@ -20,8 +20,9 @@ from functools import wraps
 import PIL.Image
 import torch
 
-from itit_hf import ITITPipeline, SamplingSettings
+from itit_hf import ITITPipeline
 from itit_hf.models.processing_itit import tokenize_text
+from itit_hf.pipelines.call_defaults import with_given
 
 CANVAS = 512  # pixels of the brush's canvas: one of the model's pixels is too small to hit
 CSS = """
@@ -84,7 +85,9 @@ class Studio:
         output = self.pipe.cycle(
             prompt,
             rounds=int(rounds),
-            sampling=SamplingSettings(int(num_steps), guidance_scale),
+            sampling=with_given(
+                self.pipe.sampling, {"num_inference_steps": int(num_steps), "guidance_scale": guidance_scale}
+            ),
             generator=_generator(seed),
         )
         drift = output.drift()
@@ -236,10 +239,15 @@ class Interface:
         return event(with_messages(self.gr, function), inputs, outputs, **options)
 
     def _settings(self) -> tuple:
-        """Steps, guidance and seed, folded away."""
+        """Steps and guidance, which begin as the checkpoint's, and a seed; folded away."""
         with self.gr.Accordion("Settings", open=False):
-            steps = self.gr.Slider(1, 48, value=12, step=1, label="Steps")
-            guidance = self.gr.Slider(1.0, 8.0, value=3.0, step=0.5, label="Guidance (1 is none)")
+            sampling = self.studio.pipe.sampling
+            most = max(48, sampling.num_inference_steps)
+            steps = self.gr.Slider(1, most, value=sampling.num_inference_steps, step=1, label="Steps")
+            scale = sampling.guidance_scale
+            guidance = self.gr.Slider(
+                1.0, max(8.0, scale), value=max(1.0, scale), step=0.5, label="Guidance (1 is none)"
+            )
             seed = self.gr.Number(value=0, precision=0, minimum=0, label="Seed")
         return steps, guidance, seed
 
@@ -304,7 +312,8 @@ class Interface:
                     elem_classes="image",
                 )
             with gr.Column(min_width=280):
-                beams = gr.Slider(1, 8, value=4, step=1, label="Beams (1 is greedy)")
+                num_beams = self.studio.pipe.captioning.num_beams
+                beams = gr.Slider(1, max(8, num_beams), value=num_beams, step=1, label="Beams (1 is greedy)")
                 beginning = gr.Textbox(label="How the caption begins", placeholder="a picture of")
                 button = gr.Button("Describe", variant="primary", elem_id="describe-button")
                 caption = gr.Textbox(label="Caption", interactive=False, elem_id="caption")

@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None):
     parser.add_argument("images", nargs="+", help="Image files.")
     parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline folder or Hub id.")
     parser.add_argument("--prompt", help="How the captions begin.")
-    parser.add_argument("--num_beams", type=int, default=4, help="Beams; 1 is greedy.")
+    parser.add_argument("--num_beams", type=int, help="Beams; 1 is greedy; the checkpoint's by default.")
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     pipe = ITITPipeline.from_pretrained(args.model)

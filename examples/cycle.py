@@ -16,7 +16,8 @@ from pathlib import Path
 
 import torch
 
-from itit_hf import ITITPipeline, SamplingSettings
+from itit_hf import ITITPipeline
+from itit_hf.pipelines.call_defaults import with_given
 from itit_hf.pipelines.pipeline_output import ITITCycleOutput
 from itit_hf.training.sample_logging import image_grid
 
@@ -32,10 +33,10 @@ def parse_args(arguments: list[str] | None = None):
     parser.add_argument("--rounds", type=int, default=4, help="Images, and captions.")
     parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline folder or Hub id.")
     parser.add_argument("--output", default="out/cycle.png", help="Where the figure is written.")
-    parser.add_argument("--num_inference_steps", type=int, default=12, help="Decoding steps.")
-    parser.add_argument("--guidance_scale", type=float, default=3.0, help="1 + tau; 1 is none.")
+    parser.add_argument("--num_inference_steps", type=int, help="Decoding steps; the checkpoint's by default.")
+    parser.add_argument("--guidance_scale", type=float, help="1 + tau; 1 is none; the checkpoint's by default.")
     parser.add_argument("--temperature", type=float, help="Randomness of the order; the checkpoint's by default.")
-    parser.add_argument("--num_beams", type=int, default=4, help="Beams; 1 is greedy.")
+    parser.add_argument("--num_beams", type=int, help="Beams; 1 is greedy; the checkpoint's by default.")
     parser.add_argument("--seed", type=int, default=0, help="Of all rounds together.")
     return parser.parse_args(arguments)
 
@@ -64,11 +65,13 @@ def main(arguments: list[str] | None = None):
     pipe = ITITPipeline.from_pretrained(args.model)
     if torch.cuda.is_available():
         pipe.to("cuda")
+    names = ("num_inference_steps", "guidance_scale", "temperature")
+    sampling = with_given(pipe.sampling, {name: getattr(args, name) for name in names})
     output = pipe.cycle(
         prompt=args.prompt,
         image=args.image,
         rounds=args.rounds,
-        sampling=SamplingSettings(args.num_inference_steps, args.guidance_scale, temperature=args.temperature),
+        sampling=sampling,
         num_beams=args.num_beams,
         generator=torch.Generator().manual_seed(args.seed),
     )

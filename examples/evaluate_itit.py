@@ -32,7 +32,7 @@ import PIL.Image
 import torch
 from tqdm.auto import tqdm
 
-from itit_hf import ITITPipeline, SamplingSettings
+from itit_hf import ITITPipeline
 from itit_hf.data.captions import BAD_CAPTION_POLICIES
 from itit_hf.data.loading import parse_columns
 from itit_hf.data.streams import BAD_IMAGE_POLICIES
@@ -45,6 +45,7 @@ from itit_hf.metrics.images import image_scores
 from itit_hf.metrics.inception import InceptionV3
 from itit_hf.metrics.retrieval import clip_score, hard_texts, r_precision, random_others
 from itit_hf.models.image_loading_itit import ASPECT_RATIOS
+from itit_hf.pipelines.call_defaults import settle_options, with_given
 from itit_hf.pretraining.vq_evaluation import CodeCounter, code_entropy, code_usage
 from itit_hf.rewards.dual_encoder import DualEncoderScorer
 
@@ -396,7 +397,8 @@ def evaluate_images(pipe: ITITPipeline, data, network: FeatureNetwork, scorer, o
 
 def evaluate_cycle(pipe: ITITPipeline, prompts: list[str], options, report: Report):
     """Generate and caption by turns, and measure what stays of the first text and the first image."""
-    sampling = SamplingSettings(options.num_inference_steps, options.guidance_scale, temperature=options.temperature)
+    names = ("num_inference_steps", "guidance_scale", "temperature")
+    sampling = with_given(pipe.sampling, {name: getattr(options, name) for name in names})
     drifts: dict[str, list[torch.Tensor]] = {"word_f1": [], "same_words": [], "same_image_tokens": []}
     for n, batch in enumerate(tqdm(list(batches(prompts, options.batch_size)), desc="cycles")):
         drift = pipe.cycle(
@@ -435,11 +437,11 @@ def parse_args(arguments: list[str] | None = None):
     parser.add_argument("--num_samples", type=int, help="Fewer samples than the preset or dataset has.")
     parser.add_argument("--num_cycles", type=int, default=100, help="Prompts that go round; 0 is none.")
     parser.add_argument("--rounds", type=int, default=4, help="Rounds of image and caption.")
-    parser.add_argument("--num_inference_steps", type=int, default=24, help="Decoding steps.")
-    parser.add_argument("--guidance_scale", type=float, default=3.0, help="1 + tau; 1 is none.")
+    parser.add_argument("--num_inference_steps", type=int, help="Decoding steps; the checkpoint's by default.")
+    parser.add_argument("--guidance_scale", type=float, help="1 + tau; 1 is none; the checkpoint's by default.")
     parser.add_argument("--temperature", type=float, help="Randomness of the order; the checkpoint's by default.")
-    parser.add_argument("--num_beams", type=int, default=4, help="Beams of captions; 1 is greedy.")
-    parser.add_argument("--max_new_tokens", type=int, help="Tokens of a caption at most.")
+    parser.add_argument("--num_beams", type=int, help="Beams of captions; 1 is greedy; the checkpoint's by default.")
+    parser.add_argument("--max_new_tokens", type=int, help="Tokens of a caption; the checkpoint's by default.")
     parser.add_argument("--seed", type=int, default=0, help="Image i is generated from this seed plus i.")
     parser.add_argument("--batch_size", type=int, default=32, help="Samples at a time.")
     parser.add_argument("--classifier", default="checkpoints/emoji-scenes-classifier", help="Folder or Hub id.")
@@ -489,6 +491,7 @@ def main(arguments: list[str] | None = None) -> dict:
         image_processor = pipe.image_processor.with_size(size["height"], size["width"], options.aspect_ratio)
         pipe.register_modules(image_processor=image_processor)
     pipe.set_progress_bar_config(disable=True)
+    settle_options(options, pipe)
     report = Report(vars(options))
     scorer = DualEncoderScorer.from_pretrained(options.scorer, options.batch_size) if options.scorer else None
     if scorer is not None:

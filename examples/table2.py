@@ -87,6 +87,7 @@ def judge(folder: Path, pairs: int | None, options: Namespace) -> dict[str, floa
         command = [sys.executable, str(ROOT / "utils" / "studies" / "evaluate_emoji_scenes.py"), "--output", str(file)]
         command += ["--model", str(folder / "pipeline"), "--dataset", options.dataset]
         command += ["--num_scenes", str(options.num_scenes), "--num_beams", "1", "--temperature", "0.5"]
+        command += ["--max_new_tokens", "24", "--num_inference_steps", "12", "--guidance_scale", "3.0"]
         command += ["--copies_of", f"paired[:{pairs}]" if pairs is not None else options.copies_of]
         subprocess.run(command, check=True, cwd=ROOT)
     results = json.loads(file.read_text(encoding="utf-8"))["results"]

@@ -122,15 +122,12 @@ def load_images(args: ScriptArguments, size: tuple[int, int], seed: int) -> tupl
 
 
 def generate(pipe: ITITPipeline, prompts: list[str], args: ITITTrainingArguments) -> list[PIL.Image.Image]:
-    """`NUM_SHOWN` images of each prompt, from the same seeds each time."""
+    """`NUM_SHOWN` images of each prompt, from the same seeds each time, by the checkpoint's own settings."""
     pipe.set_progress_bar_config(disable=True)
     seeds = [torch.Generator().manual_seed(args.seed + i) for i in range(NUM_SHOWN * len(prompts))]
     return pipe(
         prompts,
         num_images_per_prompt=NUM_SHOWN,
-        num_inference_steps=args.sample_inference_steps,
-        guidance_scale=args.sample_guidance_scale,
-        temperature=args.sample_temperature,
         generator=seeds,
     ).images
 

@@ -1,5 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
+from dataclasses import fields, replace
 from types import SimpleNamespace
 
 import pytest
@@ -128,8 +129,10 @@ def test_guidance_in_the_whole_interval_is_the_default(model, scheduler):
 def test_the_paper_is_the_preset_and_the_default():
     assert set(CALL_PRESETS) == set(PRESETS)
     preset = CALL_PRESETS["paper"]
-    assert preset == {"num_inference_steps": 24, "guidance_scale": 3.0, "guidance_schedule": "constant"}
-    assert SamplingSettings(**preset) == SamplingSettings()
+    assert (preset["num_inference_steps"], preset["guidance_scale"]) == (24, 3.0)
+    assert set(preset) == {item.name for item in fields(SamplingSettings)}, "a checkpoint's own would show through"
+    assert preset["temperature"] == PRESETS["paper"]["temperature"]
+    assert SamplingSettings(**preset) == replace(SamplingSettings(), temperature=32.0)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 8, 24])

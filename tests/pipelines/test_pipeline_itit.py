@@ -325,7 +325,7 @@ def test_a_cycles_images_stand_by_prompt_and_round(pipe):
         ({"prompt": "a", "rounds": 0}, "`rounds` must be an integer of at least 1, got 0"),
         ({"prompt": "a", "rounds": 1.5}, "`rounds` must be an integer of at least 1, got 1.5"),
         ({"prompt": "a", "output_type": "jpg"}, "`output_type` must be one of"),
-        ({"prompt": "a", "sampling": SamplingSettings(0)}, "`num_inference_steps` must be an integer of at least 1"),
+        ({"prompt": "a", "sampling": SamplingSettings(4, temperature=[1.0] * 3)}, "`temperature` must be a number, a"),
         ({"prompt": ["a", "the"], "generator": generators(0)}, "`generator` is a list of 1; wanted one for each of 2"),
     ],
 )

@@ -23,6 +23,8 @@ With `--sheet` the first hundred generated images of the last split stand in one
 With `--unlike` only the scenes with a thing that no scene of that split shows in its colour: what the pairs lack.
 With `--num_objects 2` only the scenes of two things, whose plain captions also tell how the two stand:
 `generated_true`.
+Beams, lengths, steps, guidance and temperature are by default what the checkpoint was saved with; the file of
+`--output` has what they were.
 """
 
 import json
@@ -47,6 +49,7 @@ from itit_hf.emoji_scenes.evaluation import (
     with_objects,
 )
 from itit_hf.emoji_scenes.scenes import Scene
+from itit_hf.pipelines.call_defaults import settle_options
 
 logger = logging.getLogger(__name__)
 
@@ -148,14 +151,14 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--classifier", default="checkpoints/emoji-scenes-classifier", help="Folder or Hub id.")
     parser.add_argument("--splits", nargs="+", default=["validation", "heldout"], help="Splits never trained on.")
     parser.add_argument("--num_scenes", type=int, default=300, help="The first so many of each split.")
-    parser.add_argument("--num_beams", type=int, default=4, help="Beams of the captions; 1 is greedy and faster.")
-    parser.add_argument("--max_new_tokens", type=int, default=24, help="Tokens of a caption at most.")
-    parser.add_argument("--num_inference_steps", type=int, default=12, help="Decoding steps.")
-    parser.add_argument("--guidance_scale", type=float, default=3.0, help="1 + tau.")
+    parser.add_argument("--num_beams", type=int, help="Beams of the captions; 1 is greedy and faster.")
+    parser.add_argument("--max_new_tokens", type=int, help="Tokens of a caption at most.")
+    parser.add_argument("--num_inference_steps", type=int, help="Decoding steps.")
+    parser.add_argument("--guidance_scale", type=float, help="1 + tau.")
     parser.add_argument(
         "--num_images_per_prompt", type=int, default=1, help="Generated of a prompt; judged is the model's own choice."
     )
-    parser.add_argument("--temperature", type=float, help="Of the order of decoding; the scheduler's by default.")
+    parser.add_argument("--temperature", type=float, help="Of the order of decoding.")
     parser.add_argument("--seed", type=int, default=0, help="The image of scene i is generated from this seed plus i.")
     parser.add_argument("--batch_size", type=int, default=50, help="Scenes at a time.")
     parser.add_argument("--copies_of", help="Split of the dataset that was trained on, such as paired[:500].")
@@ -167,6 +170,7 @@ def main(arguments: list[str] | None = None) -> dict:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     pipe = ITITPipeline.from_pretrained(options.model)
     pipe.set_progress_bar_config(disable=True)
+    settle_options(options, pipe)
     classifier = SceneClassifier.from_pretrained(options.classifier)
     language = load_config(options.dataset).language
     trained_on = None

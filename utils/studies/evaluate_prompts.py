@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from itit_hf import ITITPipeline
 from itit_hf.emoji_scenes.classifier import SceneClassifier
 from itit_hf.emoji_scenes.evaluation import confidence_interval
+from itit_hf.pipelines.call_defaults import settle_options
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ def main(arguments: list[str] | None = None) -> dict:
         )
     pipe = ITITPipeline.from_pretrained(options.model)
     pipe.set_progress_bar_config(disable=True)
+    settle_options(options, pipe)
     names = ("num_inference_steps", "guidance_scale", "temperature")
     settings = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     images = generate(pipe, [prompt["prompt"] for prompt in asked], settings, options.batch_size)

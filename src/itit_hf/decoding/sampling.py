@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from numbers import Real
 
 import torch
 from torch.nn import functional as F
@@ -15,8 +16,15 @@ from ..models.types_itit import TextCondition
 from ..rng import Generators
 
 GUIDANCE_SCHEDULES = ("constant", "linear")
-CALL_PRESETS = {
-    "paper": {"num_inference_steps": 24, "guidance_scale": 3.0, "guidance_schedule": "constant"},  # appendix B
+# All settings of a call by name, whatever a checkpoint was saved with: `pipe(prompt, **CALL_PRESETS["paper"])`.
+CALL_PRESETS: dict[str, dict] = {
+    "paper": {  # appendix B
+        "num_inference_steps": 24,
+        "guidance_scale": 3.0,
+        "guidance_schedule": "constant",
+        "guidance_interval": (0.0, 1.0),
+        "temperature": 32.0,
+    },
 }
 # Both passes of guidance are one call of the model while that is faster on a CPU (docs/performance.md).
 MAX_POSITIONS_OF_ONE_CALL = 768  # image positions of both passes; larger ones gain nothing from each other
@@ -37,18 +45,27 @@ class SamplingSettings:
         temperature (`float` or list of floats, *optional*): Randomness of the order; the scheduler's by default.
 
     Raises:
-        ValueError: If `guidance_scale` is not finite, there is no such schedule, or the interval is not in [0, 1].
+        ValueError: If a number is none or out of range, there is no such schedule, or the interval is not in [0, 1].
     """
 
     num_inference_steps: int = 24
     guidance_scale: float = 3.0
     guidance_schedule: str = "constant"
     guidance_interval: Sequence[float] = (0.0, 1.0)
-    temperature: float | list[float] | None = None
+    temperature: float | Sequence[float] | None = None
 
     def __post_init__(self):
-        if not math.isfinite(self.guidance_scale):
-            raise ValueError(f"`guidance_scale` must be finite, got {self.guidance_scale}")
+        steps = self.num_inference_steps
+        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+            raise ValueError(f"`num_inference_steps` must be an integer of at least 1, got {steps!r}")
+        if not _is_number(self.guidance_scale):
+            raise ValueError(f"`guidance_scale` must be finite, a number, got {self.guidance_scale!r}")
+        temperature = self.temperature
+        values = temperature if isinstance(temperature, (list, tuple)) else [temperature]
+        if temperature is not None and not (values and all(_is_number(value) and value >= 0 for value in values)):
+            raise ValueError(
+                f"`temperature` must be a number or a list of them, finite and at least 0, got {temperature!r}"
+            )
         check_guidance(self.guidance_schedule, self.guidance_interval)
 
     def scale_of_step(self, step: int, guidance_scale: float) -> float:
@@ -148,11 +165,16 @@ def classifier_free_guidance(cond: torch.Tensor, uncond: torch.Tensor, guidance_
     return torch.lerp(uncond, cond, guidance_scale)
 
 
+def _is_number(value) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def check_guidance(schedule: str, interval: Sequence[float]) -> None:
     """Raise a `ValueError` if there is no such schedule, or the interval does not lie in [0, 1]."""
     if schedule not in GUIDANCE_SCHEDULES:
         raise ValueError(f"`guidance_schedule` must be one of {GUIDANCE_SCHEDULES}, got {schedule!r}")
-    if len(interval) != 2 or not 0.0 <= interval[0] <= interval[1] <= 1.0:
+    is_pair = isinstance(interval, (list, tuple)) and len(interval) == 2 and all(map(_is_number, interval))
+    if not is_pair or not 0.0 <= interval[0] <= interval[1] <= 1.0:
         raise ValueError(
             f"`guidance_interval` must be two shares of the steps, 0 <= start <= stop <= 1, got {interval}"
         )

@@ -28,6 +28,7 @@ from ..models.processing_itit import ITITProcessor, tokenize_text
 from ..models.types_itit import TextCondition
 
 # diffusers looks component classes up in `sys.modules` by the path in model_index.json: these imports must be eager.
+from .call_defaults import CallDefaultsMixin, CaptionSettings, with_given
 from .call_state import CallState, CallStateMixin
 from .cycle_generation import run_cycle
 from .inpainting import (
@@ -59,7 +60,13 @@ from .scoring import caption_log_likelihoods
 
 
 class ITITPipeline(
-    PipelineHubMixin, LoraMixin, SafeLoadingMixin, WholeComponentsMixin, CallStateMixin, DiffusionPipeline
+    PipelineHubMixin,
+    LoraMixin,
+    SafeLoadingMixin,
+    WholeComponentsMixin,
+    CallDefaultsMixin,
+    CallStateMixin,
+    DiffusionPipeline,
 ):
     r"""Text to image, and image to text, with one [`ITITForPreTraining`].
 
@@ -85,6 +92,12 @@ class ITITPipeline(
         image_tokenizer (`VQModel` or [`PatchVQModel`]): Frozen image tokenizer it was trained with.
         image_processor ([`ITITImageProcessorPil`]): Images to `pixel_values`.
         scheduler ([`ITITScheduler`]): Order and temperature of parallel decoding.
+        sampling ([`SamplingSettings`] or `dict`, *optional*):
+            Steps and guidance that suit the checkpoint, saved with it, and used where a call names none; those of the
+            library by default.
+
+    Raises:
+        ValueError: If the scheduler is of another model, or `sampling` has what is no setting or cannot be.
     """
 
     model_cpu_offload_seq = "text_encoder->model->image_tokenizer"
@@ -99,6 +112,7 @@ class ITITPipeline(
         image_tokenizer: VQModel | PatchVQModel,
         image_processor: ITITImageProcessorPil,
         scheduler: ITITScheduler,
+        sampling: SamplingSettings | dict | None = None,
     ):
         super().__init__()
         if model is not None and scheduler is not None:
@@ -111,6 +125,8 @@ class ITITPipeline(
             image_processor=image_processor,
             scheduler=scheduler,
         )
+        if sampling is not None:
+            self.sampling = sampling
 
     @property
     def processor(self) -> ITITProcessor:
@@ -178,10 +194,10 @@ class ITITPipeline(
         mask_image=None,
         strength: float | None = None,
         negative_prompt: str | list[str] | None = None,
-        num_inference_steps: int = 24,
-        guidance_scale: float = 3.0,
-        guidance_schedule: str = "constant",
-        guidance_interval: Sequence[float] = (0.0, 1.0),
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        guidance_schedule: str | None = None,
+        guidance_interval: Sequence[float] | None = None,
         temperature: float | list[float] | None = None,
         num_images_per_prompt: int = 1,
         return_best: int | None = None,
@@ -198,6 +214,9 @@ class ITITPipeline(
     ) -> ITITPipelineOutput | tuple:
         r"""Generate images; or edit `image`: inpainting and outpainting with a mask, variation without one.
 
+        Steps, guidance and temperature are by default those that the checkpoint was saved with, `pipe.sampling`, or
+        else the library's. `pipe(prompt, **CALL_PRESETS["paper"])` of [`~decoding.sampling`] has the paper's.
+
         Args:
             prompt (`str` or `list[str]`, *optional*): What to generate; or give `prompt_embeds`.
             image (`PIL.Image.Image`, path, array or tensor, or a list of them, *optional*):
@@ -212,14 +231,17 @@ class ITITPipeline(
                 others had been. By default 1.0 with a mask, and 0.5 without.
             negative_prompt (`str` or `list[str]`, *optional*):
                 What to move away from, in place of the empty text; one for all prompts or one for each.
-            num_inference_steps (`int`, *optional*, defaults to 24): Decoding steps at strength 1.0.
-            guidance_scale (`float`, *optional*, defaults to 3.0):
-                `1 + tau` of the paper; at 1.0 and below there is no guidance, which takes half the time.
-            guidance_schedule (`str`, *optional*, defaults to `"constant"`): Or `"linear"`, see
+            num_inference_steps (`int`, *optional*): Decoding steps at strength 1.0; the library's default is 24.
+            guidance_scale (`float`, *optional*):
+                `1 + tau` of the paper; at 1.0 and below there is no guidance, which takes half the time. The library's
+                default is 3.0.
+            guidance_schedule (`str`, *optional*): `"constant"`, the library's default, or `"linear"`, see
                 [`~decoding.sampling.guidance_scales`].
-            guidance_interval (`Sequence[float]` of length 2, *optional*, defaults to `(0.0, 1.0)`):
-                From which share of the steps to which there is guidance; the other steps take half the time.
-            temperature (`float` or `list[float]`, *optional*): Randomness of the order; the scheduler's by default.
+            guidance_interval (`Sequence[float]` of length 2, *optional*):
+                From which share of the steps to which there is guidance; the other steps take half the time. The
+                library's default is `(0.0, 1.0)`.
+            temperature (`float` or `list[float]`, *optional*):
+                Randomness of the order; the library's default is the scheduler's.
             num_images_per_prompt (`int`, *optional*, defaults to 1): Images of one prompt stand together.
             return_best (`int`, *optional*):
                 Return only so many of a prompt's images, the best first: those given which the same weights find
@@ -251,9 +273,9 @@ class ITITPipeline(
         """
         # 1. Check what can be checked before any work is done.
         tensor_inputs = callback_tensor_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs)
-        sampling = SamplingSettings(
-            num_inference_steps, float(guidance_scale), guidance_schedule, guidance_interval, temperature
-        )
+        named = {"num_inference_steps": num_inference_steps, "temperature": temperature}
+        named |= {"guidance_scale": guidance_scale, "guidance_schedule": guidance_schedule}
+        sampling = with_given(self.sampling, named | {"guidance_interval": guidance_interval})
         ranking = RankingSettings(num_images_per_prompt, return_best, rerank)
         strength = edit_strength(strength, image, mask_image)
         self.check_inputs(prompt, ranking, output_type)
@@ -302,23 +324,31 @@ class ITITPipeline(
 
     @torch.no_grad()
     def caption(
-        self, images, prompt: str | list[str] | None = None, num_beams: int = 4, max_new_tokens: int | None = None
+        self,
+        images,
+        prompt: str | list[str] | None = None,
+        num_beams: int | None = None,
+        max_new_tokens: int | None = None,
     ) -> list[str]:
-        """Caption images by beam search (appendix B).
+        """Caption images by beam search (appendix B), with what else the model's generation config says.
 
         Args:
             images (`PIL.Image.Image`, path, array or tensor, or a list of them): What to caption.
             prompt (`str` or `list[str]`, *optional*):
                 How the captions begin, such as `"a picture of"`; one for all images or one for each.
-            num_beams (`int`, *optional*, defaults to 4): 1 is greedy.
-            max_new_tokens (`int`, *optional*): Length limit; the model's `max_text_length` by default.
+            num_beams (`int`, *optional*): 1 is greedy; what the checkpoint was saved with by default, or else 4.
+            max_new_tokens (`int`, *optional*): Length limit; what the checkpoint was saved with by default, or else
+                the model's `max_text_length`.
 
         Returns:
             `list[str]`: One caption per image, its beginning included.
 
         Raises:
-            ValueError: If an image cannot be read, or the number of prompts is neither 1 nor the number of images.
+            ValueError: If an image cannot be read, the number of prompts is neither 1 nor the number of images, or a
+                number is out of range.
         """
+        self._require("model", "image_tokenizer")
+        settings = with_given(self.captioning, {"num_beams": num_beams, "max_new_tokens": max_new_tokens})
         if prompt is not None:
             check_texts("prompt", prompt)
             num_images = len(list_images(images))
@@ -327,7 +357,7 @@ class ITITPipeline(
                 raise ValueError(
                     f"`prompt` has {num_prompts} entries for {num_images} images; give one, or one for each"
                 )
-        captions = self._generate_captions(self.preprocess(images, prompt), num_beams, max_new_tokens)
+        captions = self._generate_captions(self.preprocess(images, prompt), settings)
         self.maybe_free_model_hooks()
         return captions
 
@@ -367,7 +397,7 @@ class ITITPipeline(
         image=None,
         rounds: int = 4,
         sampling: SamplingSettings | None = None,
-        num_beams: int = 4,
+        num_beams: int | None = None,
         max_new_tokens: int | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
@@ -380,9 +410,10 @@ class ITITPipeline(
             prompt (`str` or `list[str]`, *optional*): Where to start; or give `image`.
             image (`PIL.Image.Image`, path, array or tensor, or a list of them, *optional*): Where to start.
             rounds (`int`, *optional*, defaults to 4): Images, and captions, that are generated for each start.
-            sampling ([`SamplingSettings`], *optional*): Steps, guidance and temperature; the paper's by default.
-            num_beams (`int`, *optional*, defaults to 4): Of each caption; 1 is greedy.
-            max_new_tokens (`int`, *optional*): Length limit of captions; the model's `max_text_length` by default.
+            sampling ([`SamplingSettings`], *optional*): Steps, guidance and temperature; by default those that the
+                checkpoint was saved with, `pipe.sampling`.
+            num_beams (`int`, *optional*): Of each caption, as in [`~ITITPipeline.caption`].
+            max_new_tokens (`int`, *optional*): Length limit of captions, likewise.
             generator (`torch.Generator` or a list with one per start, *optional*):
                 Serves all rounds, one after the other. With a list, a chain depends on its own generator alone.
             output_type (`str`, *optional*, defaults to `"pil"`): `"pil"`, `"np"`, `"pt"` or `"latent"` (token ids).
@@ -395,8 +426,9 @@ class ITITPipeline(
         """
         if not isinstance(rounds, int) or rounds < 1:
             raise ValueError(f"`rounds` must be an integer of at least 1, got {rounds!r}")
-        sampling = sampling or SamplingSettings()
+        sampling = sampling or self.sampling
         self.check_inputs(prompt, RankingSettings(), output_type)
+        captioning = with_given(self.captioning, {"num_beams": num_beams, "max_new_tokens": max_new_tokens})
         num_timesteps = rounds * self.prepare_timesteps(sampling)
         texts, image_token_ids = self._cycle_start(prompt, image)
         check_generators(generator, len(image_token_ids if texts is None else texts))
@@ -416,7 +448,7 @@ class ITITPipeline(
                 )
 
             def caption(ids: torch.Tensor) -> list[str]:
-                return self._generate_captions(self.model.inputs_from_ids(ids), num_beams, max_new_tokens)
+                return self._generate_captions(self.model.inputs_from_ids(ids), captioning)
 
             texts, image_token_ids = run_cycle(generate, caption, rounds, texts, image_token_ids)
         num_images = image_token_ids.size(1)
@@ -587,15 +619,13 @@ class ITITPipeline(
         if hook is not None:
             hook.pre_forward(module)
 
-    def _generate_captions(
-        self, inputs: dict[str, torch.Tensor], num_beams: int, max_new_tokens: int | None
-    ) -> list[str]:
+    def _generate_captions(self, inputs: dict[str, torch.Tensor], settings: CaptionSettings) -> list[str]:
         self._check_vocabulary()
         self._onload(self.model)
         ids = self.model.generate(
             **inputs,
-            num_beams=num_beams,
-            max_new_tokens=max_new_tokens or self.max_text_length,
+            num_beams=settings.num_beams,
+            max_new_tokens=settings.max_new_tokens,
             do_sample=False,
         )
         return self.processor.batch_decode(ids)

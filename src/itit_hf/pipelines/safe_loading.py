@@ -7,6 +7,7 @@ quantizers to download and run, or sizes that fill the memory. All of it is read
 before any loader sees it.
 """
 
+import inspect
 import json
 import math
 import os
@@ -19,6 +20,7 @@ from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 
 from ..models.weight_files_itit import weights_replaced
+from .call_defaults import SAMPLING, caption_settings, saved_sampling
 from .storage_precision import stored_in_half
 
 INDEX_NAME = "model_index.json"
@@ -129,6 +131,11 @@ class SafeLoadingMixin:
         pipe.register_to_config(_name_or_path=source)
         if pipe.model is None:
             pipe.register_to_config(_max_text_length=_max_text_length(folder))
+        else:
+            caption_settings(pipe.model.generation_config, pipe.model.config.max_text_length)
+        saved = read_json(os.path.join(folder, INDEX_NAME)).get(SAMPLING)
+        if saved is not None and pipe.config.get(SAMPLING) is None:  # of a subclass whose `__init__` does not take it
+            pipe.sampling = saved
         return pipe
 
     @classmethod
@@ -147,6 +154,8 @@ class SafeLoadingMixin:
         """
         config_dict = with_modules_of_today(config_dict)
         check_index(INDEX_NAME, config_dict, cls.__name__, cls.component_classes)
+        if SAMPLING not in inspect.signature(cls.__init__).parameters:
+            config_dict.pop(SAMPLING, None)
         return super().extract_init_dict(config_dict, **kwargs)
 
     def save_pretrained(
@@ -249,7 +258,8 @@ def check_pipeline_folder(folder: str, class_name: str, table: Table, without: C
     index = with_modules_of_today(read_json(path))
     check_index(path, index, class_name, table)
     for name, value in index.items():
-        if not name.startswith("_") and value != [None, None] and name not in without:
+        is_component = not name.startswith("_") and name != SAMPLING and value != [None, None]
+        if is_component and name not in without:
             check_component_folder(os.path.join(folder, name), _REQUIRED_FILES.get(name, ()))
 
 
@@ -271,12 +281,22 @@ def check_index(path: str, index: Mapping, class_name: str, table: Table):
     for name, value in index.items():
         if name.startswith("_"):
             continue
+        if name == SAMPLING:
+            _check_sampling(path, value)
+            continue
         if name not in table:
             raise ValueError(f"{path}: `{name}` is no component of a {class_name}; wanted {sorted(table)}")
         if value == [None, None]:  # a pipeline that does without
             continue
         if not isinstance(value, (list, tuple)) or tuple(map(str, value)) not in table[name]:
             raise ValueError(f"{path}: `{name}` must be one of {sorted(table[name])}, got {value!r:.200}")
+
+
+def _check_sampling(path: str, value):
+    try:
+        saved_sampling(value)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def check_component_folder(folder: str, required: Collection[Collection[str]] = ()):

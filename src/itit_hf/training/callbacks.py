@@ -274,9 +274,6 @@ class SampleCallback(TrainerCallback):
         args = self.trainer.args
         return pipe(
             list(prompts),
-            num_inference_steps=args.sample_inference_steps,
-            guidance_scale=args.sample_guidance_scale,
-            temperature=args.sample_temperature,
             generator=[torch.Generator().manual_seed(args.seed + i) for i in range(len(prompts))],
         ).images
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..decoding.sampling import SamplingSettings
 from ..hub.model_card import ModelFacts, model_card, training_facts
 from ..models.modeling_itit import ITITForPreTraining
 from ..pipelines.pipeline_itit import ITITPipeline
@@ -33,13 +34,19 @@ class PipelineExportMixin:
 
     def create_pipeline(self) -> ITITPipeline:
         """The pipeline of the model as it is, its components shared, not copied; but of sharded weights a copy is
-        gathered in the first process, and all processes must call this."""
+        gathered in the first process, and all processes must call this. Its settings are those of the samples of the
+        run: what was looked at is what a call gives that names none."""
         model = self.accelerator.unwrap_model(self.model)
         if self.is_fsdp_enabled:
             weights = self.accelerator.get_state_dict(self.model)
             model = ITITForPreTraining(self.objectives.config).to(self.args.device).eval()
             if self.args.should_save:
                 model.load_state_dict(weights)
+        sampling = SamplingSettings(
+            num_inference_steps=self.args.sample_inference_steps,
+            guidance_scale=self.args.sample_guidance_scale,
+            temperature=self.args.sample_temperature,
+        )
         return ITITPipeline(
             model=model,
             text_encoder=self.text_encoder,
@@ -47,6 +54,7 @@ class PipelineExportMixin:
             image_tokenizer=self.image_tokenizer,
             image_processor=self.processing_class.image_processor,
             scheduler=self.scheduler,
+            sampling=sampling,
         )
 
     def save_pipeline(self, output_dir: str, facts: Mapping | None = None):

@@ -210,7 +210,7 @@ class ITITTrainingArguments(ResilientTrainingArguments):
         sample_prompts (`list[str]`, *optional*): Prompts of the samples; by default the first captions of the held-out
             pairs, or of the training's if none are held out. With an empty list none are generated.
         sample_guidance_scale (`float`): Guidance of these images; images without guidance look worse than the
-            model is.
+            model is. This and the next two are saved with the pipeline, as what a call does that names none.
         sample_inference_steps (`int`): Decoding steps of these images.
         sample_temperature (`float`, *optional*): Their temperature; the scheduler's by default.
     """

@@ -61,6 +61,7 @@ KWARGS_ALLOWED = {
     "on_log": "transformers' callbacks are passed all the trainer holds",
     "on_optimizer_step": "transformers' callbacks are passed all the trainer holds",
     "on_step_begin": "transformers' callbacks are passed all the trainer holds",
+    "on_train_begin": "transformers' callbacks are passed all the trainer holds",
     "on_step_end": "transformers' callbacks are passed all the trainer holds",
     "on_pre_optimizer_step": "transformers' callbacks are passed all the trainer holds",
     "on_save": "transformers' callbacks are passed all the trainer holds",

@@ -59,6 +59,12 @@ def test_a_range_of_rows_is_a_table_that_the_datasets_library_reads(kind, opened
 
 
 @pytest.mark.parametrize("kind", DIRECT)
+def test_captions_of_neighbours_are_read_alone(kind, opened):
+    texts = [captions_of(text) for text in opened(kind).texts(range(3, 21))]
+    assert texts == [captions for _, _, captions in list(pairs(24))[3:21]]
+
+
+@pytest.mark.parametrize("kind", DIRECT)
 def test_another_process_opens_its_own_files(kind, opened):
     rows = opened(kind)
     rows[0]

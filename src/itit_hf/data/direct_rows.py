@@ -77,6 +77,14 @@ class DirectRows:
         """Rows `start` to `stop - 1`, of the schema."""
         return pa.Table.from_pylist([self[index] for index in range(start, stop)], schema=self.schema)
 
+    def texts(self, indices: range) -> list:
+        """The captions of some rows, which are read alone.
+
+        Args:
+            indices (`range`): Rows that are neighbours.
+        """
+        raise NotImplementedError
+
     def unique_values(self, column: str) -> set:
         """The different values of a column, which is read alone."""
         raise NotImplementedError
@@ -153,6 +161,21 @@ class ParquetRows(DirectRows):
         (row,) = self._groups[block].slice(index - start, 1).to_pylist()
         return row
 
+    def texts(self, indices: range) -> list:
+        """The captions of some rows that are neighbours, which are read alone."""
+        found: list = []
+        column = self.column_names.index("text")
+        block = int(np.searchsorted(self._ends, indices.start, side="right"))
+        while len(found) < len(indices):
+            number, group = self._places[block].tolist()
+            with pq.ParquetFile(self.paths[number]) as file:
+                name = file.schema_arrow.names[column]
+                table = file.read_row_group(group, columns=[name], use_threads=False)
+            start = indices.start + len(found) - int(self._ends[block] - self.block_sizes[block])
+            found += table.column(0).slice(start, len(indices) - len(found)).to_pylist()
+            block += 1
+        return found
+
     def _group(self, block: int) -> pa.Table:
         number, group = self._places[block].tolist()
         if number not in self._files:
@@ -205,6 +228,10 @@ class ArchiveRows(DirectRows):
         if "image" in self.column_names:
             row["image"] = None if place["size"] is None else {"bytes": self._image(place), "path": place["path"]}
         return row
+
+    def texts(self, indices: range) -> list:
+        """The captions of some rows that are neighbours, which are read alone."""
+        return self.places.select_columns("text")[indices.start : indices.stop]["text"]
 
     def _image(self, place: Mapping) -> bytes:
         path = self.paths[place["archive"]]
@@ -289,6 +316,10 @@ class LanceRows(DirectRows):
     def _read(self, index: int) -> dict:
         (row,) = self._take([index], self.column_names).to_pylist()
         return row
+
+    def texts(self, indices: range) -> list:
+        """The captions of some rows that are neighbours, which are read alone."""
+        return self._take(list(indices), ["text"]).column(0).to_pylist()
 
     def row_without(self, index: int, column: str) -> dict:
         """Row `index` without one of its columns, which is not read.

@@ -178,6 +178,8 @@ class ITITConfig(PreTrainedConfig):
             Hub id or path of the frozen text encoder the weights were trained with. Not `text_encoder`: transformers
             takes a field of that name for a sub-configuration.
         image_tokenizer_name_or_path (`str`, *optional*): Hub id or path of the frozen image tokenizer.
+        known_words (`str`, *optional*): The content words of the texts it was trained on, with spaces between; a
+            prompt with another one is warned of. `None` if they are not known.
 
     Raises:
         StrictDataclassError: If a field has the wrong type, or sizes do not fit each other.
@@ -221,6 +223,7 @@ class ITITConfig(PreTrainedConfig):
     use_cache: bool = True
     text_encoder_name_or_path: str | None = None
     image_tokenizer_name_or_path: str | None = None
+    known_words: str | None = None
 
     def __post_init__(self, num_image_tokens: int | None = None, **kwargs):
         """Read `num_image_tokens` of a configuration from before `image_grid`; the rest is transformers' own."""

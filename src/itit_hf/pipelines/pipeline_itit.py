@@ -4,6 +4,7 @@
 
 from collections.abc import Callable, Sequence
 from copy import copy
+from typing import Any
 
 import diffusers
 import torch
@@ -39,6 +40,7 @@ from .inpainting import (
     load_images,
     token_mask,
 )
+from .known_words import KnownWordsMixin
 from .lora import LoraMixin, without_wrapper
 from .pipeline_output import ITITCycleOutput, ITITPipelineOutput, ITITScoreOutput
 from .pipeline_utils import (
@@ -66,6 +68,7 @@ class ITITPipeline(
     WholeComponentsMixin,
     CallDefaultsMixin,
     CallStateMixin,
+    KnownWordsMixin,
     DiffusionPipeline,
 ):
     r"""Text to image, and image to text, with one [`ITITForPreTraining`].
@@ -163,6 +166,7 @@ class ITITPipeline(
             ValueError: If the pipeline was loaded without its text encoder.
         """
         check_texts("prompt", prompt)
+        self._warn_of_unknown_words("prompt", prompt)
         encoded = self._encode_text(self._tokenize(prompt))
         return encoded.embeds, encoded.attention_mask
 
@@ -218,7 +222,8 @@ class ITITPipeline(
         else the library's. `pipe(prompt, **CALL_PRESETS["paper"])` of [`~decoding.sampling`] has the paper's.
 
         Args:
-            prompt (`str` or `list[str]`, *optional*): What to generate; or give `prompt_embeds`.
+            prompt (`str` or `list[str]`, *optional*): What to generate; or give `prompt_embeds`. Words that the
+                checkpoint's training texts had not are named in a warning, see [`~ITITPipeline.unknown_words`].
             image (`PIL.Image.Image`, path, array or tensor, or a list of them, *optional*):
                 What to start from, one for each prompt or one for all. A `torch.LongTensor` of shape
                 `(batch_size, num_image_tokens)` is taken as tokens, as `output_type="latent"` gives them.
@@ -273,7 +278,7 @@ class ITITPipeline(
         """
         # 1. Check what can be checked before any work is done.
         tensor_inputs = callback_tensor_inputs(callback_on_step_end, callback_on_step_end_tensor_inputs)
-        named = {"num_inference_steps": num_inference_steps, "temperature": temperature}
+        named: dict[str, Any] = {"num_inference_steps": num_inference_steps, "temperature": temperature}
         named |= {"guidance_scale": guidance_scale, "guidance_schedule": guidance_schedule}
         sampling = with_given(self.sampling, named | {"guidance_interval": guidance_interval})
         ranking = RankingSettings(num_images_per_prompt, return_best, rerank)
@@ -584,6 +589,7 @@ class ITITPipeline(
         if prompt is None:
             return None, self.preprocess(image)["image_token_ids"]
         check_texts("prompt", prompt)
+        self._warn_of_unknown_words("prompt", prompt)
         return [prompt] if isinstance(prompt, str) else list(prompt), None
 
     def _tokenize(self, texts: str | list[str]):
@@ -604,6 +610,7 @@ class ITITPipeline(
             raise ValueError(f"give `{name}` or `{name}_embeds`, not both")
         if text is not None:
             check_texts(name, text)
+            self._warn_of_unknown_words(name, text)
             tokens = self._tokenize(text)
             return tokens, self._encode_text(tokens)
         if embeds is None:

@@ -32,6 +32,7 @@ from .callbacks import (
 )
 from .evaluation import evaluation_objectives, mean_losses
 from .export import PipelineExportMixin
+from .known_words import KnownWordsCallback
 from .monitoring import Monitor, gradient_figures
 from .optimization import optimizer_factory
 from .resilient_trainer import ResilientTrainer, StateAccess
@@ -124,6 +125,7 @@ class ITITTrainer(PipelineExportMixin, TrainerHubMixin, ResilientTrainer):
         self.ema = EMACallback(self) if args.ema_decay > 0.0 else None
         if self.ema is not None:
             self.add_callback(self.ema)
+        self.add_callback(KnownWordsCallback(self))
         self.samples = SampleCallback(self)
         self.add_callback(self.samples)
 

@@ -33,7 +33,7 @@ The paper's ITIT-B (its authors trained ITIT-H for 10.9 days on 512 TPUv3), on 6
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import torch
@@ -80,7 +80,8 @@ class ScriptArguments:
     """What this script needs besides [`ITITTrainingArguments`].
 
     Args:
-        paired_dataset (`str`, *optional*): Folder or Hub id with `image` and `text`; the emoji scenes by default.
+        paired_dataset (`str`, *optional*): Folder or Hub id with `image` and `text`; the emoji scenes by default,
+            unless each stream that the objectives read has a dataset of its own.
         paired_split (`str`, *optional*): Its split for training, or a part of it such as `train[:500]`; may be left
             out if there is one only. The emoji scenes have a split of its name for each stream.
         eval_split (`str`, *optional*): Its split for evaluation, never trained on.
@@ -233,7 +234,7 @@ def load_model(args: ScriptArguments, text_encoder, processor) -> ITITForPreTrai
 
 
 def load_streams(
-    args: ScriptArguments, names: Iterable[str], processor, on_bad_image: str = "raise", data_seed: int = 0
+    args: ScriptArguments, names: Collection[str], processor, on_bad_image: str = "raise", data_seed: int = 0
 ) -> tuple[dict, Dataset | None]:
     """The streams of these names, and held-out pairs, with their images as token ids unless these are made online."""
     sources = {
@@ -242,7 +243,10 @@ def load_streams(
         "text": (args.text_dataset, args.text_split),
     }
     evaluation = (args.paired_dataset, args.eval_split)
-    if args.paired_dataset is None:
+    if args.paired_dataset is None and all(sources[name][0] is not None for name in names):
+        if args.eval_split is not None:
+            raise ValueError(f"`eval_split` is one of `paired_dataset`, which is not given; got {args.eval_split!r}")
+    elif args.paired_dataset is None:
         height, width = processor.image_processor.output_size
         name = str(height) if height == width else f"{height}x{width}"
         folder = args.scenes_folder or f"data/emoji-scenes-{name}"
@@ -288,7 +292,8 @@ def add_prior_pairs(streams: dict, pipe: ITITPipeline, prior: PriorArguments, tr
 
 def choose_sample_prompts(args: ScriptArguments, training_args: ITITTrainingArguments):
     """Of the emoji scenes, prompts that all of them know; of other datasets the trainer takes held-out captions."""
-    if training_args.sample_prompts is None and args.paired_dataset is None:
+    own = [args.paired_dataset, args.image_dataset, args.text_dataset]
+    if training_args.sample_prompts is None and own == [None] * 3:
         training_args.sample_prompts = list(EMOJI_PROMPTS)
 
 

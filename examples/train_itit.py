@@ -51,6 +51,7 @@ from itit_hf import (
     ITITTrainer,
     ITITTrainingArguments,
     PatchVQModel,
+    SamplingSettings,
 )
 from itit_hf.data.direct_loading import DATA_ACCESS, open_rows
 from itit_hf.data.image_tokens import add_image_token_ids
@@ -321,6 +322,11 @@ def main(arguments: list[str] | None = None):
         image_tokenizer=processor.image_tokenizer,
         image_processor=processor.image_processor,
         scheduler=scheduler,
+        sampling=SamplingSettings(
+            training_args.sample_inference_steps,
+            training_args.sample_guidance_scale,
+            temperature=training_args.sample_temperature,
+        ),
     )
     add_prior_pairs(streams, pipe, prior, training_args, args.model_name_or_path is not None)
     sizes = ", ".join(f"{len(rows)} rows {name}" for name, rows in streams.items())

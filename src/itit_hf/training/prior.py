@@ -22,7 +22,6 @@ from ..data.captions import LIST_OF_TEXTS, captions_of, replace_column
 from ..data.loading import load_rows
 from ..data.row_store import stored_rows
 from ..data.streams import IMAGE_TENSORS, TOKENIZER_COLUMN, Stream, image_tokenizer_fingerprint
-from ..decoding.sampling import SamplingSettings
 from ..objectives.objectives import eval_mode
 from ..rng import keyed_generators
 from .training_args import ITITTrainingArguments
@@ -70,20 +69,18 @@ class PriorArguments:
         return load_rows(self.prior_prompts, self.prior_split, needed=["text"])
 
 
-def prior_pairs(
-    pipe, texts: Sequence[Mapping], num_images: int, sampling: SamplingSettings, seed: int = 0
-) -> datasets.Dataset:
+def prior_pairs(pipe, texts: Sequence[Mapping], num_images: int, seed: int = 0) -> datasets.Dataset:
     """Images that a pipeline generates of texts, with the text of each and the caption that the pipeline gives it.
 
-    Pair i is a function of the pipeline, the texts, the sampling, the seed and i alone. Pairs are kept on disk, by
+    Pair i is a function of the pipeline, the texts, the seed and i alone. Pairs are kept on disk, by
     chunks, under a key of all that: what was made before an interruption, or for a smaller number, is not made again,
     and other weights never find them.
 
     Args:
-        pipe ([`ITITPipeline`]): The start. It is not changed.
+        pipe ([`ITITPipeline`]): The start. It generates images by its own settings, `pipe.sampling`, and captions them
+            by the most likely words, one after the other. It is not changed.
         texts (`Sequence[Mapping]`): Rows with `text`, a caption or several.
         num_images (`int`): Pairs.
-        sampling ([`SamplingSettings`]): How images are generated. Captions are the most likely ones, word by word.
         seed (`int`, *optional*, defaults to 0): Of the choice of texts and of the images.
 
     Returns:
@@ -97,7 +94,7 @@ def prior_pairs(
         raise ValueError(f"`num_images` must be at least 1, got {num_images}")
     stream = Stream("text", texts, seed)
     made_by = image_tokenizer_fingerprint(pipe.processor)
-    made_from = [_VERSION, _fingerprint(pipe), made_by, asdict(sampling), seed]
+    made_from = [_VERSION, _fingerprint(pipe), made_by, asdict(pipe.sampling), seed]
     starts = range(0, num_images, CHUNK_SIZE)
     chunks = []
     with eval_mode(pipe.model):
@@ -105,7 +102,7 @@ def prior_pairs(
             indices = list(range(start, min(start + CHUNK_SIZE, num_images)))
             prompts = [stream.sample(i)["text"] for i in indices]
             key = hashlib.sha256(json.dumps([*made_from, start, prompts]).encode()).hexdigest()[:16]
-            maker = _ChunkMaker(pipe, prompts, keyed_generators(seed, "prior", indices), sampling, made_by)
+            maker = _ChunkMaker(pipe, prompts, keyed_generators(seed, "prior", indices), made_by)
             chunks.append(stored_rows(key, maker.tables, "the start's own pairs"))
     return datasets.concatenate_datasets(chunks)
 
@@ -123,7 +120,7 @@ def add_prior(
         pairs (`datasets.Dataset`): With `image_token_ids` and `text`.
         pipe ([`ITITPipeline`]): The start, before it is trained. It is brought to the device of the training.
         prior ([`PriorArguments`]): How many pairs, of which texts, and their share.
-        args ([`ITITTrainingArguments`]): Its samples are generated in the same way, and its seed is the data's.
+        args ([`ITITTrainingArguments`]): Its seed of the data is that of these pairs too.
         texts (`Sequence[Mapping]`, *optional*): Rows with `text`, where no `prior_prompts` are given.
 
     Returns:
@@ -136,10 +133,7 @@ def add_prior(
         return pairs
     if prior.prior_prompts is not None or texts is None:
         texts = prior.texts()
-    sampling = SamplingSettings(
-        args.sample_inference_steps, args.sample_guidance_scale, temperature=args.sample_temperature
-    )
-    own = prior_pairs(pipe.to(args.device), texts, prior.prior_images, sampling, args.data_seed_or_seed)
+    own = prior_pairs(pipe.to(args.device), texts, prior.prior_images, args.data_seed_or_seed)
     return mix_prior(pairs, own, prior.prior_fraction)
 
 
@@ -150,7 +144,6 @@ class _ChunkMaker:
     pipe: Any
     prompts: list[str]
     generators: list
-    sampling: SamplingSettings
     made_by: str
 
     def tables(self) -> Iterator[pa.Table]:
@@ -158,7 +151,6 @@ class _ChunkMaker:
         cycle = self.pipe.cycle(
             self.prompts,
             rounds=1,
-            sampling=self.sampling,
             num_beams=1,
             generator=self.generators,
             output_type="latent",

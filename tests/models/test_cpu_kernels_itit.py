@@ -92,3 +92,25 @@ def tall_inputs(batch_size, num_rows):
     generator = torch.Generator().manual_seed(0)
     sizes = (batch_size, num_rows, 6), (500, 6), (500,)
     return [torch.randn(size, generator=generator) for size in sizes]
+
+
+class TallHead(torch.nn.Module):
+    """A head for the states of a few rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(50, 6))
+
+    def forward(self, states):
+        return tall_linear(states, self.weight, torch.zeros(50))
+
+
+@pytest.mark.parametrize("on_amd", [True, False])
+def test_a_head_is_exported_for_more_rows_than_a_processor_is_asked_about(monkeypatch, on_amd):
+    monkeypatch.setattr(cpu_kernels_itit, "ON_AMD", on_amd)
+    torch.manual_seed(0)
+    head = TallHead()
+    batch = torch.export.Dim("batch", max=1024)
+    graph = torch.export.export(head, (torch.randn(3, 1, 6),), dynamic_shapes=({0: batch},)).module()
+    states = torch.randn(20, 1, 6)
+    torch.testing.assert_close(graph(states), head(states))

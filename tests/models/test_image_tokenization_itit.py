@@ -210,6 +210,30 @@ def test_ids_that_are_no_codes_are_refused(image_tokenizer, ids, message):
         decode_image_token_ids(image_tokenizer, ids)
 
 
+class Bound(torch.nn.Module):
+    """A function of an image tokenizer, as a network."""
+
+    def __init__(self, function, image_tokenizer):
+        super().__init__()
+        self.function = function
+        self.image_tokenizer = image_tokenizer
+
+    def forward(self, rows):
+        return self.function(self.image_tokenizer, rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("function", [encode_images, decode_image_token_ids])
+def test_an_image_tokenizer_is_exported_for_any_number_of_images(image_tokenizer, function):
+    network = Bound(function, image_tokenizer)
+    images = torch.rand(5, 3, 16, 16) * 2 - 1
+    rows = images if function is encode_images else encode_images(image_tokenizer, images)
+    batch = torch.export.Dim("batch", max=63)  # diffusers treats 64 rows and more in another way
+    graph = torch.export.export(network, (rows[:3],), dynamic_shapes=({0: batch},)).module()
+    with torch.no_grad():
+        torch.testing.assert_close(graph(rows), network(rows))
+
+
 def test_a_decoder_that_would_outgrow_the_pixels_is_refused():
     with pytest.raises(ValueError, match="`patch_size` must be a multiple of 8"):
         patch_tokenizer(block_out_channels=(8, 8, 8, 8))

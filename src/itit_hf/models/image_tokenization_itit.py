@@ -17,6 +17,7 @@ from diffusers.models.autoencoders.vq_model import VQEncoderOutput
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 from torch.nn import functional as F
+from transformers.utils.import_utils import torch_compilable_check
 
 from .straight_through_itit import straight_through_embedding
 from .types_itit import SoftTokens
@@ -129,10 +130,10 @@ class PatchVQModel(ModelMixin, ConfigMixin):
             quantized, commit_loss, _ = self.quantize(h)  # (B, C, h, w)
         elif self.config.lookup_from_codebook and not h.is_floating_point():
             quantized = self.quantize.get_codebook_entry(h, shape)  # (B, C, h, w)
-            commit_loss = quantized.new_zeros(len(quantized))
+            commit_loss = quantized.new_zeros(quantized.size(0))
         else:
             quantized = h
-            commit_loss = h.new_zeros(len(h))
+            commit_loss = h.new_zeros(h.size(0))
         sample = F.pixel_shuffle(self.decoder(quantized), self.pixels_per_cell)  # (B, 3, H, W)
         return DecoderOutput(sample=sample, commit_loss=commit_loss) if return_dict else (sample, commit_loss)
 
@@ -219,7 +220,7 @@ def image_inputs(
     """
     latents = encode_latents(image_tokenizer, pixel_values)  # (B, K, C)
     codebook = image_tokenizer.quantize.embedding.weight.float()  # whose own search knows no half precision
-    ids = torch.cdist(latents.flatten(0, 1), codebook).argmin(dim=1).view(len(latents), -1)  # (B, K)
+    ids = torch.cdist(latents.flatten(0, 1), codebook).argmin(dim=1).view(latents.size(0), -1)  # (B, K)
     return {"image_token_ids": ids} | ({"image_latents": latents} if image_features == "latents" else {})
 
 
@@ -247,13 +248,15 @@ def decode_image_token_ids(
         )
     height, width = _grid_of(image_token_ids, image_grid)
     num_codes = image_tokenizer.config.num_vq_embeddings
-    if len(image_token_ids) and not 0 <= int(image_token_ids.min()) <= int(image_token_ids.max()) < num_codes:
-        raise ValueError(
+    torch_compilable_check(  # in a graph that is exported too, where numbers cannot be asked for
+        ((image_token_ids >= 0) & (image_token_ids < num_codes)).all(),
+        lambda: (
             f"`image_token_ids` must be in 0..{num_codes - 1}, "
             f"got {int(image_token_ids.min())}..{int(image_token_ids.max())}"
-        )
+        ),
+    )
     h = image_token_ids
-    shape = (len(image_token_ids), height, width, image_tokenizer.quantize.vq_embed_dim)
+    shape = (image_token_ids.size(0), height, width, image_tokenizer.quantize.vq_embed_dim)
     if not image_tokenizer.config.lookup_from_codebook:  # as in weights made before that option
         h = image_tokenizer.quantize.get_codebook_entry(image_token_ids.flatten(), shape)
         shape = None

@@ -44,6 +44,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "metrics": ("data", "rng"),
     "rewards": ("data", "metrics", "models"),
     "pipelines": ("decoding", "hub", "models", "objectives"),
+    "export": ("decoding", "models"),  # takes the pipeline as an argument; its runtime imports nothing of ours
     "pretraining": ("data", "models", "rng", "training"),
     "training": (
         "data", "decoding", "hub", "masking", "models", "objectives", "pipelines", "rewards", "rng",

@@ -52,15 +52,21 @@ def _is_control(character: str) -> bool:
     return ord(character) < 32 or 127 <= ord(character) < 160
 
 
-# The copies of `_plain_backend`, with the number of tokens that each was made for.
+# The copies of `plain_backend`, with the number of tokens that each was made for.
 _PLAIN_BACKENDS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
-def _plain_backend(tokenizer) -> Tokenizer:
+def plain_backend(tokenizer) -> Tokenizer:
     """A copy of a fast tokenizer's backend that finds no special token in a text.
 
     `split_special_tokens` is not enough: T5's pieces hold the special tokens too, and its unigram model then finds
     them there, where SentencePiece does not. Here they have names that no text holds after [`clean_text`].
+
+    Args:
+        tokenizer (`PreTrainedTokenizerFast`): Is left as it is.
+
+    Returns:
+        `tokenizers.Tokenizer`.
     """
     size, backend = _PLAIN_BACKENDS.get(tokenizer, (0, None))
     if size == len(tokenizer):
@@ -117,7 +123,7 @@ def text_ids(tokenizer, texts: Sequence[str]) -> list[list[int]]:
         if special.isdisjoint(row[num_begin:-1]):
             continue
         if tokenizer.is_fast:
-            rows[i] = _plain_backend(tokenizer).encode(texts[i]).ids
+            rows[i] = plain_backend(tokenizer).encode(texts[i]).ids
         else:
             rows[i] = _slow_ids(tokenizer, texts[i])
     return rows

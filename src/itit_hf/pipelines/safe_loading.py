@@ -13,7 +13,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import torch
 from huggingface_hub import snapshot_download
@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..models.weight_files_itit import weights_replaced
 from .call_defaults import SAMPLING, caption_settings, saved_sampling
+from .quantization import check_quantization_config, quantized_weights
 from .storage_precision import stored_in_half
 
 INDEX_NAME = "model_index.json"
@@ -33,7 +34,9 @@ SMALLEST_LIMIT = 4096
 # Not sizes: transformers writes 10^30 for "no limit".
 _NO_SIZES = ("model_max_length",)
 # What transformers would download code for, or import libraries for.
-_REFUSED_FIELDS = ("quantization_config", "attn_implementation", "_attn_implementation", "experts_implementation")
+_REFUSED_FIELDS = ("attn_implementation", "_attn_implementation", "experts_implementation")
+# Components of transformers, whose quantizers are known by a table; of others a quantizer is refused altogether.
+QUANTIZABLE = ("model", "text_encoder")
 _DOWNLOADED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.md"]
 # Which file holds which weight, for safetensors and for pickles; the latter is never read.
 _SHARD_INDEX = re.compile(r".+\.(safetensors|bin)\.index(\.[\w-]+)?\.json")
@@ -260,7 +263,9 @@ def check_pipeline_folder(folder: str, class_name: str, table: Table, without: C
     for name, value in index.items():
         is_component = not name.startswith("_") and name != SAMPLING and value != [None, None]
         if is_component and name not in without:
-            check_component_folder(os.path.join(folder, name), _REQUIRED_FILES.get(name, ()))
+            check_component_folder(
+                os.path.join(folder, name), _REQUIRED_FILES.get(name, ()), may_be_quantized=name in QUANTIZABLE
+            )
 
 
 def check_index(path: str, index: Mapping, class_name: str, table: Table):
@@ -299,12 +304,14 @@ def _check_sampling(path: str, value):
         raise ValueError(f"{path}: {error}") from error
 
 
-def check_component_folder(folder: str, required: Collection[Collection[str]] = ()):
+def check_component_folder(folder: str, required: Collection[Collection[str]] = (), may_be_quantized: bool = False):
     """Refuse a component whose configuration is missing, cannot be, or does not fit its weights.
 
     Args:
         folder (`str`): With its configuration and perhaps weights.
         required (`Collection[Collection[str]]`, *optional*): Of each group of files, one must be there.
+        may_be_quantized (`bool`, *optional*, defaults to `False`): Whether a `quantization_config` is read, by the
+            tables of `quantization.py`, or refused.
 
     Raises:
         ValueError: It names the file and the field.
@@ -316,6 +323,7 @@ def check_component_folder(folder: str, required: Collection[Collection[str]] = 
         if not any(os.path.isfile(os.path.join(folder, name)) for name in names):
             raise OSError(f"{folder}: it has no {' or '.join(names)}")
     limits = _limits_by_weights(folder)
+    _quantized_weights(folder)  # refuses what it does not know
     for name in sorted(os.listdir(folder)):
         path = os.path.join(folder, name)
         _check_within(path, folder)
@@ -326,7 +334,16 @@ def check_component_folder(folder: str, required: Collection[Collection[str]] = 
                 _read_index(path)
         elif name.endswith(".json"):
             for field, value in _fields(read_json(path)):
+                _check_quantization(path, field, value, may_be_quantized)
                 _check_field(path, field, value, limits)
+
+
+def _check_quantization(path: str, field: str, value, may_be_quantized: bool):
+    if field != "quantization_config" or value is None:
+        return
+    if not may_be_quantized:
+        raise ValueError(f"{path}: `{field}` is refused for this component, got {value!r:.200}")
+    check_quantization_config(path, value)
 
 
 def read_json(path: str, max_bytes: int = MAX_CONFIG_BYTES, of_type: tuple[type, ...] = (dict,)):
@@ -401,12 +418,29 @@ def _limits_by_weights(folder: str) -> tuple[int, int] | None:
 
 def _shapes(path: str) -> dict[str, list[int]]:
     """Shape of each tensor in a safetensors file, by name."""
+    with _opened(path) as file:
+        return {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118  it is no dict
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[safe_open]:
+    """A safetensors file that somebody else wrote."""
     _check_within(path, os.path.dirname(path))
     try:
         with safe_open(path, framework="numpy") as file:
-            return {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118  it is no dict
+            yield file
     except SafetensorError as error:
         raise ValueError(f"{path}: it is no safetensors file that can be read: {error}") from error
+
+
+def _quantized_weights(folder: str) -> dict[str, list[str]]:
+    """Weight -> names of the tensors that it is made of, of all quantized weights of a folder."""
+    found = {}
+    for name in sorted(name for name in os.listdir(folder) if name.endswith(".safetensors")):
+        path = os.path.join(folder, name)
+        with _opened(path) as file:
+            found |= quantized_weights(path, file.metadata())
+    return found
 
 
 def _read_index(path: str) -> dict[str, str]:
@@ -443,8 +477,11 @@ def _check_complete(module: torch.nn.Module, folder: str):
     shards = {file for weight_map in sets.values() for file in weight_map.values()}
     whole = [name for name in names if name.endswith(".safetensors") and name not in shards]
     weights = module.state_dict(keep_vars=True)
+    quantized = _quantized_weights(folder)
     for name, there in (sets | {name: _shapes(os.path.join(folder, name)) for name in whole}).items():
-        filled = {id(weight) for key, weight in weights.items() if key in there}  # a tied weight has several names
+        whole_ones = {key for key, parts in quantized.items() if all(part in there for part in parts)}
+        names_there = whole_ones | there.keys()
+        filled = {id(weight) for key, weight in weights.items() if key in names_there}  # a tied one has several names
         missing = sorted(key for key, weight in weights.items() if id(weight) not in filled)
         if missing:
             raise ValueError(

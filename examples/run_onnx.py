@@ -1,0 +1,63 @@
+# Copyright 2026 The itit_hf authors.
+# SPDX-License-Identifier: Apache-2.0
+r"""Generate and caption with what `examples/export_onnx.py` wrote, without torch and without this package:
+
+    pip install numpy onnxruntime tokenizers Pillow
+    python examples/run_onnx.py --model out/onnx --prompts "a red bus" "a blue fish"
+    python examples/run_onnx.py --model out/onnx --images out/images/00.png
+
+Writes an image for each prompt, and logs a line for each. Takes seconds on a CPU.
+"""
+
+import logging
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+logger = logging.getLogger(__name__)
+
+
+def parse_args(arguments: list[str] | None = None):
+    """Command line."""
+    parser = ArgumentParser(description="Generate and caption with ONNX graphs.")
+    parser.add_argument("--model", default="out/onnx", help="Folder of graphs.")
+    parser.add_argument("--prompts", nargs="*", default=[], help="What to generate.")
+    parser.add_argument("--images", nargs="*", default=[], help="Image files to caption.")
+    parser.add_argument("--output_dir", default="out/images", help="Where generated images are written.")
+    parser.add_argument("--num_inference_steps", type=int, default=12, help="Decoding steps.")
+    parser.add_argument("--guidance_scale", type=float, default=3.0, help="1 + tau; 1 is none.")
+    parser.add_argument("--num_beams", type=int, default=4, help="Of captions; 1 is greedy.")
+    parser.add_argument("--seed", type=int, default=0, help="Of the noise.")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None):
+    """Open the folder, generate, caption."""
+    args = parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    sys.path.insert(0, args.model)
+    from onnx_runtime import ONNXPipeline  # the copy that lies beside the graphs
+
+    pipe = ONNXPipeline.from_folder(args.model)
+    if args.prompts:
+        rng = np.random.default_rng(args.seed)
+        images = pipe.generate(args.prompts, args.num_inference_steps, args.guidance_scale, rng=rng)
+        folder = Path(args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        for index, (image, prompt) in enumerate(zip(images, args.prompts, strict=True)):
+            path = folder / f"{index:02d}.png"
+            Image.fromarray(image).save(path)
+            logger.info(f"{path}: {prompt}")
+    if args.images:
+        size = pipe.settings["image"]["width"], pipe.settings["image"]["height"]
+        images = [Image.open(path).convert("RGB").resize(size, Image.Resampling.BICUBIC) for path in args.images]
+        captions = pipe.caption(np.stack([np.asarray(image) for image in images]), args.num_beams)
+        for path, caption in zip(args.images, captions, strict=True):
+            logger.info(f"{path}: {caption}")
+
+
+if __name__ == "__main__":
+    main()

@@ -27,9 +27,11 @@ def parse_args(arguments: list[str] | None = None):
     parser.add_argument("--prompts", nargs="*", default=[], help="What to generate.")
     parser.add_argument("--images", nargs="*", default=[], help="Image files to caption.")
     parser.add_argument("--output_dir", default="out/images", help="Where generated images are written.")
-    parser.add_argument("--num_inference_steps", type=int, default=12, help="Decoding steps.")
-    parser.add_argument("--guidance_scale", type=float, default=3.0, help="1 + tau; 1 is none.")
-    parser.add_argument("--num_beams", type=int, default=4, help="Of captions; 1 is greedy.")
+    parser.add_argument(
+        "--num_inference_steps", type=int, help="Decoding steps; those that it was saved with by default."
+    )
+    parser.add_argument("--guidance_scale", type=float, help="1 + tau; 1 is none.")
+    parser.add_argument("--num_beams", type=int, help="Of captions; 1 is greedy.")
     parser.add_argument("--seed", type=int, default=0, help="Of the noise.")
     return parser.parse_args(arguments)
 

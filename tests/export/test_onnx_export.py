@@ -50,6 +50,10 @@ def test_the_halton_order_travels_with_the_settings():
             lambda pipe: pipe.register_modules(scheduler=ITITScheduler(mask_token_id=23, temperature=[2.0, 1.0])),
             r"`pipe.scheduler.config.temperature` must be a number, got \[2.0, 1.0\]",
         ),
+        (
+            lambda pipe: pipe.model.generation_config.update(length_penalty=0.5),
+            "`pipe.model.generation_config` must not set 'length_penalty'",
+        ),
     ],
 )
 def test_a_pipeline_that_the_runtime_could_not_run_is_refused(change, message):

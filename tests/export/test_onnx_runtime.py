@@ -59,10 +59,33 @@ def test_as_many_tokens_stay_masked_as_by_the_scheduler(pipe, schedule, num_step
 def test_images_are_those_of_the_pipeline_from_the_same_noise(changes, guidance_scale):
     pipe = tiny_pipeline()
     pipe.scheduler = ITITScheduler(**({"mask_token_id": 23, "temperature": 2.0} | changes))
+    pipe.sampling = {"guidance_schedule": "linear", "guidance_interval": (0.0, 0.7)}
     settings = {"num_inference_steps": 6, "guidance_scale": guidance_scale}
     theirs = pipe(PROMPTS, generator=torch.Generator().manual_seed(3), **settings).images
     ours = torch_runtime(pipe).generate(PROMPTS, rng=TorchNoise(3), **settings)
     assert np.array_equal(ours, np.stack([np.asarray(image) for image in theirs]))
+
+
+def test_a_call_that_names_nothing_takes_what_the_pipeline_was_saved_with():
+    pipe = tiny_pipeline()
+    pipe.sampling = {"num_inference_steps": 3, "guidance_scale": 2.0, "temperature": 0.5}
+    pipe.model.generation_config.update(num_beams=2, max_new_tokens=5)
+    theirs = pipe(PROMPTS, generator=torch.Generator().manual_seed(3)).images
+    runtime = torch_runtime(pipe)
+    ours = runtime.generate(PROMPTS, rng=TorchNoise(3))
+    assert np.array_equal(ours, np.stack([np.asarray(image) for image in theirs]))
+    assert runtime.caption(ours) == pipe.caption(theirs)
+
+
+def test_images_need_not_be_square():
+    pipe = tiny_pipeline(image_grid=(2, 3))
+    pipe.image_processor = pipe.image_processor.with_size(8, 12)
+    pipe.scheduler = ITITScheduler(mask_token_id=23, decoding_order="halton")
+    theirs = pipe(PROMPTS, generator=torch.Generator().manual_seed(3), num_inference_steps=3).images
+    runtime = torch_runtime(pipe)
+    ours = runtime.generate(PROMPTS, num_inference_steps=3, rng=TorchNoise(3))
+    assert np.array_equal(ours, np.stack([np.asarray(image) for image in theirs]))
+    assert runtime.caption(ours, 2, 4) == pipe.caption(theirs, num_beams=2, max_new_tokens=4)
 
 
 @pytest.mark.parametrize("encoder_drop", ["none", "half", "all"])

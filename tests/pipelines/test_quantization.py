@@ -126,13 +126,14 @@ def quantized(tmp_path_factory):
     """A folder whose model has weights of 8 bits, and the tokens that it generated before it was saved."""
     pytest.importorskip("torchao")
     from torchao.quantization import Int8WeightOnlyConfig
-    from transformers import TorchAoConfig
+    from transformers import T5EncoderModel, TorchAoConfig
 
     folder = tmp_path_factory.mktemp("quantized")
     tiny_pipeline().save_pretrained(folder / "float32")
     config = TorchAoConfig(Int8WeightOnlyConfig())
     model = ITITForPreTraining.from_pretrained(folder / "float32" / "model", quantization_config=config)
-    pipe = ITITPipeline.from_pretrained(folder / "float32", model=model)
+    text_encoder = T5EncoderModel.from_pretrained(folder / "float32" / "text_encoder", quantization_config=config)
+    pipe = ITITPipeline.from_pretrained(folder / "float32", model=model, text_encoder=text_encoder)
     pipe.save_pretrained(folder / "int8")
     return folder / "int8", tokens(pipe)
 

@@ -5,6 +5,7 @@
 Every loop stays outside: of the steps in which an image is generated, and of the words of a caption.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -173,15 +174,16 @@ class ImageTokenizerEncoderGraph(nn.Module):
 
 
 class ImageTokenizerDecoderGraph(nn.Module):
-    """The image tokenizer's decoder: ids -> pixels."""
+    """The image tokenizer's decoder: ids -> pixels, of images of a number of rows and columns of tokens."""
 
-    def __init__(self, image_tokenizer: nn.Module):
+    def __init__(self, image_tokenizer: nn.Module, image_grid: Sequence[int]):
         super().__init__()
         self.image_tokenizer = image_tokenizer
+        self.image_grid = tuple(image_grid)
 
     def forward(self, image_token_ids: torch.Tensor) -> torch.Tensor:
         """Ids of shape `(batch_size, num_image_tokens)` -> pixels in [-1, 1], `(batch_size, 3, height, width)`."""
-        return decode_image_token_ids(self.image_tokenizer, image_token_ids)
+        return decode_image_token_ids(self.image_tokenizer, image_token_ids, self.image_grid)
 
 
 def _stacked(cache) -> tuple[torch.Tensor, torch.Tensor]:
@@ -268,7 +270,7 @@ def _image_tokenizer_graphs(pipe) -> list[Graph]:
     pixels = {"pixel_values": torch.rand(2, 3, size["height"], size["width"]) * 2 - 1}
     ids = {"image_token_ids": torch.zeros(2, pipe.model.config.num_image_tokens, dtype=torch.long)}
     encoder = ImageTokenizerEncoderGraph(pipe.image_tokenizer)
-    decoder = ImageTokenizerDecoderGraph(pipe.image_tokenizer)
+    decoder = ImageTokenizerDecoderGraph(pipe.image_tokenizer, pipe.model.config.image_grid)
     outputs = ("image_token_ids", "image_latents")
     return [
         Graph("image_tokenizer_encoder", encoder, pixels, outputs, {"pixel_values": {0: BATCH}}),

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,11 @@ from .onnx_runtime import DECODING_ORDERS, NULL_TEXT_NAME, SETTINGS_NAME, TOKENI
 
 CHECK_SWITCH = "TRANSFORMERS_DISABLE_TORCH_CHECK"
 PRECISIONS = ("float32", "int8")
+# What a generation config may say: what the runtime reads, and what captions do not depend on.
+CAPTION_SETTINGS = {
+    *("num_beams", "max_new_tokens", "bos_token_id", "eos_token_id", "pad_token_id", "use_cache", "do_sample"),
+    *("_from_model_config", "transformers_version", "output_attentions", "output_hidden_states", "output_scores"),
+}
 # Of 8 bits by `precision="int8"`: the transformers. The image tokenizer is made of convolutions, which are slower so.
 QUANTIZED = ("text_encoder", "encoder", "latent_encoder", "image_decoder", "caption_prefill", "caption_step")
 # Products with a weight. Tables that are only looked up in, norms, biases and products of activations stay float32.
@@ -90,9 +96,13 @@ def check_exportable(pipe, precision: str) -> None:
     order = pipe.scheduler.config.decoding_order
     if order not in DECODING_ORDERS:
         raise ValueError(f"`pipe.scheduler.config.decoding_order` must be one of {DECODING_ORDERS}, got {order!r}")
-    if not isinstance(pipe.scheduler.config.temperature, (int, float)):
+    for name, settings in (("scheduler.config", pipe.scheduler.config), ("sampling", pipe.sampling)):
+        if isinstance(settings.temperature, (list, tuple)):
+            raise ValueError(f"`pipe.{name}.temperature` must be a number, got {settings.temperature}")
+    others = sorted(pipe.model.generation_config.to_diff_dict().keys() - CAPTION_SETTINGS)
+    if others:
         raise ValueError(
-            f"`pipe.scheduler.config.temperature` must be a number, got {pipe.scheduler.config.temperature}"
+            f"`pipe.model.generation_config` must not set {others[0]!r}: the runtime has plain beam search"
         )
 
 
@@ -136,11 +146,10 @@ def runtime_settings(pipe) -> dict:
     """
     config = pipe.model.config
     names = ("mask_token_id", "num_image_tokens", "encoder_drop", "image_features", "max_text_length", "eos_token_id")
-    scheduler = {
-        name: pipe.scheduler.config[name] for name in ("masking_schedule", "temperature", "score", "decoding_order")
-    }
+    scheduler = {name: pipe.scheduler.config[name] for name in ("masking_schedule", "score", "decoding_order")}
     if scheduler["decoding_order"] == "halton":
-        scheduler["halton_order"] = list(halton_order(round(config.num_image_tokens**0.5)))
+        num_rows, num_columns = config.image_grid
+        scheduler["halton_order"] = list(halton_order(num_rows, num_columns))
     processor = pipe.image_processor
     image = {
         "height": processor.crop_size["height"],
@@ -148,8 +157,16 @@ def runtime_settings(pipe) -> dict:
         "mean": list(processor.image_mean),
         "std": list(processor.image_std),
     }
-    settings = {name: getattr(config, name) for name in names}
-    return settings | {"pad_token_id": pipe.tokenizer.pad_token_id, "scheduler": scheduler, "image": image}
+    sampling = asdict(pipe.sampling)
+    if sampling["temperature"] is None:
+        sampling["temperature"] = pipe.scheduler.config.temperature
+    return {name: getattr(config, name) for name in names} | {
+        "pad_token_id": pipe.tokenizer.pad_token_id,
+        "scheduler": scheduler,
+        "sampling": sampling | {"guidance_interval": list(sampling["guidance_interval"])},
+        "captioning": asdict(pipe.captioning),
+        "image": image,
+    }
 
 
 def _export_graph(graph: Graph, path: Path) -> None:

@@ -147,8 +147,8 @@ class ONNXPipeline:
     def generate(
         self,
         prompts: Sequence[str],
-        num_inference_steps: int = 24,
-        guidance_scale: float = 3.0,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
         temperature: float | None = None,
         rng=None,
     ) -> np.ndarray:
@@ -156,9 +156,10 @@ class ONNXPipeline:
 
         Args:
             prompts (`Sequence[str]`): What they show.
-            num_inference_steps (`int`, *optional*, defaults to 24): Decoding steps, at least 1.
-            guidance_scale (`float`, *optional*, defaults to 3.0): `1 + tau` of the paper; 1.0 is none.
-            temperature (`float`, *optional*): Randomness of the order; the scheduler's by default.
+            num_inference_steps (`int`, *optional*): Decoding steps, at least 1; by default, as for what follows, what
+                the pipeline was saved with.
+            guidance_scale (`float`, *optional*): `1 + tau` of the paper; 1.0 is none.
+            temperature (`float`, *optional*): Randomness of the order.
             rng (*optional*): Source of noise, a `np.random.Generator` or whatever has its `random(shape, dtype)`.
 
         Returns:
@@ -190,8 +191,8 @@ class ONNXPipeline:
         self,
         text_embeds: np.ndarray,
         text_mask: np.ndarray,
-        num_inference_steps: int = 24,
-        guidance_scale: float = 3.0,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
         temperature: float | None = None,
         rng=None,
     ) -> np.ndarray:
@@ -200,8 +201,8 @@ class ONNXPipeline:
         Args:
             text_embeds (`np.ndarray` of shape `(batch_size, text_length, text_hidden_size)`): Text features.
             text_mask (`np.ndarray` of shape `(batch_size, text_length)`): `False` at padding.
-            num_inference_steps (`int`, *optional*, defaults to 24): As in [`~ONNXPipeline.generate`].
-            guidance_scale (`float`, *optional*, defaults to 3.0): As there.
+            num_inference_steps (`int`, *optional*): As in [`~ONNXPipeline.generate`].
+            guidance_scale (`float`, *optional*): As there.
             temperature (`float`, *optional*): As there.
             rng (*optional*): As there.
 
@@ -211,25 +212,25 @@ class ONNXPipeline:
         Raises:
             ValueError: If an argument is out of range.
         """
-        if num_inference_steps < 1:
-            raise ValueError(f"`num_inference_steps` must be at least 1, got {num_inference_steps}")
         rng = np.random.default_rng() if rng is None else rng
         settings = self.settings
         mask_token_id = settings["mask_token_id"]
-        temperature = settings["scheduler"]["temperature"] if temperature is None else temperature
+        num_steps = self._given("sampling", "num_inference_steps", num_inference_steps)
+        temperature = self._given("sampling", "temperature", temperature)
+        scales = self._guidance_scales(self._given("sampling", "guidance_scale", guidance_scale), num_steps)
         ids = np.full((len(text_embeds), settings["num_image_tokens"]), mask_token_id, dtype=np.int64)
-        for step in range(num_inference_steps):
+        for step in range(num_steps):
             masked = ids == mask_token_id
             num_masked = int(masked.sum(axis=1).max())
             if num_masked == 0:
                 break
             given = self._drop_masked(masked, rng)
             positions = np.argsort(~masked, axis=1, kind="stable")[:, :num_masked]
-            logits = self._guided_logits((text_embeds, text_mask), ids, given, positions, guidance_scale)
+            logits = self._guided_logits((text_embeds, text_mask), ids, given, positions, scales[step])
             noise = rng.random((len(ids), 2, ids.shape[1]), dtype=np.float32)
             probs = softmax(logits)
             sampled = sample_categorical(probs, np.take_along_axis(noise[:, 0], positions, axis=1))
-            scale = temperature * (1 - (step + 1) / num_inference_steps)
+            scale = temperature * (1 - (step + 1) / num_steps)
             score = np.take_along_axis(probs, sampled[..., None], axis=2)[..., 0]
             confidence = self._confidence(score, noise[:, 1], positions, scale)
             confidence[~masked] = np.inf
@@ -237,9 +238,26 @@ class ONNXPipeline:
             np.put_along_axis(filled, positions, sampled, axis=1)
             filled = np.where(masked, filled, ids)
             rank = confidence.argsort(axis=1, kind="stable").argsort(axis=1)
-            masked_again = (rank < self._num_masked_after(step, num_inference_steps)) & masked
+            masked_again = (rank < self._num_masked_after(step, num_steps)) & masked
             ids = np.where(masked_again, mask_token_id, filled)
         return ids
+
+    def _given(self, group: str, name: str, value):
+        """A number that a call names, or what the pipeline was saved with."""
+        value = self.settings[group][name] if value is None else value
+        if isinstance(self.settings[group][name], int) and value < 1:
+            raise ValueError(f"`{name}` must be at least 1, got {value}")
+        return value
+
+    def _guidance_scales(self, guidance_scale: float, num_steps: int) -> list[float]:
+        """The scale of each step, by the schedule and the interval that the pipeline was saved with."""
+        sampling = self.settings["sampling"]
+        scales = [guidance_scale] * num_steps
+        if sampling["guidance_schedule"] == "linear" and num_steps > 1:
+            rise = (guidance_scale - 1.0) / (num_steps - 1)
+            scales[:-1] = [1.0 + rise * step for step in range(num_steps - 1)]
+        start, stop = sampling["guidance_interval"]
+        return [scale if start <= step / num_steps < stop else 1.0 for step, scale in enumerate(scales)]
 
     def _num_masked_after(self, step: int, num_steps: int) -> int:
         """Tokens that stay masked after a step, the first being 0; one more at least is fixed in each."""
@@ -299,13 +317,15 @@ class ONNXPipeline:
         np.put_along_axis(confidence, positions, score, axis=1)
         return confidence + np.float32(scale) * gumbel(uniform)
 
-    def caption(self, images: np.ndarray, num_beams: int = 4, max_new_tokens: int | None = None) -> list[str]:
+    def caption(
+        self, images: np.ndarray, num_beams: int | None = None, max_new_tokens: int | None = None
+    ) -> list[str]:
         """Caption images by beam search.
 
         Args:
             images (`np.ndarray` of shape `(batch_size, height, width, 3)`): uint8, of the model's size.
-            num_beams (`int`, *optional*, defaults to 4): 1 is greedy.
-            max_new_tokens (`int`, *optional*): Length limit; the model's `max_text_length` by default.
+            num_beams (`int`, *optional*): 1 is greedy; what the pipeline was saved with by default.
+            max_new_tokens (`int`, *optional*): Length limit; likewise.
 
         Returns:
             `list[str]`: One caption per image.
@@ -353,14 +373,14 @@ class ONNXPipeline:
         return self._run("encoder", inputs)[0]
 
     def caption_tokens(
-        self, features: np.ndarray, num_beams: int = 4, max_new_tokens: int | None = None
+        self, features: np.ndarray, num_beams: int | None = None, max_new_tokens: int | None = None
     ) -> list[list[int]]:
         """Words of captions by transformers' beam search, with its defaults (`length_penalty` 1, no early stop).
 
         Args:
             features (`np.ndarray` of shape `(batch_size, num_prefix_tokens, hidden_size)`): Encoded images.
-            num_beams (`int`, *optional*, defaults to 4): 1 is greedy.
-            max_new_tokens (`int`, *optional*): Length limit; the model's `max_text_length` by default.
+            num_beams (`int`, *optional*): 1 is greedy; what the pipeline was saved with by default.
+            max_new_tokens (`int`, *optional*): Length limit; likewise.
 
         Returns:
             `list[list[int]]`: A row per image, without the end of sequence.
@@ -368,12 +388,9 @@ class ONNXPipeline:
         Raises:
             ValueError: If an argument is out of range.
         """
-        if num_beams < 1:
-            raise ValueError(f"`num_beams` must be at least 1, got {num_beams}")
-        longest = self.settings["max_text_length"]
-        length = longest if max_new_tokens is None else min(max_new_tokens, longest)
-        if length < 1:
-            raise ValueError(f"`max_new_tokens` must be at least 1, got {max_new_tokens}")
+        num_beams = self._given("captioning", "num_beams", num_beams)
+        length = self._given("captioning", "max_new_tokens", max_new_tokens)
+        length = min(length, self.settings["max_text_length"])
         logits, keys, values = self._run("caption_prefill", {"features": features})
         logits = logits.repeat(num_beams, axis=0)
         return self._search(

@@ -18,8 +18,10 @@ def lossless_half(module: torch.nn.Module) -> torch.dtype | None:
 
     Returns:
         `torch.dtype`, *optional*: float16 or bfloat16; `None` if either would change a number, or if not all weights
-        are float32.
+        are float32, or some are quantized.
     """
+    if getattr(module, "hf_quantizer", None) is not None:
+        return None
     weights = [weight.detach() for weight in module.state_dict().values() if weight.is_floating_point()]
     if not weights or any(weight.dtype != torch.float32 for weight in weights):
         return None

@@ -38,14 +38,14 @@ TORCHAO_FIELD_TYPES = (
     "torch.dtype",
 )
 TORCHAO_TENSORS = ("Tensor", "Int8Tensor", "Int4Tensor", "IntxUnpackedToInt8Tensor", "Float8Tensor")
-TORCHAO_FIELDS = {
+TORCHAO_FIELDS: dict[str, type | tuple[type, ...]] = {
     "quant_method": str,
     "quant_type": dict,
     "modules_to_not_convert": (list, type(None)),
     "include_input_output_embeddings": bool,
     "untie_embedding_weights": bool,
 }
-BITSANDBYTES_FIELDS = {
+BITSANDBYTES_FIELDS: dict[str, type | tuple[type, ...]] = {
     "quant_method": str,
     "load_in_8bit": bool,
     "load_in_4bit": bool,

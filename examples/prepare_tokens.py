@@ -43,6 +43,7 @@ from diffusers import VQModel
 from tqdm import tqdm
 from transformers import AutoTokenizer
 
+import default_parts
 from itit_hf.data.convert import add_lance_columns
 from itit_hf.data.direct_loading import DATA_ACCESS, lance_splits, open_rows
 from itit_hf.data.direct_rows import DirectRows, LanceRows
@@ -173,8 +174,8 @@ def parse_arguments(arguments: list[str] | None) -> Namespace:
     parser.add_argument("--columns", nargs="*", default=[], help="What its columns are called: image=photo text=alt.")
     parser.add_argument("--output_dir", help="Folder of the new dataset; a Lance dataset gets its tokens without it.")
     parser.add_argument("--output_split", help="Name of the split in the new dataset; train by default.")
-    parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline folder or Hub id.")
-    parser.add_argument("--image_tokenizer", help="Another image tokenizer.")
+    parser.add_argument("--model", help="Pipeline folder or Hub id whose image tokenizer is taken.")
+    parser.add_argument("--image_tokenizer", help="Another image tokenizer; by default that of train_itit.py.")
     parser.add_argument(
         "--resolution",
         type=int,
@@ -200,6 +201,9 @@ def parse_arguments(arguments: list[str] | None) -> Namespace:
     )
     parser.add_argument("--keep_images", action="store_true", help="Keep the images beside their tokens.")
     args = parser.parse_args(arguments)
+    if args.model is None:
+        args.model = default_parts.FROZEN_PARTS
+        args.image_tokenizer = args.image_tokenizer or default_parts.OWN_IMAGE_TOKENIZER
     for name in ("rows_per_file", "num_parts"):
         if getattr(args, name) < 1:
             parser.error(f"`--{name}` must be at least 1, got {getattr(args, name)}")

@@ -12,17 +12,11 @@ Interrupted? It goes on where it was:
     accelerate launch examples/train_itit.py --resume_from_checkpoint
 
 On your own images (a folder with `metadata.jsonl` or `metadata.csv`, parquet files, webdataset archives or a Hub id;
-columns `image` and `text`, or named by `--paired_columns image=photo text=alt`), with the frozen parts of any pipeline
-folder; `--push_to_hub --hub_model_id NAME` uploads each checkpoint and, in the end, the pipeline:
+columns `image` and `text`, or named by `--paired_columns image=photo text=alt`), with the committed frozen parts or
+those of any pipeline folder (`--frozen_parts`); `--push_to_hub --hub_model_id NAME` uploads each checkpoint and, in
+the end, the pipeline:
 
     accelerate launch examples/train_itit.py --paired_dataset path/to/images --output_dir out/mine
-
-From a checkpoint that is to keep what it knows while it learns what your pairs show, mixed with as many pairs of its
-own making, of texts such as it was trained on:
-
-    accelerate launch examples/train_itit.py --frozen_parts path/to/pipeline \
-        --model_name_or_path path/to/pipeline/model --paired_dataset path/to/images --prior_images 2000 \
-        --prior_prompts known.txt --output_dir out/mine
 
 The paper's ITIT-B (its authors trained ITIT-H for 10.9 days on 512 TPUv3), on 64 devices:
 
@@ -42,6 +36,7 @@ from diffusers import VQModel
 from transformers import AutoModelForCausalLM, AutoModelForTextEncoding, AutoTokenizer, set_seed
 from transformers.utils import is_protobuf_available, is_sentencepiece_available
 
+import default_parts
 from itit_hf import (
     ITITConfig,
     ITITForPreTraining,
@@ -103,8 +98,9 @@ class ScriptArguments:
             of the Hub the rows come from the beginnings of up to 32 files at a time, see docs/data.md.
         bad_captions (`str`): What to do about captions that are none (null, empty, blank, words such as NA): raise, or
             skip, which leaves them out and counts them.
-        frozen_parts (`str`): Pipeline folder or Hub id whose text encoder, tokenizer, image tokenizer and image
-            processor are used.
+        frozen_parts (`str`, *optional*): Pipeline folder or Hub id whose text encoder, tokenizer, image tokenizer and
+            image processor are used. By default new weights for one's own pairs take the general parts that are
+            committed, and everything else those of the emoji scenes; default_parts.py, beside this script, names them.
         text_encoder (`str`, *optional*): Folder or Hub id of a text encoder with its tokenizer, in place of the one
             there: T5, mT5 and UMT5, BERT, RoBERTa and their like, or CLIP's text tower.
         image_tokenizer (`str`, *optional*): Image tokenizer, in place of the one there.
@@ -142,7 +138,7 @@ class ScriptArguments:
     tokenize: str = "ahead"
     stream_rows: int | None = None
     bad_captions: str = "raise"
-    frozen_parts: str = "checkpoints/emoji-scenes-64"
+    frozen_parts: str | None = None
     text_encoder: str | None = None
     image_tokenizer: str | None = None
     resolution: list[int] = field(default_factory=list)
@@ -170,6 +166,11 @@ class ScriptArguments:
             raise ValueError(f"`text_embeddings` must be one of {TEXT_EMBEDDINGS}, got {self.text_embeddings!r}")
         if self.text_decoder is not None and self.text_embeddings != "model":
             raise ValueError("give `text_embeddings` or `text_decoder`: a GPT-2 brings embeddings of its own")
+        if self.frozen_parts is None:
+            self.frozen_parts = default_parts.FROZEN_PARTS
+            if self.paired_dataset is not None and self.model_name_or_path is None:
+                self.text_encoder = self.text_encoder or default_parts.OWN_TEXT_ENCODER
+                self.image_tokenizer = self.image_tokenizer or default_parts.OWN_IMAGE_TOKENIZER
 
 
 def load_tokenizer(source: str, **options):

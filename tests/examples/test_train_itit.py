@@ -1,12 +1,18 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What examples/train_itit.py starts the text decoder with."""
+"""What examples/train_itit.py starts the text decoder with, and its way from a folder of images to a pipeline."""
 
+import PIL.Image
+import PIL.ImageDraw
 import pytest
 import torch
+from transformers import BertConfig, BertModel
+
+import default_parts
+from itit_hf import ITITPipeline, SamplingSettings
 
 from ..models.test_adaptation import SPEAKS, byte_tokenizer, gpt2, speaker
-from ..testing_utils import script, tiny_pipeline
+from ..testing_utils import ROOT, script, tiny_bert_tokenizer, tiny_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +64,89 @@ def test_the_text_decoder_can_start_as_a_gpt2(train, start):
 def test_starts_that_cannot_be_are_refused_before_anything_is_loaded(train, arguments, named):
     with pytest.raises(ValueError, match=named):
         train.ScriptArguments(**arguments)
+
+
+@pytest.fixture
+def own_images(tmp_path):
+    """Wide drawings of one thing each, and a caption beside each."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for index in range(8):
+        colour = ("red", "blue", "green")[index % 3]
+        image = PIL.Image.new("RGB", (40, 20), "white")
+        PIL.ImageDraw.Draw(image).ellipse((index, 4, index + 12, 16), fill=colour)
+        image.save(folder / f"{index}.png")
+        (folder / f"{index}.txt").write_text(f"a {colour} bus on the grass")
+    return folder
+
+
+@pytest.fixture
+def general_parts(tmp_path, monkeypatch):
+    """Tiny ones in place of those that are committed."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 12, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    BertModel(BertConfig(**sizes, vocab_size=48, max_position_embeddings=40)).save_pretrained(tmp_path / "bert")
+    tiny_bert_tokenizer().save_pretrained(tmp_path / "bert")
+    pipe = tiny_pipeline()
+    pipe.save_pretrained(tmp_path / "parts")
+    pipe.image_tokenizer.save_pretrained(tmp_path / "art")
+    pipe.image_processor.save_pretrained(tmp_path / "art")
+    monkeypatch.setattr(default_parts, "FROZEN_PARTS", str(tmp_path / "parts"))
+    monkeypatch.setattr(default_parts, "OWN_TEXT_ENCODER", str(tmp_path / "bert"))
+    monkeypatch.setattr(default_parts, "OWN_IMAGE_TOKENIZER", str(tmp_path / "art"))
+    return tmp_path
+
+
+def test_one_command_leads_from_a_folder_of_images_to_a_pipeline(train, own_images, general_parts, tmp_path, capfd):
+    out = tmp_path / "out"
+    command = ["--paired_dataset", str(own_images), "--output_dir", str(out)]
+    train.main([*command, "--max_steps", "2", "--per_device_train_batch_size", "8", "--use_cpu"])
+    assert "2/2" in capfd.readouterr().err, "no progress is shown"
+    assert [path.name for path in (out / "samples").iterdir()] == ["step-0000002.png"]
+    pipe = ITITPipeline.from_pretrained(out / "pipeline")
+    assert type(pipe.text_encoder) is BertModel and pipe.image_processor.aspect_ratio == "squeeze"
+    assert pipe.sampling == SamplingSettings(12, temperature=0.5)  # of the recipe
+    assert pipe.unknown_words("a red lorry on the grass") == ["lorry"]
+    assert len(pipe("a red bus").images) == 1 and (out / "pipeline" / "README.md").is_file()
+    wide = PIL.Image.open(own_images / "0.png")
+    squeezed = pipe.preprocess(wide.resize((16, 16), PIL.Image.Resampling.BICUBIC))["image_token_ids"]
+    assert torch.equal(pipe.preprocess(wide)["image_token_ids"], squeezed)
+
+
+@pytest.mark.parametrize(("named", "parts"), [
+    ({}, ("emoji", None, None)),
+    ({"paired_dataset": "mine"}, ("emoji", "minilm", "art")),
+    ({"paired_dataset": "mine", "text_encoder": "t5"}, ("emoji", "t5", "art")),
+    ({"paired_dataset": "mine", "image_tokenizer": "vq"}, ("emoji", "minilm", "vq")),
+    ({"paired_dataset": "mine", "frozen_parts": "other"}, ("other", None, None)),
+    ({"paired_dataset": "mine", "model_name_or_path": "start"}, ("emoji", None, None)),
+])  # fmt: skip
+def test_general_parts_are_taken_for_new_weights_on_ones_own_pairs_where_none_are_named(
+    train, monkeypatch, named, parts
+):
+    monkeypatch.setattr(default_parts, "FROZEN_PARTS", "emoji")
+    monkeypatch.setattr(default_parts, "OWN_TEXT_ENCODER", "minilm")
+    monkeypatch.setattr(default_parts, "OWN_IMAGE_TOKENIZER", "art")
+    args = train.ScriptArguments(**named)
+    assert (args.frozen_parts, args.text_encoder, args.image_tokenizer) == parts
+
+
+def test_tokens_are_prepared_by_the_image_tokenizer_that_training_takes(monkeypatch):
+    monkeypatch.setattr(default_parts, "OWN_IMAGE_TOKENIZER", "art")
+    parse = script("prepare_tokens").parse_arguments
+    where = ["images", "--output_dir", "tokens"]
+    assert parse(where).image_tokenizer == "art" and parse(where).model == default_parts.FROZEN_PARTS
+    assert parse([*where, "--model", "mine"]).image_tokenizer is None
+    assert parse([*where, "--image_tokenizer", "vq"]).image_tokenizer == "vq"
+
+
+def test_the_default_parts_are_committed():
+    parts = (default_parts.FROZEN_PARTS, default_parts.OWN_TEXT_ENCODER, default_parts.OWN_IMAGE_TOKENIZER)
+    assert all((ROOT / part).is_dir() for part in parts if part is not None)
+
+
+def test_recipes_of_the_emoji_scenes_name_their_parts(train):
+    for path in sorted((ROOT / "examples" / "recipes").glob("emoji_scenes*/*.yaml")):
+        text = path.read_text()
+        if "paired_dataset:" in text:
+            assert "frozen_parts:" in text, path.name

@@ -31,7 +31,8 @@ RUN_BY = {
     "make demo": "CI",
     "pipe.caption(image)": "test_generate_and_caption",
     "import itit_hf.models  #": "test_the_pipeline_of_transformers",
-    "examples/train_vq.py": "test_own_images_become_a_published_checkpoint",
+    "--paired_dataset images --output_dir out/mine": "test_own_images_become_a_published_checkpoint",
+    "examples/train_vq.py": "test_frozen_parts_of_ones_own",
     '"me/mine"': "test_own_images_become_a_published_checkpoint",
     "--resume_from_checkpoint": "test_shell_blocks",
     "cpu_2_processes.yaml": "test_shell_blocks",
@@ -128,15 +129,27 @@ def test_the_pipeline_of_transformers(clone):
     assert names["captioner"](images="bus.png", text="a red")[0]["generated_text"].startswith("a red")
 
 
-def test_own_images_become_a_published_checkpoint(clone, hub):
-    for words in commands(block("examples/train_vq.py")):
+def run_in_process(mark: str):
+    """The commands of a block, with fewer steps."""
+    for words in commands(block(mark)):
         name, arguments = with_fewer_steps(words)
         script(name).main(arguments + ["--use_cpu"])
+
+
+def test_own_images_become_a_published_checkpoint(clone, hub):
+    run_in_process("--paired_dataset images --output_dir out/mine")
     names = {}
     exec(block('"me/mine"').replace("me/mine", "user/mine"), names)
     assert PIL.Image.open("boat.png").size == (64, 64)
-    assert names["pipe"].tokenizer.tokenize("stripe") != ["<unk>"]
+    assert names["pipe"].unknown_words("a red stripe on a boat") == ["boat"]
     assert "model/model.safetensors" in hub.repository("user/mine").files
+
+
+def test_frozen_parts_of_ones_own(clone):
+    run_in_process("examples/train_vq.py")
+    pipe = ITITPipeline.from_pretrained("out/mine/pipeline")
+    assert pipe.tokenizer.tokenize("stripe") != ["<unk>"]
+    assert pipe("a red stripe").images[0].size == (64, 64)
 
 
 def run(code: str, environment: dict[str, str]):
@@ -149,7 +162,7 @@ def run(code: str, environment: dict[str, str]):
 
 @pytest.mark.slow
 def test_own_images_become_a_published_checkpoint_by_copy_and_paste(clone, hub):
-    run(block("examples/train_vq.py"), {})
+    run(block("--paired_dataset images --output_dir out/mine"), {})
     Path("publish.py").write_text(block('"me/mine"').replace("me/mine", "user/mine"), encoding="utf-8")
     run("python publish.py", hub.environment)
     assert PIL.Image.open("boat.png").size == (64, 64)

@@ -99,7 +99,7 @@ class ScriptArguments:
         bad_captions (`str`): What to do about captions that are none (null, empty, blank, words such as NA): raise, or
             skip, which leaves them out and counts them.
         frozen_parts (`str`, *optional*): Pipeline folder or Hub id whose text encoder, tokenizer, image tokenizer and
-            image processor are used. By default new weights for one's own pairs take the general parts that are
+            image processor are used. By default new weights for one's own data take the general parts that are
             committed, and everything else those of the emoji scenes; default_parts.py, beside this script, names them.
         text_encoder (`str`, *optional*): Folder or Hub id of a text encoder with its tokenizer, in place of the one
             there: T5, mT5 and UMT5, BERT, RoBERTa and their like, or CLIP's text tower.
@@ -168,7 +168,8 @@ class ScriptArguments:
             raise ValueError("give `text_embeddings` or `text_decoder`: a GPT-2 brings embeddings of its own")
         if self.frozen_parts is None:
             self.frozen_parts = default_parts.FROZEN_PARTS
-            if self.paired_dataset is not None and self.model_name_or_path is None:
+            own = [self.paired_dataset, self.image_dataset, self.text_dataset]
+            if own != [None] * 3 and self.model_name_or_path is None:
                 self.text_encoder = self.text_encoder or default_parts.OWN_TEXT_ENCODER
                 self.image_tokenizer = self.image_tokenizer or default_parts.OWN_IMAGE_TOKENIZER
 

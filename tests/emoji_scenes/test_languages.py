@@ -16,7 +16,7 @@ import build_emoji_scenes
 import evaluate_dual_encoder
 import evaluate_emoji_scenes
 import study_pair_weights
-from itit_hf import ITITTrainingArguments
+from itit_hf import ITITTrainingArguments, SamplingSettings
 from itit_hf.data.loading import load_rows
 from itit_hf.emoji_scenes.build import (
     CONFIG_NAME,
@@ -41,6 +41,7 @@ from itit_hf.emoji_scenes.grammar import (
 )
 from itit_hf.emoji_scenes.languages import LANGUAGES
 from itit_hf.emoji_scenes.scenes import BACKGROUNDS, KeyedDraws, Scene, SceneConfig, SceneObject, first_categories
+from itit_hf.pipelines.call_defaults import CaptionSettings
 from itit_hf.pretraining.text_pretraining import train_unigram_tokenizer
 from itit_hf.training.training_args import parse_arguments
 
@@ -298,7 +299,8 @@ def test_the_evaluation_reads_the_language_from_the_folder(german_folder, monkey
         return {"caption_true": 1.0}, {}
 
     monkeypatch.setattr(evaluate_emoji_scenes, "evaluate_split", judge)
-    pipe = Namespace(set_progress_bar_config=lambda disable: None)
+    settings = {"sampling": SamplingSettings(), "captioning": CaptionSettings()}
+    pipe = Namespace(set_progress_bar_config=lambda disable: None, **settings)
     monkeypatch.setattr(evaluate_emoji_scenes.ITITPipeline, "from_pretrained", lambda name: pipe)
     monkeypatch.setattr(evaluate_emoji_scenes.SceneClassifier, "from_pretrained", lambda name: None)
     evaluate_emoji_scenes.main(["--dataset", str(german_folder)])

@@ -118,10 +118,11 @@ def test_one_command_leads_from_a_folder_of_images_to_a_pipeline(train, own_imag
     ({"paired_dataset": "mine"}, ("emoji", "minilm", "art")),
     ({"paired_dataset": "mine", "text_encoder": "t5"}, ("emoji", "t5", "art")),
     ({"paired_dataset": "mine", "image_tokenizer": "vq"}, ("emoji", "minilm", "vq")),
+    ({"image_dataset": "mine"}, ("emoji", "minilm", "art")),
     ({"paired_dataset": "mine", "frozen_parts": "other"}, ("other", None, None)),
     ({"paired_dataset": "mine", "model_name_or_path": "start"}, ("emoji", None, None)),
 ])  # fmt: skip
-def test_general_parts_are_taken_for_new_weights_on_ones_own_pairs_where_none_are_named(
+def test_general_parts_are_taken_for_new_weights_on_ones_own_data_where_none_are_named(
     train, monkeypatch, named, parts
 ):
     monkeypatch.setattr(default_parts, "FROZEN_PARTS", "emoji")

@@ -207,15 +207,17 @@ def test_train_itit_refuses_a_prior_without_a_start_or_without_pairs(
         train(pipeline_folder, image_folder, tmp_path, *given, *texts, "--prior_images", "4")
 
 
-def test_adapt_checkpoint_writes_a_pipeline_for_larger_images_and_other_words(pipeline_folder, tmp_path):
+@pytest.mark.parametrize("resolution", [["24"], ["16", "32"]])
+def test_adapt_checkpoint_writes_a_pipeline_for_larger_images_and_other_words(pipeline_folder, tmp_path, resolution):
     tiny_text_encoder().save_pretrained(tmp_path / "t5")
     tiny_tokenizer().save_pretrained(tmp_path / "t5")
-    given = ["--model", pipeline_folder, "--resolution", "24", "--text_encoder", str(tmp_path / "t5")]
+    given = ["--model", pipeline_folder, "--resolution", *resolution, "--text_encoder", str(tmp_path / "t5")]
     script("adapt_checkpoint").main([*given, "--output_dir", str(tmp_path / "start")])
     pipe = ITITPipeline.from_pretrained(tmp_path / "start")
     assert pipe.model.config.text_encoder_name_or_path == str(tmp_path / "t5")
     image = pipe("a red bus", num_inference_steps=2).images[0]
-    assert image.size == (24, 24) and isinstance(pipe.caption(image, max_new_tokens=4)[0], str)
+    height, width = int(resolution[0]), int(resolution[-1])
+    assert image.size == (width, height) and isinstance(pipe.caption(image, max_new_tokens=4)[0], str)
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,12 @@ def test_small_images_are_not_smoothed():
     assert {grid.getpixel((8 + x, 40)) for x in range(64)} == {(0, 0, 0), (255, 255, 255)}
 
 
+def test_a_wide_image_keeps_its_shape_in_the_middle_of_its_cell():
+    grid = image_grid([PIL.Image.new("RGB", (8, 4), (250, 0, 0))], [""], cell_size=16)
+    assert [grid.getpixel((16, 8 + y)) == (250, 0, 0) for y in range(16)] == [False] * 4 + [True] * 8 + [False] * 4
+    assert grid.getpixel((8, 16)) == grid.getpixel((23, 16)) == (250, 0, 0)
+
+
 def ink(image, box):
     """Share of dark pixels in a box."""
     part = image.crop(box).convert("L")

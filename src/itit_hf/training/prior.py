@@ -131,6 +131,7 @@ def add_prior(
     """
     if not prior.prior_images:
         return pairs
+    _check_tokens(pairs)
     if prior.prior_prompts is not None or texts is None:
         texts = prior.texts()
     own = prior_pairs(pipe.to(args.device), texts, prior.prior_images, args.data_seed_or_seed)
@@ -197,11 +198,7 @@ def mix_prior(pairs: datasets.Dataset, prior: datasets.Dataset, fraction: float)
     Raises:
         ValueError: If `pairs` are no dataset with image tokens.
     """
-    if not isinstance(pairs, datasets.Dataset) or "image_token_ids" not in pairs.column_names:
-        raise ValueError(
-            "`pairs` must be a dataset with `image_token_ids` to be mixed with `prior_images`: leave `tokenize` and "
-            "`data_access` as they are by default, or make the tokens with examples/prepare_tokens.py"
-        )
+    _check_tokens(pairs)
     names = [name for name in prior.column_names if name in pairs.column_names]
     if "sample_weight" in pairs.column_names:
         names.append("sample_weight")
@@ -216,6 +213,14 @@ def mix_prior(pairs: datasets.Dataset, prior: datasets.Dataset, fraction: float)
     logger.info(f"{num_own} rows of {len(own)} new pairs, and {num_prior} of {len(prior)} of the start's own")
     indices = [i % len(own) for i in range(num_own)] + [len(own) + i % len(prior) for i in range(num_prior)]
     return both.select(indices)
+
+
+def _check_tokens(pairs):
+    if not isinstance(pairs, datasets.Dataset) or "image_token_ids" not in pairs.column_names:
+        raise ValueError(
+            "`pairs` must be a dataset with `image_token_ids` to be mixed with `prior_images`: leave `tokenize` and "
+            "`data_access` as they are by default, or make the tokens with examples/prepare_tokens.py"
+        )
 
 
 def _in_lists(texts: pa.Array) -> pa.Array:

@@ -78,12 +78,12 @@ def image_grid(
     """Lay images out in rows, each over its label; a text may stand in an image's place.
 
     Args:
-        images (`Sequence[PIL.Image.Image | str]`): Images; each is scaled to `cell_size`, without smoothing if it
-            grows by a whole factor, so that a 64 px image is seen as it is. A text is wrapped, and cut if it is too
-            long for its cell.
+        images (`Sequence[PIL.Image.Image | str]`): Images; the longer side of each is scaled to `cell_size`, without
+            smoothing if it grows by a whole factor, so that a 64 px image is seen as it is. A text is wrapped, and
+            cut if it is too long for its cell.
         labels (`Sequence[str]`): One per image; wrapped to two lines at most.
         columns (`int`, *optional*, defaults to 6): Images per row.
-        cell_size (`int`, *optional*, defaults to 160): Side of an image in pixels.
+        cell_size (`int`, *optional*, defaults to 160): Side of a cell in pixels.
 
     Returns:
         `PIL.Image.Image` in RGB.
@@ -104,15 +104,17 @@ def image_grid(
         left = margin + index % columns * width
         top = margin + index // columns * height
         cell = _text_cell(image, cell_size) if isinstance(image, str) else _scaled(image, cell_size)
-        grid.paste(cell, (left, top))
+        grid.paste(cell, (left + (cell_size - cell.width) // 2, top + (cell_size - cell.height) // 2))
         _write(grid, (left, top + cell_size + 2), label, 13, width=cell_size // 7, max_lines=2)
     return grid
 
 
 def _scaled(image: PIL.Image.Image, size: int) -> PIL.Image.Image:
-    whole = size % image.width == 0 and size >= image.width
+    longest = max(image.size)
+    whole = size % longest == 0 and size >= longest
     resample = PIL.Image.Resampling.NEAREST if whole else PIL.Image.Resampling.LANCZOS
-    return image.convert("RGB").resize((size, size), resample)
+    scaled = tuple(max(1, round(length * size / longest)) for length in image.size)
+    return image.convert("RGB").resize(scaled, resample)
 
 
 def _text_cell(text: str, size: int) -> PIL.Image.Image:

@@ -183,12 +183,13 @@ def test_every_background_token_of_eight_pixels_has_one_colour(cut_outs, resolut
 def test_a_world_that_is_not_square_fills_both_axes(cut_outs, resolution):
     height, width = resolution
     world = World(SceneConfig(resolution=resolution, styles=(cut_outs,), categories=SHAPES, max_objects=2))
-    scenes = [world.sample(0, n) for n in range(400)]
-    boxes = [item.box for scene in scenes for item in scene.objects]
+    scenes = [world.sample(0, n) for n in range(600)]
     assert world.render(scenes[0]).shape == (height, width, 3)
-    assert max(left + across for left, _, across, _ in boxes) == width
-    assert max(top + down for _, top, _, down in boxes) == height
-    assert min(left for left, *_ in boxes) == min(top for _, top, *_ in boxes) == 0
+    for relation in (None, "left of", "above"):
+        boxes = [item.box for scene in scenes if scene.relation == relation for item in scene.objects]
+        assert max(left + across for left, _, across, _ in boxes) == width
+        assert max(top + down for _, top, _, down in boxes) == height
+        assert min(left for left, *_ in boxes) == min(top for _, top, *_ in boxes) == 0
     assert {max(item.box[2:]) for scene in scenes if not scene.relation for item in scene.objects} <= set(
         range(40, 55)
     )

@@ -158,7 +158,10 @@ class Studio:
                         yield self._veiled(**step[1]), f"Step {step[0]} of {self.pipe.num_timesteps}"
             finally:
                 listening = False
-            yield call.result().images[0], f"Done: {self.pipe.num_timesteps} steps, seed {int(seed)}"
+            line = f"Done: {self.pipe.num_timesteps} steps, seed {int(seed)}"
+            if words := self.pipe.unknown_words(prompt):
+                line += f". The model was not trained on these words, and guesses them: {', '.join(words)}"
+            yield call.result().images[0], line
 
     def _veiled(self, image_token_ids, filled_image_token_ids) -> PIL.Image.Image:
         """A preview in which the patches that are still masked are pale."""

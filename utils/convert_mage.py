@@ -128,6 +128,7 @@ def mage_config(state: Mapping[str, torch.Tensor], fields: Mapping | None = None
         "image_decoder_num_attention_heads": 16,
         "image_decoder_fill": "text",
         "image_head_layer_norm_eps": 1e-5,
+        "known_words": "",  # it has read no text
     }
     return ITITConfig(**(sizes | options | dict(fields or {})))
 

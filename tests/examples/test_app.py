@@ -50,6 +50,24 @@ def test_each_step_is_shown_with_what_is_masked_veiled(studio):
     assert pale[0] > pale[3]
 
 
+def test_words_that_the_model_was_not_trained_on_are_said_below_the_image(app):
+    studio = app.Studio(tiny_pipeline(known_words="bus red"))
+    *_, (_, line) = studio.generate("a crimson bus", "", 2, 3.0, 0)
+    assert line.endswith("guesses them: crimson")
+    *_, (_, line) = studio.generate("a red bus", "", 2, 3.0, 0)
+    assert line == "Done: 2 steps, seed 0"
+
+
+def test_the_page_begins_with_the_settings_of_the_checkpoint(app, studio, monkeypatch):
+    studio.pipe.sampling = {"num_inference_steps": 7, "guidance_scale": 1.5}
+    studio.pipe.model.generation_config.num_beams = 2
+    gradio = MagicMock()
+    monkeypatch.setattr(app, "import_gradio", lambda: gradio)
+    app.Interface(studio)
+    values = {call.kwargs["label"]: call.kwargs["value"] for call in gradio.Slider.call_args_list}
+    assert (values["Steps"], values["Guidance (1 is none)"], values["Beams (1 is greedy)"]) == (7, 1.5, 2)
+
+
 def test_an_image_nobody_waits_for_stops(studio):
     stream = studio.generate("a red bus", "", 4, 3.0, 0)
     next(stream)

@@ -1,14 +1,18 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
+import json
 import logging
+import re
 
 import PIL.Image
 import pytest
 
 from itit_hf import ITITPipeline
+from itit_hf.emoji_scenes.categories import CATEGORIES, COLOURS
+from itit_hf.emoji_scenes.english import ENGLISH
 from itit_hf.pipelines.known_words import MAX_NAMED, MAX_WARNINGS, STOP_WORDS, content_words
 
-from ..testing_utils import tiny_pairs, tiny_pipeline
+from ..testing_utils import ROOT, tiny_pairs, tiny_pipeline
 
 
 @pytest.fixture
@@ -122,3 +126,14 @@ def test_of_many_words_the_first_are_named(pipe, caplog):
 def test_with_an_adapter_nothing_is_named(pipe, monkeypatch):
     monkeypatch.setattr(pipe, "get_list_adapters", lambda: ["default"])
     assert pipe.unknown_words("a crimson lorry") == []
+
+
+@pytest.mark.parametrize(("name", "num_categories"), [("emoji-scenes-64", 24), ("emoji-scenes-96-two", 12)])
+def test_the_committed_checkpoints_know_the_words_of_their_grammar(name, num_categories):
+    phrases = [*ENGLISH.phrases.values(), *ENGLISH.backgrounds.values(), *ENGLISH.positions.values()]
+    phrases += [*ENGLISH.relations.values(), *ENGLISH.plain, *ENGLISH.with_background, *ENGLISH.with_position]
+    texts = [re.sub(r"{.*?}", " ", phrase) for phrase in phrases]
+    texts += [*list(CATEGORIES)[:num_categories], *COLOURS, "big", "small"]
+    words = sorted({word for text in texts for word in content_words(text)})
+    config = json.loads((ROOT / "checkpoints" / name / "model" / "config.json").read_text())
+    assert config["known_words"] == " ".join(words)

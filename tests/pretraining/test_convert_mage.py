@@ -293,7 +293,7 @@ def test_training_goes_on_from_it_to_a_pipeline_that_opens(folder, whole, tmp_pa
     start = ["--model_name_or_path", str(out / "model"), "--warmup_steps", "0", "--learning_rate", "1e-2"]
     script("train_itit").main(["--config", "", *parts, *start, *streams, *run])
     pipe = ITITPipeline.from_pretrained(tmp_path / "run" / "pipeline")
-    assert pipe.model.config.image_decoder_fill == "text"
+    assert pipe.model.config.image_decoder_fill == "text" and pipe.unknown_words("a red lorry") == ["lorry"]
     assert pipe.model.model.project_text.weight.abs().min() > 0
     (image,) = pipe("a red bus", num_inference_steps=2, generator=generators(0)).images
     assert image.size == (8, 8)

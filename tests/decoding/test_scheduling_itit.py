@@ -1,9 +1,17 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
+import math
+
 import pytest
 import torch
 
-from itit_hf.decoding.scheduling_itit import DECODING_ORDERS, MASKING_SCHEDULES, ITITScheduler, halton_order
+from itit_hf.decoding.scheduling_itit import (
+    DECODING_ORDERS,
+    MASKING_SCHEDULES,
+    ITITScheduler,
+    halton_order,
+    num_beyond_bound,
+)
 from itit_hf.rng import sample_categorical
 
 from ..testing_utils import generators
@@ -196,7 +204,8 @@ def test_every_order_hides_as_many_as_documented_and_leaves_given_ids(name, half
     seen = decode(scheduler, half_given, (1, 2))
     counts = torch.tensor([8, 13])
     for step, ids in enumerate(seen[1:]):
-        assert (ids == 9).sum(dim=-1).tolist() == scheduler.num_masked_after(step, counts).tolist()
+        masked, want = (ids == 9).sum(dim=-1), scheduler.num_masked_after(step, counts)
+        assert (masked <= want).all() if name == "entropy" else torch.equal(masked, want)
         assert torch.equal(ids[half_given != 9], half_given[half_given != 9])
     assert seen[-1].max() < 5
 
@@ -255,6 +264,90 @@ def test_remasking_starts_at_the_first_step():
     scheduler.set_timesteps(3)
     with pytest.raises(ValueError, match="first of `timesteps`"):
         scheduler.step(torch.zeros(1, 4, 5), 1, torch.full((1, 4), 9), torch.tensor([4]))
+
+
+# As many tokens in a step as their entropies allow
+
+
+def test_a_step_is_full_when_entropies_less_the_largest_exceed_the_bound():
+    # 0, 0, 0.1, 0.3, 0.6 over the bound of 0.3 - 1: the sums 0.1, 0.3, 0.6, 1.2 less the largest so far.
+    entropies = torch.tensor([[0.0, 0.1, 0.2, 0.3, 0.6], [0.0, 0.0, 2.0, 2.0, 2.0]])
+    for bound, want in ((0.0, [3, 2]), (0.1, [2, 2]), (0.3, [1, 2]), (0.6, [0, 2]), (2.0, [0, 1]), (4.0, [0, 0])):
+        assert num_beyond_bound(entropies, bound + 1e-6).tolist() == want
+
+
+def test_the_surest_tokens_are_fixed_as_long_as_the_bound_allows():
+    scheduler = in_order("entropy", temperature=0.0, entropy_bound=0.7)  # log(2) is 0.693
+    scheduler.set_timesteps(6)
+    ids = torch.full((1, 6), 9)
+    first = scheduler.step(choices(2, 5, 1, 2, 4, 1), 5, ids, torch.tensor([6])).prev_sample
+    assert (first == 9)[0].tolist() == [False, True, False, False, True, False]  # 0 + 0 + 0.693 and one largest
+    second = scheduler.step(choices(5, 2, 5, 5, 1, 5), 4, first, torch.tensor([6])).prev_sample
+    assert not (second == 9).any()
+    assert torch.equal(second[first != 9], first[first != 9])
+
+
+def test_the_entropy_of_what_is_fixed_already_does_not_count():
+    scheduler = in_order("entropy", temperature=0.0, entropy_bound=0.7)
+    scheduler.set_timesteps(6)
+    ids = torch.tensor([[3, 9, 3, 3, 9, 9]])
+    after = scheduler.step(choices(5, 2, 5, 5, 2, 5), 5, ids, torch.tensor([3])).prev_sample
+    assert (after == 9)[0].tolist() == [False, False, False, False, False, True]
+
+
+def test_at_a_bound_of_zero_the_schedule_says_how_many():
+    ids = torch.full((3, 16), 9)
+    seen = decode(in_order("entropy", entropy_bound=0.0), ids, (1, 2, 3))
+    plain = decode(in_order("confidence"), ids, (1, 2, 3))
+    assert [(x == 9).sum(dim=-1).tolist() for x in seen] == [(x == 9).sum(dim=-1).tolist() for x in plain]
+
+
+def test_above_every_entropy_all_is_done_in_one_step():
+    assert not (decode(in_order("entropy", entropy_bound=100.0), torch.full((2, 16), 9), (1, 2))[1] == 9).any()
+
+
+def masked_by_hand(logits, ids, num_to_mask: int, bound: float):
+    """Which tokens of one sample stay masked, without noise: a token at a time, in Python's numbers."""
+    entropies = {}
+    for i, row in enumerate(logits.tolist()):
+        if ids[i] == 9:
+            largest = max(row)
+            weights = [math.exp(x - largest) for x in row]
+            probs = [weight / sum(weights) for weight in weights]
+            entropies[i] = -sum(p * math.log(p) for p in probs if p > 0)
+    surest_first = sorted(entropies, key=entropies.get)
+    taken = []
+    for i in surest_first:
+        values = [entropies[j] for j in [*taken, i]]
+        is_due = len(surest_first) - len(taken) > num_to_mask
+        if sum(values) - max(values) <= bound or is_due:
+            taken.append(i)
+        else:
+            break
+    return [i for i in range(len(ids)) if i in entropies and i not in taken]
+
+
+@pytest.mark.parametrize("bound", [0.0, 0.3, 1.0, 3.0])
+def test_each_step_is_that_of_a_reference_by_hand(bound):
+    scheduler = in_order("entropy", temperature=0.0, entropy_bound=bound)
+    scheduler.set_timesteps(5)
+    noise = torch.Generator().manual_seed(0)
+    ids = torch.full((4, 16), 9)
+    counts = torch.full((4,), 16)
+    for step, timestep in enumerate(scheduler.timesteps):
+        logits = 2 * torch.randn(4, 16, 5, generator=noise)
+        after = scheduler.step(logits, timestep, ids, counts).prev_sample
+        for row in range(4):
+            by_hand = masked_by_hand(logits[row], ids[row].tolist(), scheduler.num_masked_after(step, 16), bound)
+            assert (after[row] == 9).nonzero().flatten().tolist() == by_hand
+        ids = after
+    assert not (ids == 9).any()
+
+
+@pytest.mark.parametrize("bad", [-0.1, float("nan"), float("inf")])
+def test_an_entropy_bound_that_cannot_be_is_named(bad):
+    with pytest.raises(ValueError, match="`entropy_bound` must be finite and at least 0"):
+        ITITScheduler(entropy_bound=bad)
 
 
 def test_the_halton_sequence_of_bases_2_and_3_by_hand():

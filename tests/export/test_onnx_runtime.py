@@ -53,6 +53,7 @@ def test_as_many_tokens_stay_masked_as_by_the_scheduler(pipe, schedule, num_step
         {"decoding_order": "random"},
         {"decoding_order": "halton", "masking_schedule": "arccos"},
         {"score": "prob", "temperature": 0.1},
+        {"decoding_order": "entropy", "entropy_bound": 0.5, "temperature": 0.1},
     ],
 )
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])

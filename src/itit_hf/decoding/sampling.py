@@ -376,7 +376,8 @@ def _initial_tokens(
 
 class _TokenCounts:
     """How many tokens of each sample are masked now, and how many are generated in all steps together. Known on the
-    host, where no step has to wait for the device; but once somebody has replaced tokens, they are counted there.
+    host, where no step has to wait for the device; but once somebody has replaced tokens, or if the logits have a say
+    in how many a step fixes, they are counted there.
 
     Args:
         scheduler ([`ITITScheduler`]): With its lists.
@@ -393,8 +394,10 @@ class _TokenCounts:
 
     def after(self, step: int, image_token_ids: torch.Tensor):
         """Counts after a step, the first of the schedule being 0."""
-        counts = self.scheduler.num_masked_after(step, self.to_generate).tolist()
-        self.masked = self._count(image_token_ids) if self.are_replaced else counts
+        if self.are_replaced or self.scheduler.is_adaptive:
+            self.masked = self._count(image_token_ids)
+        else:
+            self.masked = self.scheduler.num_masked_after(step, self.to_generate).tolist()
 
     def count_around(self, on_step_end: Callable[[DecodingState], DecodingState], state: DecodingState):
         """Call it, and count the tokens that it put there; what it masks beyond the schedule is generated too."""

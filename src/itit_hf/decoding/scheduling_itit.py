@@ -24,7 +24,7 @@ MASKING_SCHEDULES = {
     "sigmoid": lambda progress: (_sigmoid(3 - 6 * progress) - _sigmoid(-3)) / (_sigmoid(3) - _sigmoid(-3)),
 }
 CONFIDENCE_SCORES = ("log_prob", "prob")
-DECODING_ORDERS = ("confidence", "random", "halton", "remasking")
+DECODING_ORDERS = ("confidence", "random", "halton", "remasking", "entropy")
 PRESETS = {
     "paper": {  # appendix B
         "masking_schedule": "cosine",
@@ -106,9 +106,14 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
       may be masked and generated again. A token keeps the score of its step. That is Mask-Predict (Ghazvininejad
       et al. 2019, https://huggingface.co/papers/1904.09324), with the noise of `"confidence"`, drawn anew at each
       step. As many tokens are masked as in the other orders, so it costs no more.
+    - `"entropy"`: those of the highest entropy, with the noise of `"confidence"`, and no more of them than must be.
+      Tokens that are fixed in one step are sampled as if they were independent. What that leaves out is at most the
+      sum of their entropies less the largest of them, in nats; as many are fixed as keep this within `entropy_bound`
+      (Ben-Hamu et al. 2025, https://huggingface.co/papers/2505.24857), and as many at least as by
+      `masking_schedule`. So a sample of which the model is sure is done in fewer steps, and none takes more than S.
 
-    `temperature` and `score` say nothing to `"random"` and `"halton"`. The scheduler knows ids and logits only, no
-    model.
+    `temperature` says nothing to `"random"` and `"halton"`, `score` nothing to these and to `"entropy"`. The scheduler
+    knows ids and logits only, no model.
 
     Args:
         mask_token_id (`int`, defaults to 8192): Id of a masked token, equal to the codebook size.
@@ -119,7 +124,12 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
             step. With 256 tokens 32.0 (the paper) makes the order almost random until the last steps; small
             vocabularies want less.
         score (`str`, defaults to `"log_prob"`): Confidence is the log-probability (MaskGIT) or the probability.
-        decoding_order (`str`, defaults to `"confidence"`): `"confidence"`, `"random"`, `"halton"` or `"remasking"`.
+        decoding_order (`str`, defaults to `"confidence"`):
+            `"confidence"`, `"random"`, `"halton"`, `"remasking"` or `"entropy"`.
+        entropy_bound (`float`, defaults to 0.1):
+            Of the order `"entropy"`, in nats, at least 0: how far the tokens of one step may depend on each other. 0.0
+            fixes a token a step beyond the schedule at most, but for those that are certain; above `n * log(codes)`
+            all is done in one step.
     """
 
     order = 1
@@ -132,6 +142,7 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
         temperature: float | list[float] = 32.0,
         score: str = "log_prob",
         decoding_order: str = "confidence",
+        entropy_bound: float = 0.1,
     ):
         if masking_schedule not in MASKING_SCHEDULES:
             raise ValueError(
@@ -141,6 +152,8 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
             raise ValueError(f"`score` must be one of {CONFIDENCE_SCORES}, got {score!r}")
         if decoding_order not in DECODING_ORDERS:
             raise ValueError(f"`decoding_order` must be one of {DECODING_ORDERS}, got {decoding_order!r}")
+        if not math.isfinite(entropy_bound) or entropy_bound < 0:
+            raise ValueError(f"`entropy_bound` must be finite and at least 0, got {entropy_bound}")
         self.timesteps: list[int] = []
         self.temperatures: list[float] = []
         self.mask_ratios: list[float] = []
@@ -216,6 +229,11 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
         return values
 
     @property
+    def is_adaptive(self) -> bool:
+        """Whether the logits have a say in how many tokens a step fixes: counts are then known on the device alone."""
+        return self.config.decoding_order == "entropy"
+
+    @property
     def first_step(self) -> int:
         """Steps left out for a `strength` below 1.0."""
         return len(self.mask_ratios) - len(self.timesteps)
@@ -240,7 +258,7 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
         """How many of the tokens that are to be generated stay masked after `step`.
 
         `floor(n * schedule)`, but at least one token more is fixed in each step taken, so that no step is wasted on
-        the flat start of the cosine.
+        the flat start of the cosine. If [`~ITITScheduler.is_adaptive`] that is the most that may stay masked.
 
         Args:
             step (`int`): 0 for the first step, counted with those left out for a `strength` below 1.0.
@@ -321,12 +339,22 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
         probs = model_output.float().softmax(dim=-1)  # (batch_size, num_positions, codebook_size)
         sampled = sample_categorical(probs, noise[:, 0].gather(1, positions))  # (batch_size, num_positions)
         log_prob = probs.gather(-1, sampled[..., None])[..., 0].clamp(min=torch.finfo(probs.dtype).tiny).log()
-        confidence = self._confidence(log_prob, noise[:, 1], positions, sample, step, image_grid)  # (B, num_tokens)
+        entropies = None
+        if self.is_adaptive:
+            entropies = torch.zeros_like(noise[:, 1]).scatter(1, positions, torch.special.entr(probs).sum(dim=-1))
+        scores = log_prob if entropies is None else -entropies.gather(1, positions)
+        confidence = self._confidence(scores, noise[:, 1], positions, sample, step, image_grid)  # (B, num_tokens)
 
         is_masked = sample == self.config.mask_token_id
         filled = torch.where(is_masked, sample.scatter(1, positions, sampled), sample)
-        rank = confidence.argsort(dim=-1, stable=True).argsort(dim=-1)
+        order = confidence.argsort(dim=-1, stable=True)
+        rank = order.argsort(dim=-1)
         num_to_mask = self.num_masked_after(step, num_masked).to(sample.device)
+        if entropies is not None:
+            bounded = num_beyond_bound(
+                entropies.masked_fill(~is_masked, 0.0).gather(1, order.flip(-1)), self.config.entropy_bound
+            )
+            num_to_mask = num_to_mask.minimum(bounded)
         masked_again = (rank < num_to_mask[:, None]) & confidence.isfinite()
         previous = filled.masked_fill(masked_again, self.config.mask_token_id)
         if self._left is not None:
@@ -335,8 +363,9 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
             self._left = (previous.clone(), scores) if timestep else None  # the caller may change what it gets
         return ITITSchedulerOutput(previous, filled) if return_dict else (previous, filled)
 
-    def _confidence(self, log_prob, uniform, positions, sample, step: int, image_grid) -> torch.Tensor:
-        """The lower, the rather it stays masked; infinite where it must not be masked. `(batch_size, num_tokens)`."""
+    def _confidence(self, score, uniform, positions, sample, step: int, image_grid) -> torch.Tensor:
+        """The lower, the rather it stays masked; infinite where it must not be masked. `(batch_size, num_tokens)`; of
+        a log-probability or a negative entropy at each position, `(batch_size, num_positions)`."""
         order = self.config.decoding_order
         eligible = sample == self.config.mask_token_id  # (batch_size, num_tokens)
         if order == "halton":
@@ -344,7 +373,8 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
         elif order == "random":
             confidence = uniform
         else:
-            score = log_prob if self.config.score == "log_prob" else log_prob.exp()
+            is_prob = self.config.score == "prob" and order != "entropy"
+            score = score.exp() if is_prob else score
             scores = torch.zeros_like(uniform).scatter(1, positions, score)
             if order == "remasking":
                 scores = self._remember(scores, sample, step)
@@ -364,6 +394,21 @@ class ITITScheduler(SchedulerMixin, ConfigMixin):
         left, before = self._left
         before = before.masked_fill(sample != left, -torch.inf)  # the caller put another id there: given
         return torch.where(sample == self.config.mask_token_id, scores, before)
+
+
+def num_beyond_bound(entropies: torch.Tensor, entropy_bound: float) -> torch.Tensor:
+    """How many tokens would be too many for one step: their entropies sum up to more than the bound, less the largest.
+
+    Args:
+        entropies (`torch.FloatTensor` of shape `(batch_size, num_tokens)`): In nats, in the order in which tokens are
+            fixed; 0 at those that are fixed already.
+        entropy_bound (`float`): In nats.
+
+    Returns:
+        `torch.LongTensor` of shape `(batch_size,)`: Those at the end that are too many; never the first one.
+    """
+    excess = entropies.cumsum(dim=-1) - entropies.cummax(dim=-1).values  # grows from token to token
+    return (excess > entropy_bound).sum(dim=-1)
 
 
 def _of_each(count: Callable[[int], int], num_masked: torch.Tensor) -> torch.Tensor:

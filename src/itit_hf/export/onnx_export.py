@@ -22,6 +22,7 @@ from .onnx_runtime import DECODING_ORDERS, NULL_TEXT_NAME, SETTINGS_NAME, TOKENI
 
 CHECK_SWITCH = "TRANSFORMERS_DISABLE_TORCH_CHECK"
 PRECISIONS = ("float32", "int8")
+SCHEDULER_SETTINGS = ("masking_schedule", "score", "decoding_order", "entropy_bound")
 # What a generation config may say: what the runtime reads, and what captions do not depend on.
 CAPTION_SETTINGS = {
     *("num_beams", "max_new_tokens", "bos_token_id", "eos_token_id", "pad_token_id", "use_cache", "do_sample"),
@@ -146,7 +147,7 @@ def runtime_settings(pipe) -> dict:
     """
     config = pipe.model.config
     names = ("mask_token_id", "num_image_tokens", "encoder_drop", "image_features", "max_text_length", "eos_token_id")
-    scheduler = {name: pipe.scheduler.config[name] for name in ("masking_schedule", "score", "decoding_order")}
+    scheduler = {name: pipe.scheduler.config[name] for name in SCHEDULER_SETTINGS}
     if scheduler["decoding_order"] == "halton":
         num_rows, num_columns = config.image_grid
         scheduler["halton_order"] = list(halton_order(num_rows, num_columns))

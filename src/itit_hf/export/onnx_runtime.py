@@ -41,7 +41,7 @@ MASKING_SCHEDULES = {
     "pow": lambda progress: 1 - progress**2,
     "sigmoid": lambda progress: (_sigmoid(3 - 6 * progress) - _sigmoid(-3)) / (_sigmoid(3) - _sigmoid(-3)),
 }
-DECODING_ORDERS = ("confidence", "random", "halton")
+DECODING_ORDERS = ("confidence", "random", "halton", "entropy")
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -215,6 +215,7 @@ class ONNXPipeline:
         rng = np.random.default_rng() if rng is None else rng
         settings = self.settings
         mask_token_id = settings["mask_token_id"]
+        is_adaptive = settings["scheduler"]["decoding_order"] == "entropy"
         num_steps = self._given("sampling", "num_inference_steps", num_inference_steps)
         temperature = self._given("sampling", "temperature", temperature)
         scales = self._guidance_scales(self._given("sampling", "guidance_scale", guidance_scale), num_steps)
@@ -231,14 +232,22 @@ class ONNXPipeline:
             probs = softmax(logits)
             sampled = sample_categorical(probs, np.take_along_axis(noise[:, 0], positions, axis=1))
             scale = temperature * (1 - (step + 1) / num_steps)
-            score = np.take_along_axis(probs, sampled[..., None], axis=2)[..., 0]
+            entropies = np.zeros(ids.shape, dtype=np.float32)
+            if is_adaptive:
+                np.put_along_axis(entropies, positions, _entropy(probs), axis=1)
+                score = -np.take_along_axis(entropies, positions, axis=1)
+            else:
+                score = np.take_along_axis(probs, sampled[..., None], axis=2)[..., 0]
             confidence = self._confidence(score, noise[:, 1], positions, scale)
             confidence[~masked] = np.inf
             filled = ids.copy()
             np.put_along_axis(filled, positions, sampled, axis=1)
             filled = np.where(masked, filled, ids)
-            rank = confidence.argsort(axis=1, kind="stable").argsort(axis=1)
-            masked_again = (rank < self._num_masked_after(step, num_steps)) & masked
+            order = confidence.argsort(axis=1, kind="stable")
+            num_to_mask = np.full(len(ids), self._num_masked_after(step, num_steps))
+            if is_adaptive:
+                num_to_mask = np.minimum(num_to_mask, self._num_beyond_bound(np.where(masked, entropies, 0), order))
+            masked_again = (order.argsort(axis=1) < num_to_mask[:, None]) & masked
             ids = np.where(masked_again, mask_token_id, filled)
         return ids
 
@@ -311,11 +320,17 @@ class ONNXPipeline:
         if scheduler["decoding_order"] == "halton":
             rank = np.argsort(scheduler["halton_order"])
             return -np.broadcast_to(rank, uniform.shape).astype(np.float32)
-        if scheduler["score"] == "log_prob":
+        if scheduler["decoding_order"] == "confidence" and scheduler["score"] == "log_prob":
             score = np.log(np.maximum(score, TINY))
         confidence = np.zeros_like(uniform)
         np.put_along_axis(confidence, positions, score, axis=1)
         return confidence + np.float32(scale) * gumbel(uniform)
+
+    def _num_beyond_bound(self, entropies: np.ndarray, order: np.ndarray) -> np.ndarray:
+        """How many tokens of each sample would be too many for one step by `entropy_bound`, `(batch_size,)`."""
+        entropies = np.take_along_axis(entropies, order[:, ::-1], axis=1)
+        excess = entropies.cumsum(axis=1) - np.maximum.accumulate(entropies, axis=1)
+        return (excess > self.settings["scheduler"]["entropy_bound"]).sum(axis=1)
 
     def caption(
         self, images: np.ndarray, num_beams: int | None = None, max_new_tokens: int | None = None
@@ -471,6 +486,10 @@ class _Finished:
 def _log_softmax(logits: np.ndarray) -> np.ndarray:
     shifted = logits.astype(np.float32) - logits.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def _entropy(probs: np.ndarray) -> np.ndarray:
+    return -(probs * np.log(np.maximum(probs, TINY))).sum(axis=-1)
 
 
 def _clean(text: str) -> str:

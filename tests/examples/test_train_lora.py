@@ -8,12 +8,16 @@ import pytest
 from datasets import config as datasets_config
 from huggingface_hub import ModelCard
 
-from itit_hf import ITITPipeline
+from itit_hf import ITITPipeline, ITITTrainingArguments
 from itit_hf.emoji_scenes.classifier import SceneClassifier
 from itit_hf.emoji_scenes.evaluation import prompt_accuracy
+from itit_hf.emoji_scenes.grammar import parse
+from itit_hf.emoji_scenes.splits import is_held_out_pair
+from itit_hf.training.prior import PriorArguments
+from itit_hf.training.training_args import parse_arguments
 
 from ..hub_server import HubServer
-from ..testing_utils import ROOT, generators, script, tiny_pipeline
+from ..testing_utils import ROOT, draw_cut_outs, generators, script, tiny_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +120,30 @@ def test_what_the_start_knows_is_mixed_in_and_an_interrupted_run_ends_the_same(a
 def test_of_images_of_ones_own_the_known_texts_must_be_named(arguments):
     with pytest.raises(ValueError, match="`prior_images` needs `prior_prompts`"):
         script("train_lora").main([*arguments, "--prior_images", "4"])
+
+
+def test_the_recipe_with_a_prior_is_that_of_twenty_images_and_a_prior():
+    train_lora = script("train_lora")
+    recipes = {
+        name: str(ROOT / "examples" / "recipes" / f"lora_{name}.yaml") for name in ("twenty_images", "with_prior")
+    }
+    types = [train_lora.ScriptArguments, PriorArguments, ITITTrainingArguments]
+    _, none, plain = parse_arguments(types, ["--use_cpu"], recipes["twenty_images"])
+    _, prior, changed = parse_arguments(types, ["--use_cpu"], recipes["with_prior"])
+    assert none.prior_images == 0 and (prior.prior_images, prior.prior_fraction) == (96, 0.5)
+    assert (changed.max_steps, changed.learning_rate) == (plain.max_steps, plain.learning_rate)
+
+
+def test_known_texts_are_of_the_world_without_what_was_held_out_there(tmp_path, monkeypatch):
+    train_lora = script("train_lora")
+    monkeypatch.setattr(train_lora, "NUM_KNOWN", 3)
+    art = draw_cut_outs(tmp_path / "art", ("bus", "tree", "fish"))
+    args = train_lora.ScriptArguments(new_style=art)
+    rows = train_lora.known_texts(args, (64, 64), 0, 60)
+    said = [parse(text) for row in rows for text in row["text"]]
+    pairs = {(caption.objects[0].category, caption.objects[0].colour) for caption in said}
+    assert len(rows) == 60 and {category for category, _ in pairs} == {"bus", "tree", "fish"}
+    assert not any(is_held_out_pair(category, colour) for category, colour in pairs)
 
 
 def test_too_few_images_to_hold_some_back_are_refused(arguments):

@@ -67,7 +67,7 @@ def test_sizes_that_do_not_fit_are_named(bad, message):
 @pytest.mark.parametrize("given", [{"num_image_tokens": 36}, {"num_image_tokens": 36, "image_grid": [6, 6]}])
 def test_a_configuration_of_before_has_a_square_number_of_tokens(given):
     config = ITITConfig.from_dict(given)
-    assert tuple(config.image_grid) == (6, 6) and config.num_image_tokens == 36
+    assert config.image_grid == (6, 6) and config.num_image_tokens == 36
     saved = config.to_dict()
     assert saved["image_grid"] == [6, 6] and "num_image_tokens" not in saved
 
@@ -88,7 +88,7 @@ def test_a_number_of_tokens_that_tells_no_grid_is_refused(given, message):
 def test_rows_and_columns_survive_a_file_in_their_order(tmp_path):
     ITITConfig(image_grid=(8, 12)).save_pretrained(tmp_path)
     config = ITITConfig.from_pretrained(tmp_path)
-    assert tuple(config.image_grid) == (8, 12) and config.num_image_tokens == 96
+    assert config.image_grid == (8, 12) and config.num_image_tokens == 96
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))

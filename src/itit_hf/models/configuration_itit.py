@@ -229,6 +229,7 @@ class ITITConfig(PreTrainedConfig):
         """Read `num_image_tokens` of a configuration from before `image_grid`; the rest is transformers' own."""
         if num_image_tokens is not None:
             self.image_grid = _grid_of_before(num_image_tokens, self.image_grid)
+        self.image_grid = tuple(self.image_grid)  # a file has a list
         super().__post_init__(**kwargs)
 
     @classmethod

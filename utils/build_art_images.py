@@ -93,9 +93,8 @@ def drawing_images(svg: str, generator: torch.Generator, side: int) -> list[Imag
         return []
     images = []
     for canvas_side in (side, 2 * side):
-        size = [
-            max(1, round(length * uniform(generator, 0.7, 1.0) * canvas_side / max(drawing.size))) for length in drawing.size
-        ]
+        scale = canvas_side / max(drawing.size)
+        size = [max(1, round(length * uniform(generator, 0.7, 1.0) * scale)) for length in drawing.size]
         scaled = drawing.resize(size, Image.Resampling.LANCZOS)
         canvas = background(generator, canvas_side)
         corner = [round(uniform(generator, 0.0, 1.0) * (canvas_side - length)) for length in size]
@@ -175,7 +174,8 @@ def main(arguments: list[str] | None = None):
     """Render, cut, write."""
     parser = argparse.ArgumentParser(description="Images of all kinds under free licences.")
     parser.add_argument(
-        "--clip_art", help="Folder svg/ of Debian's package openclipart-svg, unpacked; without it, what is judged on alone."
+        "--clip_art",
+        help="Folder svg/ of Debian's openclipart-svg; without it only what is judged on is built.",
     )
     parser.add_argument("--output_dir", default="data/art")
     parser.add_argument("--side", type=int, default=64, help="Of an image, in pixels (default: 64).")

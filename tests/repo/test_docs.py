@@ -11,7 +11,7 @@ import pytest
 from check_code_links import definitions
 
 ROOT = Path(__file__).parents[2]
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("model_cards/*.md")]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("model_cards/*.md")]
 PACKAGE = ROOT / "src" / "itit_hf"
 ROOMS = "|".join(path.name for path in sorted(PACKAGE.iterdir()) if path.is_dir() and path.name != "__pycache__")
 # Such as `objectives.losses.caption_loss`, `itit_hf.metrics.captions` and `masking.random_mask`; the changelog also

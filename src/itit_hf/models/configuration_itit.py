@@ -154,7 +154,8 @@ class ITITConfig(PreTrainedConfig):
             Epsilon of the text decoder's norms; `layer_norm_eps` by default. GPT-2 has 1e-5.
         initializer (`str`, defaults to `"normal"`):
             `"normal"` draws linear weights from N(0, initializer_range); `"xavier"` draws them uniformly by fan-in and
-            fan-out, and image positions start as sines and cosines: what small runs need (docs/experiments.md).
+            fan-out, and image positions start as sines and cosines: what small runs need
+            (docs/experiments/training.md).
         initializer_range (`float`, defaults to 0.02): Standard deviation of `"normal"`, and of all embeddings.
         encoder_drop (`str`, defaults to `"half"`):
             Which masked image positions the encoder is not given: `"half"` drops exactly half of all positions, the

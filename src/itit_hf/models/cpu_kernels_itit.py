@@ -66,8 +66,8 @@ def tall_linear(hidden_states: torch.Tensor, weight: torch.Tensor, bias: torch.T
 class ITITDropout(nn.Dropout):
     """`nn.Dropout` whose masks are cheap on a CPU: four of its numbers from each random one.
 
-    torch draws every number of a mask by itself there, which was 8% of a step of pairs (docs/experiments.md). With 16
-    random bits for each the probability is a multiple of 1/65536. Elsewhere this is torch's own.
+    torch draws every number of a mask by itself there, which was 8% of a step of pairs (docs/experiments/training.md).
+    With 16 random bits for each the probability is a multiple of 1/65536. Elsewhere this is torch's own.
     """
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:

@@ -28,7 +28,7 @@ class PatchVQModel(ModelMixin, ConfigMixin):
 
     The code of a patch then depends on nothing but the patch. In a convolutional encoder with group norms the codes of
     an unchanged background change with the object in front of it, which makes them hard to predict for a small model
-    trained on little (measured in docs/experiments.md).
+    trained on little (measured in docs/experiments/image_tokenizers.md).
 
     Args:
         in_channels (`int`, defaults to 3): Channels of an image.

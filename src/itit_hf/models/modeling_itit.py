@@ -144,7 +144,7 @@ class ITITModel(WithoutTextMixin, ITITPreTrainedModel):
         self.embed_image_positions = nn.Embedding(config.num_image_tokens, width)
         self.project_text = nn.Linear(config.text_hidden_size, width)
         self.embed_text_positions = nn.Embedding(config.max_text_length, width)
-        self.norm_embeddings = nn.LayerNorm(width, eps=config.layer_norm_eps)  # MAGE has it; see docs/experiments.md
+        self.norm_embeddings = nn.LayerNorm(width, eps=config.layer_norm_eps)  # as MAGE; docs/experiments/training.md
         self.dropout = ITITDropout(config.hidden_dropout_prob)
         heads = config.num_attention_heads
         mlp = config.intermediate_size

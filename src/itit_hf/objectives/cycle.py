@@ -5,7 +5,7 @@ r"""Cycle consistency, equations (3) and (4): the heart of the paper (section 3.
 [`text_to_image_to_text`] and [`image_to_text_to_image`] are the two equations whole: synthesise, mask, reconstruct,
 score. The last two verbs are [`t2i2t_loss`] and [`i2t2i_loss`], in which everything random is an argument: the
 synthetic sample, the masks and the Gumbel noise. What the paper leaves open is an argument too
-([`TextCycleSettings`]), and `docs/experiments.md` compares the candidates.
+([`TextCycleSettings`]), and `docs/experiments/cycles.md` compares the candidates.
 
 A half cycle of Table 2 is the same with `is_half=True`: no gradient passes through the reconstruction.
 """

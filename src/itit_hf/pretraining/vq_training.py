@@ -235,7 +235,7 @@ class PatchDiscriminator(nn.Module):
     """Tells real patches from reconstructed ones: a small PatchGAN (Isola et al. 2017).
 
     Group norms stand where PatchGAN has batch norms: no sample depends on its batch. (With spectral norms instead it
-    lost against the decoder at once; see docs/experiments.md.)
+    lost against the decoder at once; see docs/experiments/image_tokenizers.md.)
 
     Args:
         in_channels (`int`, *optional*, defaults to 3): Channels of an image.

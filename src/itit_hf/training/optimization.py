@@ -183,7 +183,7 @@ def create_muon(
     """Muon for the matrices inside the Transformer blocks, another optimizer for all other parameters.
 
     Muon orthogonalises each matrix's update. With 10^4 to 10^5 samples it reaches a loss in a quarter of AdamW's steps
-    (docs/experiments.md). The scale of its rate is torch's own: about ten times that of AdamW.
+    (docs/experiments/training.md). The scale of its rate is torch's own: about ten times that of AdamW.
 
     Args:
         model (`torch.nn.Module`): Parameters that want no gradient are left out.

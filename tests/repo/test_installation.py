@@ -35,13 +35,13 @@ LORA = (
 NAMED = {
     "peft": ["-c", LORA, MODEL],
     "app": [str(ROOT / "examples" / "app.py")],
-    "eval": [str(ROOT / "examples" / "evaluate_itit.py"), "--preset", "dataset", "--inception_weights", "x"],
+    "eval": ["-c", "from itit_hf.metrics.coco_captions import coco_caption_scores as f; f(['a'], [['a']])"],
     "demo": [str(ROOT / "examples" / "train_lora.py"), "--model", MODEL, "--use_cpu"],
 }
 TRAIN = """
 import sys
 sys.path.insert(0, sys.argv[2])
-from tests.training.test_trainer import make_trainer
+from tests.training_utils import make_trainer
 trainer = make_trainer(sys.argv[1], max_steps=2)
 trainer.train()
 print(trainer.state.global_step)

@@ -6,4 +6,4 @@
 FROZEN_PARTS = "checkpoints/emoji-scenes-64"
 # What reads one's own texts and images, for new weights; `None` is what `FROZEN_PARTS` has.
 OWN_TEXT_ENCODER: str | None = "checkpoints/text-encoder-minilm"
-OWN_IMAGE_TOKENIZER: str | None = None
+OWN_IMAGE_TOKENIZER: str | None = "checkpoints/image-tokenizer-art"

@@ -15,7 +15,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,22 @@ def parse_args(arguments: list[str] | None = None):
     parser.add_argument("--num_beams", type=int, help="Of captions; 1 is greedy.")
     parser.add_argument("--seed", type=int, default=0, help="Of the noise.")
     return parser.parse_args(arguments)
+
+
+def read_image(path: str, size: tuple[int, int]) -> np.ndarray:
+    """An image file as the pipeline sees it: turned upright, on white where it is transparent, squeezed to `size`.
+
+    Args:
+        path (`str`): Image file.
+        size (`tuple[int, int]`): Width and height in pixels.
+
+    Returns:
+        `np.ndarray` of shape `(height, width, 3)`: uint8.
+    """
+    image = ImageOps.exif_transpose(Image.open(path)).convert("RGBA")
+    canvas = Image.new("RGB", image.size, "white")
+    canvas.paste(image, mask=image.getchannel("A"))
+    return np.asarray(canvas.resize(size, Image.Resampling.BICUBIC))
 
 
 def main(arguments: list[str] | None = None):
@@ -55,8 +71,7 @@ def main(arguments: list[str] | None = None):
             logger.info(f"{path}: {prompt}")
     if args.images:
         size = pipe.settings["image"]["width"], pipe.settings["image"]["height"]
-        images = [Image.open(path).convert("RGB").resize(size, Image.Resampling.BICUBIC) for path in args.images]
-        captions = pipe.caption(np.stack([np.asarray(image) for image in images]), args.num_beams)
+        captions = pipe.caption(np.stack([read_image(path, size) for path in args.images]), args.num_beams)
         for path, caption in zip(args.images, captions, strict=True):
             logger.info(f"{path}: {caption}")
 

@@ -20,8 +20,8 @@ from ..testing_utils import script
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "examples" / "recipes"
-OF_OTHER_SCRIPTS = {"emoji_scenes/dual_encoder.yaml", "lora_twenty_images.yaml"}
-OF_OTHER_SCRIPTS |= {"image_tokenizer/art_codes.yaml"}
+OF_OTHER_SCRIPTS = {"emoji_scenes/dual_encoder.yaml", "lora_twenty_images.yaml", "lora_with_prior.yaml"}
+OF_OTHER_SCRIPTS |= {"image_tokenizer/art_codes.yaml", "image_tokenizer/art_decoder.yaml"}
 OF_OTHER_SCRIPTS |= {f"rewards/{name}.yaml" for name in ("cider_d", "clip_image", "without_pairs")}
 NAMES = [path.relative_to(RECIPES).as_posix() for path in sorted(RECIPES.rglob("*.yaml"))]
 NAMES = [name for name in NAMES if name not in OF_OTHER_SCRIPTS]
@@ -51,11 +51,14 @@ def test_a_stage_starts_from_weights_that_another_recipe_or_command_writes(name)
     assert start in trained | adapted | {"out/rewards/start/pipeline/model"}  # see rewards/cider_d.yaml
 
 
-def test_the_recipe_of_an_image_tokenizer_has_arguments_of_its_script():
-    module, recipe = script("train_vq"), str(RECIPES / "image_tokenizer" / "art_codes.yaml")
+def test_the_recipes_of_the_art_image_tokenizer_have_arguments_of_their_script_and_follow_each_other():
+    module = script("train_vq")
     types = [module.ScriptArguments, module.VQTrainingArguments]
-    images, training = parse_arguments(types, ["--config", recipe, "--use_cpu"])
-    assert images.splits == ["train"] and training.output_dir == "out/image_tokenizer_art/codes"
+    recipes = [str(RECIPES / "image_tokenizer" / f"art_{stage}.yaml") for stage in ("codes", "decoder")]
+    codes, decoder = (parse_arguments(types, ["--config", recipe, "--use_cpu"]) for recipe in recipes)
+    assert codes[0].splits == decoder[0].splits == ["train"]
+    assert decoder[0].model_name_or_path == codes[1].output_dir == "out/image_tokenizer_art/codes"
+    assert decoder[1].train_decoder_only and not codes[1].train_decoder_only
 
 
 def test_the_control_of_the_image_reward_differs_by_the_reward_alone(monkeypatch):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
+from torch.distributed.tensor import DTensor, Replicate
 from transformers import Trainer
 from transformers.optimization import Adafactor
 
@@ -196,11 +197,16 @@ class Muon(torch.optim.Muon):
         coefficients = group["ns_coefficients"]
         if "head_size" not in group:
             return orthogonalize(direction, coefficients, group["ns_steps"], group["eps"], dtype)
+        # A shard of a matrix need not hold whole heads.
+        whole = direction.full_tensor() if isinstance(direction, DTensor) else direction
         is_input = group["head_axis"] == 1
-        heads = (direction.T if is_input else direction).unflatten(0, (-1, group["head_size"]))
+        heads = (whole.T if is_input else whole).unflatten(0, (-1, group["head_size"]))
         heads = orthogonalize(heads, coefficients, group["ns_steps"], group["eps"], dtype)
-        together = heads.flatten(0, 1)  # (heads * head_size, width)
-        return together.T if is_input else together
+        whole = heads.flatten(0, 1).T if is_input else heads.flatten(0, 1)
+        if not isinstance(direction, DTensor):
+            return whole
+        replicated = DTensor.from_local(whole, direction.device_mesh, [Replicate()] * direction.device_mesh.ndim)
+        return replicated.redistribute(placements=direction.placements)
 
 
 def _groups_by_head(model: torch.nn.Module, matrices: list[torch.nn.Parameter]) -> list[dict]:

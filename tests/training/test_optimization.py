@@ -93,42 +93,6 @@ def steps_on_a_matrix(optimizer_class, **options):
     return matrix, optimizer
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
-@pytest.mark.parametrize("shape", [(4, 10), (10, 4), (4, 4)])
-def test_several_matrices_are_orthogonalised_each_by_itself(shape, dtype, tolerance):
-    scales = torch.tensor([1.0, 5.0, 0.2])[:, None, None]
-    matrices = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0)) * scales
-    iteration = ((3.4445, -4.7750, 2.0315), 5, 1e-7, dtype)
-    alone = torch.stack([orthogonalize(matrix, *iteration) for matrix in matrices])
-    torch.testing.assert_close(orthogonalize(matrices, *iteration), alone, rtol=0.0, atol=tolerance)
-
-
-def test_by_head_each_head_of_attention_is_orthogonalised_by_itself(model):
-    attention = model.model.layers[0].self_attn
-    optimizer = create_muon(model, 0.02, 0.0, ADAMW, by_head=True)
-    before = {name: p.detach().clone() for name, p in attention.named_parameters()}
-    take_steps(model, optimizer, 1)
-    size = attention.head_dim
-    for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-        update = (before[f"{name}.weight"] - getattr(attention, name).weight.detach()) / 0.02
-        heads = update.split(size, dim=1 if name == "out_proj" else 0)
-        assert len(heads) > 1
-        for head in heads:
-            values = torch.linalg.svdvals(head)
-            assert ((values > 0.6) & (values < 1.3)).all(), name
-        assert torch.linalg.svdvals(update).max() > 1.3  # the heads together are not one orthogonal matrix
-
-
-def test_by_head_all_other_matrices_are_trained_as_without(model):
-    whole = copy.deepcopy(model)
-    take_steps(model, create_muon(model, 0.02, 0.1, ADAMW, by_head=True), 2)
-    take_steps(whole, create_muon(whole, 0.02, 0.1, ADAMW), 2)
-    both = zip(model.named_parameters(), whole.parameters(), strict=True)
-    differ = {name for (name, by_head), by_matrix in both if not torch.equal(by_head, by_matrix)}
-    matrices = ("q_proj.weight", "k_proj.weight", "v_proj.weight", "out_proj.weight")
-    assert differ == {name for name, _ in model.named_parameters() if ".layers." in name and name.endswith(matrices)}
-
-
 @pytest.mark.parametrize("options", [{}, {"nesterov": False, "momentum": 0.8}])
 def test_muon_in_bfloat16_is_that_of_torch(monkeypatch, options):
     monkeypatch.setattr(optimization, "cpu_multiplies_bfloat16", lambda: True)

@@ -95,7 +95,7 @@ def test_a_new_run_in_an_old_folder_is_warned(run, tmp_path, log):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"objectives": ["i2t", "t2i"]}, {"optim": "sgd"}, {"muon_learning_rate": 0.1}, {"muon_by_head": True}],
+    [{"objectives": ["i2t", "t2i"]}, {"optim": "sgd"}, {"muon_learning_rate": 0.1}],
     ids=lambda changes: next(iter(changes)),
 )
 def test_a_run_goes_on_with_its_own_objectives_and_optimizer_only(run, tmp_path, changes):

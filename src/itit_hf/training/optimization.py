@@ -6,12 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-from torch.distributed.tensor import DTensor, Replicate
 from transformers import Trainer
 from transformers.optimization import Adafactor
 
 from ..models.cpu_kernels_itit import cpu_multiplies_bfloat16
-from ..models.layers_itit import ITITAttention
 
 # Longer than so many times its short side, a matrix is orthogonalised with fewer products by way of its Gram matrix:
 # n steps cost 4 short^2 long + (8 n - 6) short^3 in place of n (4 short^2 long + 2 short^3).
@@ -103,54 +101,43 @@ class CombinedOptimizer(torch.optim.Optimizer):
         self._share()
 
 
-def _add_product(x: torch.Tensor, left: torch.Tensor, right: torch.Tensor, beta: float, alpha: float) -> torch.Tensor:
-    """`beta x + alpha left right`, of matrices or of equally many of them."""
-    fused = torch.addmm if x.ndim == 2 else torch.baddbmm
-    return fused(x, left, right, beta=beta, alpha=alpha)
-
-
 def orthogonalize(
     matrix: torch.Tensor, coefficients: tuple[float, float, float], num_steps: int, eps: float, dtype: torch.dtype
 ) -> torch.Tensor:
     """Newton-Schulz iteration of Muon: singular values of the matrix are brought near 1, its directions stay.
 
     Args:
-        matrix (`torch.FloatTensor` of shape `(num_rows, num_columns)`, or `(num_matrices, num_rows, num_columns)`):
-            Several are orthogonalised each by itself.
+        matrix (`torch.FloatTensor` of shape `(num_rows, num_columns)`)
         coefficients (`tuple[float, float, float]`): a, b, c of the quintic `a X + b (X X^T) X + c (X X^T)^2 X`.
         num_steps (`int`): Iterations.
-        eps (`float`): Least norm that a matrix is divided by.
+        eps (`float`): Least norm that the matrix is divided by.
         dtype (`torch.dtype`): What the products are computed in.
 
     Returns:
         `torch.Tensor` of the same shape, of `dtype`.
     """
     a, b, c = coefficients
-    wide = matrix.size(-2) <= matrix.size(-1)
-    x = matrix.to(dtype) if wide else matrix.to(dtype).mT  # (..., short, long)
-    norm = x.norm() if x.ndim == 2 else x.norm(dim=(-2, -1), keepdim=True)
-    x = x / norm.clamp(min=eps)  # no singular value above 1
-    if dtype == torch.float32 and num_steps > 1 and x.size(-1) > _LONG * x.size(-2):
-        x = _orthogonalizer(x @ x.mT, coefficients, num_steps) @ x  # (..., short, long)
-        return x if wide else x.mT
+    wide = matrix.size(0) <= matrix.size(1)
+    x = matrix.to(dtype) if wide else matrix.to(dtype).T  # (short, long)
+    x = x / x.norm().clamp(min=eps)  # no singular value above 1
+    if dtype == torch.float32 and num_steps > 1 and x.size(1) > _LONG * x.size(0):
+        x = _orthogonalizer(x @ x.T, coefficients, num_steps) @ x  # (short, long)
+        return x if wide else x.T
     for _ in range(num_steps):
-        gram = x @ x.mT  # (..., short, short)
-        x = _add_product(
-            x, _add_product(gram, gram, gram, beta=b, alpha=c), x, beta=a, alpha=1.0
-        )  # (..., short, long)
-    return x if wide else x.mT
+        gram = x @ x.T  # (short, short)
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)  # (short, long)
+    return x if wide else x.T
 
 
 def _orthogonalizer(gram: torch.Tensor, coefficients: tuple[float, float, float], num_steps: int) -> torch.Tensor:
-    """The same iteration on `gram`, which is `X X^T`: the matrix, of its shape `(..., short, short)`, that X is
-    multiplied by. Each factor is a polynomial of `gram`, so they commute. In bfloat16 small eigenvalues would drown in
-    rounding.
+    """The same iteration on `gram`, which is `X X^T`: the matrix, of its shape `(short, short)`, that X is multiplied
+    by. Each factor is a polynomial of `gram`, so they commute. In bfloat16 small eigenvalues would drown in rounding.
     """
     a, b, c = coefficients
     product = None
     for step in range(num_steps):
-        factor = _add_product(gram, gram, gram, beta=b, alpha=c)
-        factor.diagonal(dim1=-2, dim2=-1).add_(a)
+        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal().add_(a)
         product = factor if product is None else factor @ product
         if step < num_steps - 1:
             gram = factor @ (factor @ gram)
@@ -159,9 +146,6 @@ def _orthogonalizer(gram: torch.Tensor, coefficients: tuple[float, float, float]
 
 class Muon(torch.optim.Muon):
     """torch's Muon, in the arithmetic that suits the machine; arguments and saved states are torch's.
-
-    A group of parameters may name `head_size` and `head_axis`: its matrices are cut along that axis into the parts of
-    attention's heads, each of which is orthogonalised by itself.
 
     torch always orthogonalises in bfloat16. Without bfloat16 in hardware that is most of an update's time on a CPU
     (16 to 35 times as slow as float32), so there it is done in float32.
@@ -184,51 +168,17 @@ class Muon(torch.optim.Muon):
             self.state[parameter]["momentum_buffer"] = torch.zeros_like(gradient)
         average = self.state[parameter]["momentum_buffer"].lerp_(gradient, 1 - momentum)
         direction = gradient.lerp(average, momentum) if group["nesterov"] else average
-        direction = self._orthogonal(direction, group)
+        in_float32 = parameter.device.type == "cpu" and not cpu_multiplies_bfloat16()
+        dtype = torch.float32 if in_float32 else torch.bfloat16
+        direction = orthogonalize(direction, group["ns_coefficients"], group["ns_steps"], group["eps"], dtype)
         num_rows, num_columns = parameter.shape
         scale = math.sqrt(max(1, num_rows / num_columns))
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
         parameter.add_(direction, alpha=-group["lr"] * scale)
 
-    def _orthogonal(self, direction: torch.Tensor, group: dict) -> torch.Tensor:
-        """The direction of an update of shape `(num_rows, num_columns)`, orthogonalised whole or head by head."""
-        in_float32 = direction.device.type == "cpu" and not cpu_multiplies_bfloat16()
-        dtype = torch.float32 if in_float32 else torch.bfloat16
-        coefficients = group["ns_coefficients"]
-        if "head_size" not in group:
-            return orthogonalize(direction, coefficients, group["ns_steps"], group["eps"], dtype)
-        # A shard of a matrix need not hold whole heads.
-        whole = direction.full_tensor() if isinstance(direction, DTensor) else direction
-        is_input = group["head_axis"] == 1
-        heads = (whole.T if is_input else whole).unflatten(0, (-1, group["head_size"]))
-        heads = orthogonalize(heads, coefficients, group["ns_steps"], group["eps"], dtype)
-        whole = heads.flatten(0, 1).T if is_input else heads.flatten(0, 1)
-        if not isinstance(direction, DTensor):
-            return whole
-        replicated = DTensor.from_local(whole, direction.device_mesh, [Replicate()] * direction.device_mesh.ndim)
-        return replicated.redistribute(placements=direction.placements)
-
-
-def _groups_by_head(model: torch.nn.Module, matrices: list[torch.nn.Parameter]) -> list[dict]:
-    """Muon's groups of parameters: those of attention by the size of a head and the axis that heads stand on."""
-    wanted = {id(p): p for p in matrices}
-    heads: dict[tuple[int, int], list[torch.nn.Parameter]] = {}
-    for module in model.modules():
-        if isinstance(module, ITITAttention):
-            outputs = (module.q_proj.weight, module.k_proj.weight, module.v_proj.weight)
-            for weight, axis in (*((weight, 0) for weight in outputs), (module.out_proj.weight, 1)):
-                if wanted.pop(id(weight), None) is not None:
-                    heads.setdefault((module.head_dim, axis), []).append(weight)
-    groups = [{"params": list(wanted.values())}] if wanted else []
-    return groups + [{"params": own, "head_size": size, "head_axis": axis} for (size, axis), own in heads.items()]
-
 
 def create_muon(
-    model: torch.nn.Module,
-    muon_learning_rate: float,
-    weight_decay: float,
-    others: tuple[type, dict],
-    by_head: bool = False,
+    model: torch.nn.Module, muon_learning_rate: float, weight_decay: float, others: tuple[type, dict]
 ) -> CombinedOptimizer:
     """Muon for the matrices inside the Transformer blocks, another optimizer for all other parameters.
 
@@ -240,8 +190,6 @@ def create_muon(
         muon_learning_rate (`float`): Muon's peak rate.
         weight_decay (`float`): Of all matrices, decoupled; vectors have none.
         others (`tuple[type, dict]`): Class and keyword arguments of the other optimizer.
-        by_head (`bool`, *optional*, defaults to `False`): Orthogonalise the matrices of attention head by head. With
-            six heads that is a twentieth of the work of whole matrices.
 
     Returns:
         [`CombinedOptimizer`].
@@ -260,8 +208,7 @@ def create_muon(
         {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
     ]
     optimizer_class, arguments = others
-    muon_groups = _groups_by_head(model, matrices) if by_head else [{"params": matrices}]
-    muon = Muon(muon_groups, lr=muon_learning_rate, weight_decay=weight_decay)
+    muon = Muon(matrices, lr=muon_learning_rate, weight_decay=weight_decay)
     groups = [group for group in groups if group["params"]]  # none where adapters of the blocks alone are trained
     return CombinedOptimizer([muon, *([optimizer_class(groups, **arguments)] if groups else [])])
 
@@ -283,8 +230,5 @@ def optimizer_factory(args, model: torch.nn.Module | None = None) -> tuple:
         others = Trainer.get_optimizer_cls_and_kwargs(args, model)
     if args.muon_learning_rate is None:
         return others
-    settings = {"muon_learning_rate": args.muon_learning_rate, "weight_decay": args.weight_decay}
-    return (lambda: create_muon), settings | {
-        "others": others,
-        "by_head": args.muon_by_head,
-    }  # a factory, in transformers' words
+    rates = {"muon_learning_rate": args.muon_learning_rate, "weight_decay": args.weight_decay}
+    return (lambda: create_muon), rates | {"others": others}  # a factory, in transformers' words

@@ -135,9 +135,6 @@ class ResilientTrainingArguments(TrainingArguments):
         then = saved.get("muon_learning_rate")
         if "muon_learning_rate" in now and (then is None) != (now["muon_learning_rate"] is None):
             self._refuse_to_resume("muon_learning_rate", then)
-        then = saved.get("muon_by_head", False)  # checkpoints of before do not tell
-        if "muon_by_head" in now and then != now["muon_by_head"]:
-            self._refuse_to_resume("muon_by_head", then)
         names = [name for name in self.changeable_on_resume if name in saved and name in now]
         return {name: (saved[name], now[name]) for name in names if saved[name] != now[name]}
 
@@ -196,7 +193,6 @@ class ITITTrainingArguments(ResilientTrainingArguments):
             default.
         muon_learning_rate (`float`, *optional*): Train the matrices of the Transformer blocks by Muon, at this peak
             rate, and all else by `optim` at `learning_rate`; the same schedule scales both. The paper does not.
-        muon_by_head (`bool`): Muon orthogonalises the matrices of attention head by head, which costs half as much.
         on_bad_image (`str`): What to do about an image that cannot be read or exceeds the limits: `"raise"`, or
             `"skip"`, which trains on the next row instead and counts why; above 5% the training ends.
         data_order (`str`, *optional*): In which order the rows are read: `"keyed"`, which takes no memory for any
@@ -262,7 +258,6 @@ class ITITTrainingArguments(ResilientTrainingArguments):
     per_device_image_batch_size: int | None = field(default=None, metadata={"help": "As many as pairs by default."})
     per_device_text_batch_size: int | None = field(default=None, metadata={"help": "As many as pairs by default."})
     muon_learning_rate: float | None = field(default=None, metadata={"help": "Muon for the blocks' matrices."})
-    muon_by_head: bool = field(default=False, metadata={"help": "Muon cuts the matrices of attention into heads."})
     on_bad_image: str = field(default="raise", metadata={"help": "Images that cannot be read: raise or skip."})
     data_order: str | None = field(default=None, metadata={"help": "Of the rows: keyed or randperm."})
     shuffle_blocks: int = field(default=0, metadata={"help": "Blocks whose rows are shuffled together; 0: all."})

@@ -1,5 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
+import base64
 import io
 import random
 import struct
@@ -57,6 +58,7 @@ def test_all_sources_give_the_same_image(tmp_path):
         io.BytesIO(path.read_bytes()),
         {"bytes": path.read_bytes(), "path": None},
         {"bytes": None, "path": str(path)},
+        "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode(),
         array,
         np.moveaxis(array, -1, 0),
         torch.tensor(array).permute(2, 0, 1),
@@ -129,6 +131,8 @@ def test_array_that_is_no_image_is_refused(array, message):
     "source, message",
     [
         ("no_such_file.png", "no such file"),
+        ("data:image/png,abc", "a `data:` URL must be of base64, got 'data:image/png'"),
+        ("data:image/png;base64,a!b", "the base64 of a `data:` URL is damaged"),
         (b"", "empty"),
         (b"<svg></svg>", "none of PNG"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "none of PNG"),

@@ -11,6 +11,7 @@ from diffusers import VQModel
 from PIL import Image
 from transformers import AutoProcessor
 
+from itit_hf.models import processing_itit
 from itit_hf.models.configuration_itit import ITITConfig
 from itit_hf.models.image_processing_itit import ITITImageProcessorPil
 from itit_hf.models.image_tokenization_itit import PatchVQModel, decode_image_token_ids, encode_images
@@ -287,6 +288,61 @@ def test_words_that_are_added_are_found_beside_special_words():
 
 
 # Back
+
+
+def messages(*blocks, role="user") -> list[dict]:
+    return [{"role": role, "content": list(blocks)}]
+
+
+IMAGE = {"type": "image", "image": make_image()}
+
+
+@pytest.mark.parametrize("content", ["a Red", [{"type": "text", "text": "a "}, {"type": "text", "text": "Red"}]])
+def test_the_beginning_of_a_caption_is_what_the_assistant_says_last(full_processor, content):
+    chat = messages(IMAGE) + [{"role": "assistant", "content": content}]
+    assert full_processor.apply_chat_template(chat) == "a Red"
+    assert full_processor.apply_chat_template(chat, add_generation_prompt=True) == ""
+    begun = full_processor.apply_chat_template(chat, tokenize=True, return_dict=True)
+    wanted = full_processor(images=[make_image()], text=["a Red"])
+    assert begun.keys() == wanted.keys() and all(torch.equal(begun[name], wanted[name]) for name in wanted)
+
+
+def test_conversations_in_a_batch_have_an_image_each(full_processor):
+    chats = [messages({"type": "image", "image": make_image(seed)}) for seed in range(3)]
+    batch = full_processor.apply_chat_template(chats, tokenize=True, return_dict=True)
+    wanted = full_processor(images=[make_image(seed) for seed in range(3)], text=[""] * 3)
+    assert torch.equal(batch["image_token_ids"], wanted["image_token_ids"])
+
+
+def test_two_images_in_a_conversation_are_refused(full_processor):
+    with pytest.raises(ValueError, match=r"`images` must hold one image for each caption, got lists of \[2\]"):
+        full_processor.apply_chat_template(messages(IMAGE, IMAGE), tokenize=True, return_dict=True)
+
+
+@pytest.mark.parametrize("argument", ["videos", "audio"])
+def test_there_are_neither_videos_nor_sounds(processor, argument):
+    with pytest.raises(ValueError, match="`videos` and `audio` must be None"):
+        processor(text="a", **{argument: [1]})
+
+
+def test_what_the_user_writes_is_named_as_not_read(full_processor, warned):
+    processing_itit.logger.warning_once.cache_clear()
+    assert full_processor.apply_chat_template(messages(IMAGE, {"type": "text", "text": "Describe this."})) == ""
+    assert len(warned) == 1 and "texts of the user are not read" in warned[0]
+    processing_itit.logger.warning_once.cache_clear()
+
+
+def test_what_the_assistant_says_is_read_without_a_word(full_processor, warned):
+    processing_itit.logger.warning_once.cache_clear()
+    full_processor.apply_chat_template(messages(IMAGE) + [{"role": "assistant", "content": "a red"}])
+    assert not warned
+
+
+def test_a_template_of_ones_own_is_saved_with_the_processor(tokenizer, tmp_path):
+    ITITProcessor(ITITImageProcessorPil(size=8), tokenizer, chat_template="mine").save_pretrained(tmp_path / "own")
+    assert ITITProcessor.from_pretrained(tmp_path / "own").chat_template == "mine"
+    ITITProcessor(ITITImageProcessorPil(size=8), tokenizer).save_pretrained(tmp_path / "default")
+    assert (tmp_path / "default" / "chat_template.jinja").read_text() == processing_itit.CHAT_TEMPLATE
 
 
 def test_decode_drops_padding_and_ids_the_tokenizer_does_not_know(processor):

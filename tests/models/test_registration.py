@@ -16,15 +16,17 @@ from transformers import (
     AutoImageProcessor,
     AutoModel,
     AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
     AutoModelForPreTraining,
     AutoProcessor,
     pipeline,
 )
+from transformers.pipelines import any_to_any
 
 import itit_hf
 from itit_hf.models.configuration_itit import ITITConfig
 from itit_hf.models.image_processing_itit import ITITImageProcessorPil
-from itit_hf.models.modeling_itit import ITITForCaptioning, ITITForPreTraining
+from itit_hf.models.modeling_itit import ITITForCaptioning, ITITForImageGeneration, ITITForPreTraining
 from itit_hf.models.processing_itit import ITITProcessor
 
 from ..testing_utils import WORDS, tiny_pipeline
@@ -33,6 +35,7 @@ CLASSES = {
     AutoConfig: "ITITConfig",
     AutoModel: "ITITModel",
     AutoModelForImageTextToText: "ITITForCaptioning",
+    AutoModelForMultimodalLM: "ITITForCaptioning",
     AutoModelForPreTraining: "ITITForPreTraining",
     AutoProcessor: "ITITProcessor",
     AutoImageProcessor: "ITITImageProcessorPil",
@@ -177,6 +180,52 @@ def test_what_the_processor_returns_goes_into_the_model(pipe):
     assert said == pipe.caption([make_image(0), make_image(1)], num_beams=2, max_new_tokens=6)
 
 
+# Conversations
+
+
+def conversation(*assistant: str) -> list[dict]:
+    """A user's image, and what the assistant has begun to say to it."""
+    image = {"type": "image", "image": make_image(0)}
+    messages = [{"role": "user", "content": [image]}]
+    return messages + [{"role": "assistant", "content": [{"type": "text", "text": text}]} for text in assistant]
+
+
+def test_a_conversation_becomes_what_generate_takes(folder, pipe):
+    processor, model = AutoProcessor.from_pretrained(folder), AutoModelForMultimodalLM.from_pretrained(folder)
+    inputs = processor.apply_chat_template(conversation(), tokenize=True, return_dict=True)
+    said = processor.batch_decode(model.generate(**inputs, **SETTINGS))
+    assert said == pipe.caption(make_image(0), num_beams=2, max_new_tokens=6)
+
+
+@pytest.fixture(params=["any-to-any", "image-text-to-text"])
+def chat(request, folder, monkeypatch):
+    """transformers asks for torchvision, which nothing in it uses for this model, before it makes the first one."""
+    monkeypatch.setattr(any_to_any, "requires_backends", lambda *arguments: None)
+    processor = AutoProcessor.from_pretrained(folder)
+    return pipeline(request.param, model=str(folder), processor=processor, device="cpu")
+
+
+def test_pipelines_answer_a_conversation_with_a_caption(chat, pipe):
+    (said,) = chat(text=conversation(), generate_kwargs=SETTINGS)
+    (caption,) = pipe.caption(make_image(0), num_beams=2, max_new_tokens=6)
+    assert said["generated_text"][-1] == {"role": "assistant", "content": caption}
+
+
+def test_pipelines_go_on_from_what_the_assistant_has_begun(chat, captioner):
+    (said,) = chat(text=conversation("a red"), generate_kwargs=SETTINGS)
+    (wanted,) = captioner(images=make_image(0), text="a red", generate_kwargs=SETTINGS)
+    assert said["generated_text"][-1]["content"] == [{"type": "text", "text": wanted["generated_text"]}]
+
+
+def test_what_goes_out_is_said_and_images_are_refused_by_the_class_that_captions(captioner, pipe):
+    assert captioner.model.output_modalities == ("text",) == pipe.model.output_modalities
+    assert ITITForImageGeneration.output_modalities == ("image",)
+    ids = pipe.processor(images=make_image(0)).image_token_ids
+    with pytest.raises(ValueError, match="`generation_mode` must be \"text\", got 'image': .* call `pipe"):
+        pipe.model.generate(image_token_ids=ids, generation_mode="image")
+    assert pipe.model.generate(image_token_ids=ids, generation_mode="text", **SETTINGS).ndim == 2
+
+
 # Remote code
 
 
@@ -242,6 +291,21 @@ print(diffusers.ITITPipeline is ITITPipeline, hasattr(diffusers, "ITITPipelines"
 @pytest.mark.parametrize("order", ["first", "last"])
 def test_diffusers_knows_the_pipeline_once_it_is_imported(order, slow):
     assert run(DIFFUSERS, order, DIFFUSERS_SLOW_IMPORT=slow) == "True False"
+
+
+WITHOUT_THE_PACKAGE = """
+import sys
+from diffusers import DiffusionPipeline
+try:
+    DiffusionPipeline.from_pretrained(sys.argv[1])
+except AttributeError as error:
+    print(error)
+"""
+
+
+def test_diffusers_alone_names_the_class_that_it_lacks(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    assert run(WITHOUT_THE_PACKAGE, tmp_path) == "module diffusers has no attribute ITITPipeline"
 
 
 # What travels: with what a captioner and its processor reach, and nothing that uploads, writes cards or distributes.

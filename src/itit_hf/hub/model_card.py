@@ -15,7 +15,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from transformers import TrainingArguments
 
 NOT_RECORDED = "*not recorded*"
-TAGS = ["itit", "text-to-image", "image-to-text"]
+TAGS = ["itit", "text-to-image", "image-to-text", "any-to-any"]
 # What an evaluation measured of the model itself, by task; the rest are ceilings and self-consistency.
 _TASKS = {"caption": "image-to-text", "generated": "text-to-image"}
 # Settings of transformers that change the weights, besides those that our own arguments name.

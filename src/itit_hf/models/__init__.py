@@ -11,6 +11,7 @@ from transformers import (
     AutoImageProcessor,
     AutoModel,
     AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
     AutoModelForPreTraining,
     AutoProcessor,
 )
@@ -23,6 +24,7 @@ from .processing_itit import ITITProcessor
 AutoConfig.register("itit", ITITConfig)
 AutoModel.register(ITITConfig, ITITModel)
 AutoModelForImageTextToText.register(ITITConfig, ITITForCaptioning)
+AutoModelForMultimodalLM.register(ITITConfig, ITITForCaptioning)
 AutoModelForPreTraining.register(ITITConfig, ITITForPreTraining)
 AutoProcessor.register(ITITConfig, ITITProcessor)
 AutoImageProcessor.register(ITITConfig, image_processor_classes={"pil": ITITImageProcessorPil})

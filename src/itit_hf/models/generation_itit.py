@@ -54,7 +54,13 @@ class ITITGenerationMixin(GenerationMixin):
     """What [`ITITForCaptioning`] changes in `generate`; `self.model` is the encoder."""
 
     def _validate_model_kwargs(self, model_kwargs):
-        """Pixels may come along with what is seen of them, as the processor returns them."""
+        """Pixels may come along with what is seen of them, as the processor returns them; what is generated is text."""
+        generation_mode = model_kwargs.pop("generation_mode", None)
+        if generation_mode not in (None, "text"):
+            raise ValueError(
+                f'`generation_mode` must be "text", got {generation_mode!r}: images need the text encoder and the image '
+                "tokenizer, which are parts of `ITITPipeline`: call `pipe(prompt)`"
+            )
         names = ("image_token_ids", "image_latents", "encoder_hidden_states")
         has_image = any(model_kwargs.get(name) is not None for name in names)
         check_kwargs(type(self).__name__, {"pixel_values": model_kwargs.pop("pixel_values", None)}, has_image)
@@ -75,7 +81,8 @@ class ITITGenerationMixin(GenerationMixin):
 
     def _prepare_model_inputs(self, inputs, bos_token_id, model_kwargs):
         """Encode the image once, before `generate` repeats its arguments for the beams, and write the prefix."""
-        model_kwargs.pop("pixel_values", None)
+        for name in ("pixel_values", "generation_mode"):  # checked, and of no use
+            model_kwargs.pop(name, None)
         image = {name: model_kwargs.pop(name, None) for name in ("image_token_ids", "image_latents")}
         has_image = any(tensor is not None for tensor in image.values())
         features = model_kwargs.get("encoder_hidden_states")

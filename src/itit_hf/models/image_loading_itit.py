@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one door through which images come in, for training and for serving."""
 
+import base64
+import binascii
 import io
 import os
 from collections.abc import Mapping, Sequence
@@ -103,7 +105,8 @@ def load_image(
 
     Args:
         source (`PIL.Image.Image`, `str`, `os.PathLike`, `bytes`, file object, `dict`, `np.ndarray` or `torch.Tensor`):
-            An image, the path or the bytes of a file, or an undecoded row of a `datasets` image column. Arrays are
+            An image, the path, a `data:` URL or the bytes of a file, or an undecoded row of a `datasets` image
+            column. Arrays are
             (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels; bool, uint8, uint16, or float in [0, 1]. Where both
             readings fit, arrays are taken as (H, W, C) and tensors as (C, H, W).
         limits (`ImageLimits`, *optional*): What it may measure. The defaults are those of [`ImageLimits`].
@@ -124,7 +127,7 @@ def load_image(
         path = source.get("path")
         name = name if path is None else f"{name} ({path!r})"
         source = path if data is None else data
-    elif isinstance(source, (str, os.PathLike)):
+    elif isinstance(source, (str, os.PathLike)) and not _is_data_url(source):
         name = f"{name} ({os.fspath(source)!r})"
     if isinstance(source, (np.ndarray, torch.Tensor)):
         return _from_array(source, limits, name)
@@ -156,6 +159,8 @@ def _read(source, limits: ImageLimits, name: str) -> bytes:
     if isinstance(source, (bytes, bytearray, memoryview)):
         limits.check_bytes(len(source), name)
         return bytes(source)
+    if _is_data_url(source):
+        return _read_data_url(source, limits, name)
     if isinstance(source, (str, os.PathLike)):
         if not os.path.isfile(source):
             raise ValueError(f"{name}: there is no such file")
@@ -173,6 +178,22 @@ def _read(source, limits: ImageLimits, name: str) -> bytes:
         raise ValueError(f"{name}: the file object must be opened in binary mode")
     limits.check_bytes(len(data), name)
     return data
+
+
+def _is_data_url(source) -> bool:
+    return isinstance(source, str) and source.startswith("data:")
+
+
+def _read_data_url(url: str, limits: ImageLimits, name: str) -> bytes:
+    """The bytes that a `data:` URL, such as `data:image/png;base64,iVBO...`, holds."""
+    head, _, text = url.partition(",")
+    if not head.endswith(";base64"):
+        raise ValueError(f"{name}: a `data:` URL must be of base64, got {head[:60]!r}")
+    limits.check_bytes(len(text) * 3 // 4, name)
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"{name}: the base64 of a `data:` URL is damaged: {error}") from error
 
 
 def _webp_size(head: bytes) -> tuple[int, int] | None:

@@ -410,6 +410,7 @@ class ITITHeadModel(ITITPreTrainedModel):
 class ITITForImageGeneration(WithoutTextMixin, ITITHeadModel):
     """Encoder + image decoder: predicts masked image tokens in parallel, given a text (equation 2)."""
 
+    output_modalities = ("image",)
     _keys_to_ignore_on_load_unexpected = [r"^text_decoder\."]
     _can_record_outputs = {
         "hidden_states": _recorder(ITITLayer, "image_decoder"),
@@ -475,6 +476,7 @@ class ITITForCaptioning(TextVocabularyMixin, ITITHeadModel, ITITGenerationMixin)
     """
 
     main_input_name = "input_ids"
+    output_modalities = ("text",)
     _keys_to_ignore_on_load_unexpected = [r"^image_decoder\."]
     _can_record_outputs = {
         "hidden_states": _recorder(ITITLayer, "text_decoder"),

@@ -26,6 +26,17 @@ logger = logging.get_logger(__name__)
 # Options of the image processor that set the range of `pixel_values`.
 _SCALES = ("rescale_factor", "do_normalize", "image_mean", "image_std")
 IMAGE_TOKENIZER_FOLDER = "image_tokenizer"
+# A conversation as the captioner knows it: an image, and how its caption begins, which is what the assistant has begun
+# to say. The template renders the beginning; the image goes beside it.
+CHAT_TEMPLATE = """
+{%- if messages and messages[-1].role == "assistant" and not add_generation_prompt -%}
+  {%- if messages[-1].content is string -%}
+    {{- messages[-1].content -}}
+  {%- else -%}
+    {%- for block in messages[-1].content if block.type == "text" -%}{{- block.text -}}{%- endfor -%}
+  {%- endif -%}
+{%- endif -%}
+""".lstrip()
 LONG_TEXT_POLICIES = ("warn", "error")
 
 
@@ -217,6 +228,8 @@ class ITITProcessor(ProcessorMixin):
             `pixel_values` to `image_token_ids`. Saved and loaded with the processor, in a folder of its own.
         image_features (`str`, *optional*, defaults to `"codes"`):
             The model's, see [`ITITConfig`]; with `"latents"` images become `image_latents` too.
+        chat_template (`str`, *optional*): What `apply_chat_template` renders; by default `CHAT_TEMPLATE`, the
+            beginning of the caption.
 
     Raises:
         ValueError: If `image_features` is unknown.
@@ -229,8 +242,17 @@ class ITITProcessor(ProcessorMixin):
 
     valid_processor_kwargs = ITITProcessorKwargs
 
-    def __init__(self, image_processor, tokenizer, image_tokenizer=None, image_features: str = "codes"):
-        super().__init__(image_processor, tokenizer)
+    def __init__(
+        self,
+        image_processor,
+        tokenizer,
+        image_tokenizer=None,
+        image_features: str = "codes",
+        chat_template: str | None = None,
+    ):
+        super().__init__(
+            image_processor, tokenizer, chat_template=CHAT_TEMPLATE if chat_template is None else chat_template
+        )
         if image_features not in IMAGE_FEATURES:
             raise ValueError(f"`image_features` must be one of {IMAGE_FEATURES}, got {image_features!r}")
         self.image_tokenizer = image_tokenizer
@@ -282,7 +304,9 @@ class ITITProcessor(ProcessorMixin):
                 f"the model's `image_grid`, got {own}"
             )
 
-    def __call__(self, images=None, text=None, **kwargs: Unpack[ITITProcessorKwargs]) -> BatchFeature:
+    def __call__(
+        self, images=None, text=None, videos=None, audio=None, **kwargs: Unpack[ITITProcessorKwargs]
+    ) -> BatchFeature:
         """Make a batch of images, of texts, or of images with the beginnings of their captions.
 
         Both together are what `generate` of [`ITITForCaptioning`] takes, and what transformers' "image-text-to-text"
@@ -290,9 +314,11 @@ class ITITProcessor(ProcessorMixin):
         pixels are left out where there are `image_token_ids`.
 
         Args:
-            images (*optional*): What [`load_image`] takes, or a list of it.
+            images (*optional*): What [`load_image`] takes, or a list of it, or of lists with one each, as chats give it.
             text (`str` or `Sequence[str]`, *optional*):
                 One text or several; with images, one for each or one for all. "" alone is the null text, one token.
+            videos (*optional*): Part of transformers' signature; there are none.
+            audio (*optional*): Likewise.
             on_long_text (`str`, *optional*, defaults to `"warn"`): `"warn"` or `"error"`, see [`tokenize_text`].
             max_length (`int`, *optional*, defaults to 64): Text tokens at most, the end of sequence included.
             padding (`bool` or `str`, *optional*, defaults to `"longest"`): As in any tokenizer.
@@ -311,6 +337,8 @@ class ITITProcessor(ProcessorMixin):
         """
         if images is None and text is None:
             raise ValueError("at least one of `images` and `text` must be given, got neither")
+        if videos is not None or audio is not None:
+            raise ValueError("`videos` and `audio` must be None: the model knows images and texts")
         merged = self._merge_kwargs(ITITProcessorKwargs, **kwargs)
         return_tensors = merged["text_kwargs"]["return_tensors"]
         unknown = set(merged["text_kwargs"]) - {"max_length", "padding", "on_long_text", "return_tensors"}
@@ -320,7 +348,7 @@ class ITITProcessor(ProcessorMixin):
         if images is not None:
             options = merged["images_kwargs"] | {"return_tensors": "pt"}
             self._check_scale(options)
-            pixel_values = self.image_processor(images, **options).pixel_values  # (B, 3, H, W)
+            pixel_values = self.image_processor(_one_image_each(images), **options).pixel_values  # (B, 3, H, W)
             data["pixel_values"] = pixel_values.numpy()
             if self.image_tokenizer is not None:
                 encoded = self.encode_images(pixel_values)
@@ -357,6 +385,33 @@ class ITITProcessor(ProcessorMixin):
             return dict(padded)
         # Lists of no numbers would become floating point numbers.
         return {key: np.array(value, dtype=np.int64).reshape(num_images, -1) for key, value in padded.items()}
+
+    def apply_chat_template(self, conversation, chat_template: str | None = None, **kwargs):
+        """What the captioner's `generate` takes, of a conversation about one image.
+
+        The caption is what the assistant says to the image; a last message of the assistant is its beginning. What
+        the user writes is not read: the model captions, and follows no instructions.
+
+        Args:
+            conversation (`list[dict]` or `list[list[dict]]`): Messages with `role` and `content`; one image in each
+                conversation, as a block `{"type": "image", "path": ...}`, or with `image`, or a `url` that is a path
+                or a `data:` URL. Nothing is fetched from the network.
+            chat_template (`str`, *optional*): In place of the processor's own.
+            kwargs: As in transformers, such as `tokenize=True`, `return_dict=True`, `continue_final_message=True`.
+
+        Returns:
+            `str`, the beginning of the caption; with `tokenize=True` and `return_dict=True` a `BatchFeature`, see
+            [`ITITProcessor.__call__`].
+
+        Raises:
+            ValueError: If a conversation has more than one image.
+        """
+        if _user_texts(conversation):
+            logger.warning_once(
+                "texts of the user are not read: the model captions the image and follows no instructions; how the "
+                "caption begins is the assistant's last message"
+            )
+        return super().apply_chat_template(conversation, chat_template, **kwargs)
 
     def encode_images(self, pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:
         """What the image tokenizer makes of images, on its device and without gradients.
@@ -504,6 +559,30 @@ class ITITProcessor(ProcessorMixin):
                 "this processor has no `image_tokenizer`; give it one: ITITProcessor(..., image_tokenizer)"
             )
         return self.image_tokenizer
+
+
+def _one_image_each(images):
+    """Images as the image processor takes them: lists within the list, one for each conversation, hold one each."""
+    if not isinstance(images, (list, tuple)) or not any(isinstance(image, (list, tuple)) for image in images):
+        return images
+    numbers = [len(image) if isinstance(image, (list, tuple)) else 1 for image in images]
+    if set(numbers) != {1}:
+        raise ValueError(f"`images` must hold one image for each caption, got lists of {numbers}")
+    return [image[0] if isinstance(image, (list, tuple)) else image for image in images]
+
+
+def _user_texts(conversation) -> bool:
+    """Whether someone else than the assistant has written something in a conversation, or in one of several."""
+    for message in conversation:
+        if not isinstance(message, Mapping):  # a conversation of several
+            if _user_texts(message):
+                return True
+            continue
+        content = message.get("content") or []
+        texts = [content] if isinstance(content, str) else [block.get("text") for block in content]
+        if message.get("role") != "assistant" and any(texts):
+            return True
+    return False
 
 
 def _equal(first, second) -> bool:

@@ -397,7 +397,7 @@ def _lora_card(repo_id: str, base_model: str | None, images: Mapping[str, str]) 
         pipeline_tag="text-to-image",
         base_model=base_model,
         base_model_relation="adapter" if base_model else None,
-        tags=["itit", "lora", "peft", "text-to-image", "image-to-text"],
+        tags=["itit", "lora", "peft", "text-to-image", "image-to-text", "any-to-any"],
         widget=[{"text": text, "output": {"url": path}} for text, path in images.items()] or None,
     )
     lines = ["from itit_hf import ITITPipeline", "", f'pipe = ITITPipeline.from_pretrained("{base_model or "..."}")']

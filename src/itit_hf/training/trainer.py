@@ -62,7 +62,7 @@ class ITITTrainer(PipelineExportMixin, TrainerHubMixin, ResilientTrainer):
     """
 
     loss_is_scaled_for_ga = False  # every objective is a mean over its micro-batch
-    _tag_names = ["itit", "text-to-image", "image-to-text"]
+    _tag_names = ["itit", "text-to-image", "image-to-text", "any-to-any"]
 
     def __init__(
         self,

@@ -54,12 +54,12 @@ class ITITGenerationMixin(GenerationMixin):
     """What [`ITITForCaptioning`] changes in `generate`; `self.model` is the encoder."""
 
     def _validate_model_kwargs(self, model_kwargs):
-        """Pixels may come along with what is seen of them, as the processor returns them; what is generated is text."""
+        """Pixels may come along with what is seen of them, as the processor returns them; only text is generated."""
         generation_mode = model_kwargs.pop("generation_mode", None)
         if generation_mode not in (None, "text"):
             raise ValueError(
-                f'`generation_mode` must be "text", got {generation_mode!r}: images need the text encoder and the image '
-                "tokenizer, which are parts of `ITITPipeline`: call `pipe(prompt)`"
+                f'`generation_mode` must be "text", got {generation_mode!r}: images need the text encoder and the '
+                "image tokenizer, which are components of `ITITPipeline`: call `pipe(prompt)`"
             )
         names = ("image_token_ids", "image_latents", "encoder_hidden_states")
         has_image = any(model_kwargs.get(name) is not None for name in names)

@@ -314,7 +314,7 @@ class ITITProcessor(ProcessorMixin):
         pixels are left out where there are `image_token_ids`.
 
         Args:
-            images (*optional*): What [`load_image`] takes, or a list of it, or of lists with one each, as chats give it.
+            images (*optional*): What [`load_image`] takes, a list of it, or of lists with one each, as chats give it.
             text (`str` or `Sequence[str]`, *optional*):
                 One text or several; with images, one for each or one for all. "" alone is the null text, one token.
             videos (*optional*): Part of transformers' signature; there are none.

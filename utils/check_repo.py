@@ -53,6 +53,7 @@ KWARGS_ALLOWED = {
     "_preprocess_image_like_inputs": "the image processor's base class passes each option of the call",
     "_standardize_kwargs": "the image processor's base class passes each option of the call",
     "_validate_preprocess_kwargs": "the image processor's base class passes each option of the call",
+    "apply_chat_template": "the options of transformers' own method, and the variables of a template",
     "create_masks_for_generate": "transformers' `generate` passes all that a mask may be made of",
     "eager_attention_forward": "the signature of transformers' attention functions",
     "from_pretrained": "the loading options of the Hugging Face base class",

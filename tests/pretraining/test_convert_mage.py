@@ -1,25 +1,23 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""utils/convert_mage.py against a small MAGE, written here from its paper's code with its names and random weights."""
+"""utils/convert_mage.py against the small MAGE of utils/studies/small_mage.py, with random weights."""
 
 import argparse
 from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
-from torch.nn import functional as F
 
 from convert_mage import convert_mage, mage_config, main
 from itit_hf import ITITPipeline, encode_images
 from itit_hf.masking import drop_masked, random_mask
 from itit_hf.models.types_itit import ImageMask
+from small_mage import CLASS_TOKEN, Mage, MageSize, dropped_by
 
 from ..testing_utils import generators, script, tiny_pairs, tiny_text_encoder, tiny_tokenizer
 from .test_convert_vqgan import Reference as Vqgan
 
-CODES, SIDE, WIDTH, DECODER_WIDTH = 19, 4, 24, 16
-MASK, CLASS = CODES + 1000, CODES + 76
+CODES, SIDE = 19, 4
 FIELDS = {
     "num_attention_heads": 3,
     "image_decoder_num_attention_heads": 8,
@@ -31,88 +29,23 @@ FIELDS = {
 }
 
 
-class Attention(nn.Module):
-    def __init__(self, width, heads):
-        super().__init__()
-        self.heads, self.qkv, self.proj = heads, nn.Linear(width, 3 * width), nn.Linear(width, width)
-
-    def forward(self, x):
-        batch_size, length, width = x.shape
-        q, k, v = self.qkv(x).view(batch_size, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        weights = (q @ k.transpose(-2, -1) * (width // self.heads) ** -0.5).softmax(dim=-1)
-        return self.proj((weights @ v).transpose(1, 2).reshape(batch_size, length, width))
-
-
-class Block(nn.Module):
-    def __init__(self, width, heads):
-        super().__init__()
-        self.norm1, self.attn, self.norm2 = (
-            nn.LayerNorm(width, 1e-6),
-            Attention(width, heads),
-            nn.LayerNorm(width, 1e-6),
-        )
-        self.mlp = nn.Module()
-        self.mlp.fc1, self.mlp.fc2 = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
-
-    def forward(self, x):
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp.fc2(F.gelu(self.mlp.fc1(self.norm2(x))))
-
-
-class Mage(nn.Module):
-    """The class token in front of the image tokens, an encoder of those that are not dropped, and a decoder of all,
-    which finds what the encoder has of the class token at every masked place."""
-
-    def __init__(self):
-        super().__init__()
-        self.token_emb = nn.Module()
-        self.token_emb.word_embeddings = nn.Embedding(CODES + 1001, WIDTH)
-        self.token_emb.position_embeddings = nn.Embedding(SIDE**2 + 1, WIDTH)
-        self.token_emb.LayerNorm = nn.LayerNorm(WIDTH, eps=1e-6)
-        self.token_emb.register_buffer("position_ids", torch.arange(SIDE**2 + 1)[None])
-        self.blocks = nn.ModuleList(Block(WIDTH, FIELDS["num_attention_heads"]) for _ in range(3))
-        self.norm = nn.LayerNorm(WIDTH, eps=1e-6)
-        self.decoder_embed = nn.Linear(WIDTH, DECODER_WIDTH)
-        self.decoder_pos_embed_learned = nn.Parameter(torch.zeros(1, SIDE**2 + 1, DECODER_WIDTH))
-        self.decoder_blocks = nn.ModuleList(
-            Block(DECODER_WIDTH, FIELDS["image_decoder_num_attention_heads"]) for _ in range(2)
-        )
-        self.decoder_norm = nn.LayerNorm(DECODER_WIDTH, eps=1e-6)
-        self.mlm_layer = nn.Module()
-        self.mlm_layer.fc, self.mlm_layer.ln = nn.Linear(DECODER_WIDTH, WIDTH), nn.LayerNorm(WIDTH)
-        self.mlm_layer.bias = nn.Parameter(torch.zeros(1, 1, CODES + 1001))
-        # What MAGE has from MAE and never reads.
-        self.cls_token, self.mask_token = nn.Parameter(torch.zeros(1, 1, WIDTH)), nn.Parameter(torch.zeros(1, 1, 16))
-        self.pos_embed = nn.Parameter(torch.zeros(1, SIDE**2 + 1, WIDTH))
-        self.decoder_pos_embed = nn.Parameter(torch.zeros(1, SIDE**2 + 1, DECODER_WIDTH))
-        self.patch_embed = nn.Module()
-        self.patch_embed.proj = nn.Conv2d(3, WIDTH, 16, 16)
-        self.decoder_pred = nn.Linear(DECODER_WIDTH, 48)
-
-    def forward(self, ids, masked, dropped):
-        """Logits `(batch_size, SIDE**2, CODES)`; as many are dropped in each row."""
-        ids = F.pad(ids.masked_fill(masked, MASK), (1, 0), value=CLASS)
-        masked, dropped = (F.pad(where, (1, 0), value=False) for where in (masked, dropped))
-        x = self.token_emb.word_embeddings(ids) + self.token_emb.position_embeddings.weight
-        x = self.token_emb.LayerNorm(x)[~dropped].view(len(ids), -1, WIDTH)
-        for block in self.blocks:
-            x = block(x)
-        x = self.decoder_embed(self.norm(x))
-        filled = x[:, :1].repeat(1, SIDE**2 + 1, 1)
-        whole = filled.clone()
-        whole[~dropped] = x.flatten(0, 1)
-        x = torch.where(masked[..., None], filled, whole) + self.decoder_pos_embed_learned
-        for block in self.decoder_blocks:
-            x = block(x)
-        x = self.mlm_layer.ln(F.gelu(self.mlm_layer.fc(self.decoder_norm(x))))
-        logits = x @ self.token_emb.word_embeddings.weight.T + self.mlm_layer.bias
-        return logits[:, 1:, :CODES]
+SIZE = MageSize(
+    codes=CODES,
+    side=SIDE,
+    width=24,
+    depth=3,
+    heads=FIELDS["num_attention_heads"],
+    decoder_width=16,
+    decoder_depth=2,
+    decoder_heads=FIELDS["image_decoder_num_attention_heads"],
+    mlp_ratio=2,
+)
 
 
 @pytest.fixture(scope="module")
 def mage():
     generator = torch.Generator().manual_seed(0)
-    mage = Mage().eval()
+    mage = Mage(SIZE).eval()
     with torch.no_grad():
         for weight in mage.parameters():
             weight.add_(0.3 * torch.randn(weight.shape, generator=generator))
@@ -128,15 +61,6 @@ def converted(mage):
 
 def images(batch_size):
     return torch.randint(CODES, (batch_size, SIDE**2), generator=torch.Generator().manual_seed(1))
-
-
-def dropped_by(mask):
-    """What the encoder is not given, of the shape of the mask."""
-    positions, is_given = mask.encoder_positions, mask.encoder_attention_mask
-    if positions is None:
-        return torch.zeros_like(mask.bool_masked_pos)
-    is_given = torch.ones_like(positions, dtype=torch.bool) if is_given is None else is_given
-    return torch.ones(len(positions), SIDE**2).scatter(1, positions, (~is_given).float()).bool()
 
 
 @torch.no_grad()
@@ -172,7 +96,7 @@ def test_rows_that_drop_more_and_less_share_a_batch(mage, converted, drop):
 def test_a_norm_of_small_numbers_has_mages_epsilon(mage):
     """Where the head's numbers are small the difference of 1e-5 and 1e-6 is more than rounding."""
     state = {name: 0.01 * value if "mlm_layer.fc" in name else value for name, value in mage.state_dict().items()}
-    small = Mage().eval()
+    small = Mage(SIZE).eval()
     small.load_state_dict(state)
     masked = random_mask(torch.tensor([0.5]), SIDE**2, torch.Generator().manual_seed(2))
     wanted = small(images(1), masked, torch.zeros_like(masked))
@@ -187,12 +111,12 @@ def test_until_it_is_trained_each_token_of_a_text_is_the_class_token(mage, conve
     text = converted.model.project_text(torch.randn(1, 5, config.text_hidden_size))
     text = text + converted.model.embed_text_positions.weight
     embedding = mage.token_emb
-    class_token = embedding.word_embeddings.weight[CLASS] + embedding.position_embeddings.weight[0]
+    class_token = embedding.word_embeddings.weight[CODES + CLASS_TOKEN] + embedding.position_embeddings.weight[0]
     assert torch.equal(text[0], class_token.expand(5, -1))
 
 
 def test_sizes_are_read_from_the_shapes_and_heads_are_mages():
-    state = Mage().state_dict()
+    state = Mage(SIZE).state_dict()
     wide = state | {
         "token_emb.word_embeddings.weight": torch.zeros(2025, 768),
         "decoder_embed.weight": torch.zeros(768, 768),
@@ -209,14 +133,14 @@ def test_sizes_are_read_from_the_shapes_and_heads_are_mages():
     "name", ["token_emb.word_embeddings.weight", "decoder_blocks.1.attn.qkv.bias", "mlm_layer.bias"]
 )
 def test_a_missing_weight_is_named(name):
-    state = Mage().state_dict()
+    state = Mage(SIZE).state_dict()
     del state[name]
     with pytest.raises(ValueError, match=f"not those of a pre-trained MAGE: there is no `{name}`"):
         convert_mage(state, FIELDS)
 
 
 def test_a_weight_without_a_place_and_one_of_another_shape_are_named():
-    state = Mage().state_dict()
+    state = Mage(SIZE).state_dict()
     with pytest.raises(ValueError, match="1 weights have no place in an ITIT, such as .'head.weight'"):
         convert_mage(state | {"head.weight": torch.zeros(1)}, FIELDS)
     with pytest.raises(ValueError, match="do not fit the architecture, such as .'model.norm.weight'"):

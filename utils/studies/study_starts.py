@@ -97,7 +97,7 @@ def prepare_stage1(seed: int, folder: Path, options: Namespace) -> dict:
 def prepare_mage(seed: int, folder: Path, options: Namespace) -> dict:
     """Images alone in a small MAGE, stored as MAGE's files are, read again and converted."""
     text_encoder, processor = train_itit.load_frozen_parts(train_itit.ScriptArguments())
-    rows = add_image_token_ids(load_rows(options.dataset, "image"), processor)
+    rows = add_image_token_ids(load_rows(options.dataset, "image", needed=["image"]), processor)
     preset = ITITConfig.preset("tiny")
     size = MageSize(
         codes=processor.image_tokenizer.config.num_vq_embeddings,

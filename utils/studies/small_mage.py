@@ -229,5 +229,5 @@ def train_small_mage(
         nn.utils.clip_grad_norm_(mage.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     return mage.eval(), losses

@@ -10,65 +10,7 @@ r"""Generate images from text, or edit one, with a pipeline folder, by default t
 Writes every image and one labelled grid, and logs where. Takes seconds on a CPU.
 """
 
-import logging
-import re
-from argparse import ArgumentParser
-from pathlib import Path
-
-import torch
-
-from itit_hf import ITITPipeline
-from itit_hf.training.sample_logging import image_grid
-
-logger = logging.getLogger(__name__)
-
-
-def parse_args(arguments: list[str] | None = None):
-    """Command line."""
-    parser = ArgumentParser(description="Generate images from text.")
-    parser.add_argument("prompts", nargs="+", help="What the images show.")
-    parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline folder or Hub id.")
-    parser.add_argument("--output_dir", default="out/images", help="Where the images are written.")
-    parser.add_argument("--image", help="Image file to edit.")
-    parser.add_argument("--mask_image", help="Image file, white where the image is generated anew; all of it without.")
-    parser.add_argument("--strength", type=float, help="Share of the steps; 1 with a mask, 0.5 without by default.")
-    parser.add_argument("--negative_prompt", help="What to move away from.")
-    parser.add_argument("--num_inference_steps", type=int, help="Decoding steps; the checkpoint's by default.")
-    parser.add_argument("--guidance_scale", type=float, help="1 + tau; 1 is none; the checkpoint's by default.")
-    parser.add_argument("--temperature", type=float, help="Randomness of the order; the checkpoint's by default.")
-    parser.add_argument("--num_images_per_prompt", type=int, default=1, help="Images of each prompt.")
-    parser.add_argument("--seed", type=int, default=0, help="Image i is generated from seed + i.")
-    return parser.parse_args(arguments)
-
-
-def main(arguments: list[str] | None = None):
-    """Load, generate, save."""
-    args = parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    pipe = ITITPipeline.from_pretrained(args.model)
-    if torch.cuda.is_available():
-        pipe.to("cuda")
-    labels = [prompt for prompt in args.prompts for _ in range(args.num_images_per_prompt)]
-    images = pipe(
-        args.prompts,
-        image=args.image,
-        mask_image=args.mask_image,
-        strength=args.strength,
-        negative_prompt=args.negative_prompt,
-        num_inference_steps=args.num_inference_steps,
-        guidance_scale=args.guidance_scale,
-        temperature=args.temperature,
-        num_images_per_prompt=args.num_images_per_prompt,
-        generator=[torch.Generator().manual_seed(args.seed + i) for i in range(len(labels))],
-    ).images
-    folder = Path(args.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-        name = re.sub(r"\W+", "-", label.lower()).strip("-")[:60] or "image"
-        image.save(folder / f"{index:02d}-{name}.png")
-    image_grid(images, labels).save(folder / "grid.png")
-    logger.info(f"{len(images)} images and their grid: {folder / 'grid.png'}")
-
+from itit_hf.commands.generate import main
 
 if __name__ == "__main__":
     main()

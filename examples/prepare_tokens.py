@@ -43,7 +43,7 @@ from diffusers import VQModel
 from tqdm import tqdm
 from transformers import AutoTokenizer
 
-import default_parts
+from itit_hf.commands.checkpoints import FROZEN_PARTS, OWN_IMAGE_TOKENIZER
 from itit_hf.data.convert import add_lance_columns
 from itit_hf.data.direct_loading import DATA_ACCESS, lance_splits, open_rows
 from itit_hf.data.direct_rows import DirectRows, LanceRows
@@ -202,8 +202,8 @@ def parse_arguments(arguments: list[str] | None) -> Namespace:
     parser.add_argument("--keep_images", action="store_true", help="Keep the images beside their tokens.")
     args = parser.parse_args(arguments)
     if args.model is None:
-        args.model = default_parts.FROZEN_PARTS
-        args.image_tokenizer = args.image_tokenizer or default_parts.OWN_IMAGE_TOKENIZER
+        args.model = FROZEN_PARTS
+        args.image_tokenizer = args.image_tokenizer or OWN_IMAGE_TOKENIZER
     for name in ("rows_per_file", "num_parts"):
         if getattr(args, name) < 1:
             parser.error(f"`--{name}` must be at least 1, got {getattr(args, name)}")

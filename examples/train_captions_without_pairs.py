@@ -24,6 +24,7 @@ from datasets import Dataset
 from transformers import set_seed
 
 from itit_hf import DualEncoderScorer, ITITRewardConfig, ITITRewardTrainer, ITITScheduler, ITITTrainer
+from itit_hf.commands.train import choose_sample_prompts, create_model, load_frozen_parts, load_streams
 from itit_hf.data.captions import captions_of
 from itit_hf.emoji_scenes.build import load_config
 from itit_hf.emoji_scenes.evaluation import caption_accuracy
@@ -32,7 +33,6 @@ from itit_hf.metrics.captions import bad_endings, caption_diversity, caption_sco
 from itit_hf.rewards.captions import add_image_embeds
 from itit_hf.rewards.dual_encoder import search
 from itit_hf.training.training_args import parse_arguments
-from train_itit import choose_sample_prompts, create_model, load_frozen_parts, load_streams
 from train_rewards import CAPTION_REWARDS, RewardArguments, create_rewards, streams_of_training, texts_of
 
 logger = logging.getLogger(__name__)

@@ -36,10 +36,16 @@ from itit_hf import (
     ITITRewardTrainer,
     ITITScheduler,
 )
+from itit_hf.commands.train import (
+    ScriptArguments,
+    choose_sample_prompts,
+    create_model,
+    load_frozen_parts,
+    load_streams,
+)
 from itit_hf.objectives.objectives import OBJECTIVES
 from itit_hf.rewards.captions import add_image_embeds
 from itit_hf.training.training_args import parse_arguments
-from train_itit import ScriptArguments, choose_sample_prompts, create_model, load_frozen_parts, load_streams
 
 logger = logging.getLogger(__name__)
 

@@ -49,6 +49,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "training": (
         "data", "decoding", "hub", "masking", "models", "objectives", "pipelines", "rewards", "rng",
     ),
+    "commands": (
+        "data", "decoding", "emoji_scenes", "metrics", "models", "objectives", "pipelines", "pretraining", "rewards",
+        "training",
+    ),
 }  # fmt: skip
 
 # These take the model as an argument, so that a stub of a few lines can test them: rooms, or single modules.

@@ -17,6 +17,7 @@ import evaluate_dual_encoder
 import evaluate_emoji_scenes
 import study_pair_weights
 from itit_hf import ITITTrainingArguments, SamplingSettings
+from itit_hf.commands.train import ScriptArguments
 from itit_hf.data.loading import load_rows
 from itit_hf.emoji_scenes.build import (
     CONFIG_NAME,
@@ -350,13 +351,10 @@ def test_texts_of_another_language_are_true_of_the_same_scenes():
 
 
 def test_both_stages_of_the_german_recipe_read_german_scenes_and_their_text_encoder():
-    train_itit = script("train_itit")
     starts, outputs = {}, {}
     for stage in ("pairs", "full"):
         config = str(RECIPES / f"{stage}.yaml")
-        args, training = parse_arguments(
-            [train_itit.ScriptArguments, ITITTrainingArguments], ["--config", config, "--use_cpu"]
-        )
+        args, training = parse_arguments([ScriptArguments, ITITTrainingArguments], ["--config", config, "--use_cpu"])
         assert {args.paired_dataset, args.image_dataset, args.text_dataset} == {"data/emoji-scenes-64-german"}
         splits = (args.paired_split, args.image_split, args.text_split, args.eval_split)
         assert splits == ("paired[:4000]", "image", "text", "validation")

@@ -3,6 +3,7 @@
 """The scripts of examples/, in process, with the tiny pipeline."""
 
 import ast
+import importlib
 import json
 import logging
 import shutil
@@ -11,9 +12,12 @@ import PIL.Image
 import pytest
 
 from itit_hf import ITITForPreTraining, ITITPipeline, ITITTrainingArguments
+from itit_hf.commands import train as training
 from itit_hf.models.image_processing_itit import load_image_processor
 
 from ..testing_utils import ROOT, script, tiny_pairs, tiny_pipeline, tiny_text_encoder, tiny_tokenizer
+
+COMMANDS = ROOT / "src" / "itit_hf" / "commands"
 
 
 @pytest.fixture(scope="module")
@@ -33,42 +37,21 @@ def image_folder(tmp_path_factory):
     return str(folder)
 
 
-def test_generate_image_writes_each_image_and_a_grid(pipeline_folder, tmp_path, caplog):
-    with caplog.at_level(logging.INFO):
-        script("generate_image").main(
-            ["a red bus", "A blue/fish?", "--model", pipeline_folder, "--output_dir", str(tmp_path)]
-            + ["--num_inference_steps", "2", "--num_images_per_prompt", "2"]
-        )
-    names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["00-a-red-bus.png", "01-a-red-bus.png", "02-a-blue-fish.png", "03-a-blue-fish.png", "grid.png"]
-    assert PIL.Image.open(tmp_path / "00-a-red-bus.png").size == (16, 16)
-    assert str(tmp_path / "grid.png") in caplog.text
+SCRIPTS = {
+    "generate_image": "generate",
+    "caption_image": "caption",
+    "train_itit": "train",
+    "evaluate_itit": "evaluate",
+    "app": "app",
+    "convert_data": "convert",
+}
 
 
-def test_generate_image_edits_a_image(pipeline_folder, image_folder, tmp_path):
-    mask = PIL.Image.new("L", (16, 16))
-    mask.save(tmp_path / "mask.png")
-    arguments = ["--model", pipeline_folder, "--num_inference_steps", "2", "--output_dir", str(tmp_path)]
-    image = f"{image_folder}/0.png"
-    script("generate_image").main(["a tree", "--image", image, "--mask_image", str(tmp_path / "mask.png"), *arguments])
-    processor = ITITPipeline.from_pretrained(pipeline_folder).processor
-    (kept,) = processor.decode_images(processor(images=image).image_token_ids)  # nothing is marked
-    assert PIL.Image.open(tmp_path / "00-a-tree.png").tobytes() == kept.tobytes()
-
-
-def test_caption_image_goes_on_from_a_prompt(pipeline_folder, image_folder, caplog):
-    with caplog.at_level(logging.INFO):
-        script("caption_image").main(
-            [f"{image_folder}/0.png", "--model", pipeline_folder, "--num_beams", "1", "--prompt", "a red"]
-        )
-    assert "0.png: a red" in caplog.text
-
-
-def test_caption_image_says_one_line_per_image(pipeline_folder, image_folder, caplog):
-    images = [f"{image_folder}/0.png", f"{image_folder}/1.png"]
-    with caplog.at_level(logging.INFO):
-        script("caption_image").main([*images, "--model", pipeline_folder, "--num_beams", "1"])
-    assert all(f"{image}: " in caplog.text for image in images)
+@pytest.mark.parametrize(("name", "command"), SCRIPTS.items())
+def test_a_script_that_is_a_command_too_holds_no_code_of_its_own(name, command):
+    assert script(name).main is importlib.import_module(f"itit_hf.commands.{command}").main
+    body = ast.parse((ROOT / "examples" / f"{name}.py").read_text(encoding="utf-8")).body
+    assert [type(each).__name__ for each in body] == ["Expr", "ImportFrom", "If"]  # its docstring first
 
 
 def lines_of_a_cycle(caplog, *arguments):
@@ -122,7 +105,7 @@ def test_image_tokens_that_are_made_online_are_those_that_are_made_ahead(pipelin
 @pytest.mark.parametrize(("name", "value"), [("tokenize", "never"), ("data_access", "fast")])
 def test_train_itit_refuses_a_way_of_reading_that_there_is_not(name, value):
     with pytest.raises(ValueError, match=f"`{name}` must be one of .*, got '{value}'"):
-        script("train_itit").ScriptArguments(**{name: value})
+        training.ScriptArguments(**{name: value})
 
 
 def test_train_itit_keeps_its_pipeline_if_the_last_evaluation_fails(
@@ -163,11 +146,10 @@ def test_the_rule_of_an_image_tokenizer_is_that_of_the_model(pipeline_folder, tm
     assert (found.aspect_ratio, dict(found.size)) == ("crop", {"height": 32, "width": 32})
     assert load_image_processor(*source, aspect_ratio="squeeze").aspect_ratio == "squeeze"
     with pytest.raises(ValueError, match="`aspect_ratio` must be one of"):
-        script("train_itit").ScriptArguments(aspect_ratio="stretch")
+        training.ScriptArguments(aspect_ratio="stretch")
 
 
 def test_only_emoji_scenes_have_prompts_of_their_own(tmp_path):
-    training = script("train_itit")
     settings = ITITTrainingArguments(str(tmp_path), use_cpu=True)
     training.choose_sample_prompts(training.ScriptArguments(paired_dataset="mine"), settings)
     assert settings.sample_prompts is None
@@ -232,7 +214,7 @@ def test_adapt_checkpoint_refuses_what_it_cannot_do(pipeline_folder, tmp_path, a
 
 
 def calls_of_load_rows():
-    for path in sorted((ROOT / "examples").rglob("*.py")):
+    for path in sorted([*(ROOT / "examples").rglob("*.py"), *COMMANDS.glob("*.py")]):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "load_rows":
                 names = {keyword.arg for keyword in node.keywords}
@@ -247,7 +229,8 @@ def test_every_script_that_reads_rows_lets_their_columns_be_named():
 
 def test_no_script_opens_data_by_itself():
     readers = ("load_dataset(", "load_from_disk", "Image.open(")
-    paths = [path for pattern in ("*.py", "experimental/*.py") for path in (ROOT / "examples").glob(pattern)]
+    folders = (ROOT / "examples", ROOT / "examples" / "experimental", COMMANDS)
+    paths = [path for folder in folders for path in folder.glob("*.py")]
     scripts = {path.name: path.read_text(encoding="utf-8") for path in paths}
     del scripts["run_onnx.py"]  # it runs where this package is not
     assert len(scripts) >= 15

@@ -9,6 +9,7 @@ import torch
 from datasets import config as datasets_config
 
 from itit_hf import ITITForPreTraining, ITITPipeline
+from itit_hf.commands import train as training
 
 from ..testing_utils import ROOT, script, tiny_pairs, tiny_pipeline
 
@@ -61,7 +62,6 @@ def first(folder):
 
 
 def test_stage_one_reads_neither_pairs_nor_the_emoji_scenes(folder, first, monkeypatch):
-    training = script("train_itit")
     monkeypatch.setattr(training, "ensure_emoji_scenes", lambda *given: pytest.fail("the emoji scenes were built"))
     args = training.ScriptArguments(image_dataset=str(folder / "images"), text_dataset=str(folder / "sentences.txt"))
     streams, pairs = training.load_streams(args, ["image", "text"], tiny_pipeline().processor)
@@ -90,7 +90,6 @@ def test_stage_two_starts_from_the_weights_of_stage_one(folder, first):
 
 
 def test_a_split_of_pairs_needs_pairs(folder):
-    training = script("train_itit")
     args = training.ScriptArguments(image_dataset=str(folder / "images"), eval_split="train")
     with pytest.raises(ValueError, match="`eval_split` is one of `paired_dataset`, which is not given"):
         training.load_streams(args, ["image"], tiny_pipeline().processor)

@@ -7,6 +7,7 @@ import os
 import pytest
 import torch
 
+from itit_hf.commands import train
 from itit_hf.data.direct_loading import open_rows
 from itit_hf.data.image_tokens import add_image_token_ids
 from itit_hf.data.loading import load_rows
@@ -211,7 +212,6 @@ def test_training_reads_the_columns_and_no_image(folders, dataset, monkeypatch):
     from itit_hf.data.direct_rows import LanceRows
 
     prepare(folders, None, dataset=dataset)
-    train = script("train_itit")
     args = train.ScriptArguments(paired_dataset=dataset, data_access="direct", frozen_parts=str(folders / "pipeline"))
     processor = tiny_pipeline().processor
     streams, _ = train.load_streams(args, ["paired"], processor)

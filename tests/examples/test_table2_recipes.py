@@ -13,10 +13,11 @@ import pytest
 from datasets import Dataset
 
 from itit_hf import ITITTrainingArguments
+from itit_hf.commands import train
 from itit_hf.objectives.objectives import OBJECTIVES
 from itit_hf.training.training_args import parse_arguments
 
-from ..testing_utils import script, tiny_pairs, tiny_pipeline
+from ..testing_utils import tiny_pairs, tiny_pipeline
 
 RECIPES = Path(__file__).parents[2] / "examples" / "recipes"
 # T2I stands with I2I, which its guidance needs; "." is what the row leaves out.
@@ -37,7 +38,6 @@ TABLE_2 = {
     14: "t2i i2i i2t t2i2t      i2t2i        ",
 }
 OBJECTIVES_OF_ROW = {row: [name for name in line.split() if name != "."] for row, line in TABLE_2.items()}
-train_itit = script("train_itit")
 
 
 def recipe(row):
@@ -45,7 +45,7 @@ def recipe(row):
 
 
 def parse(*arguments):
-    return parse_arguments([train_itit.ScriptArguments, ITITTrainingArguments], [*arguments, "--use_cpu"])
+    return parse_arguments([train.ScriptArguments, ITITTrainingArguments], [*arguments, "--use_cpu"])
 
 
 @pytest.mark.parametrize("row", TABLE_2)
@@ -134,12 +134,12 @@ def frozen(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def tiny_world(world, monkeypatch):
-    monkeypatch.setattr(train_itit, "ensure_emoji_scenes", lambda *_: world)
+    monkeypatch.setattr(train, "ensure_emoji_scenes", lambda *_: world)
 
 
 def streams_of(*arguments):
     args, _ = parse(*arguments)
-    return train_itit.load_streams(args, [row.stream for row in OBJECTIVES.values()], tiny_pipeline().processor)
+    return train.load_streams(args, [row.stream for row in OBJECTIVES.values()], tiny_pipeline().processor)
 
 
 def test_a_part_of_the_emoji_scenes_is_chosen_by_its_split():
@@ -179,7 +179,7 @@ def log_of(folder, steps):
 
 
 def check_row(row, steps, frozen, folder):
-    train_itit.main(arguments_of_row(row, steps, frozen, folder, batch_size=4))
+    train.main(arguments_of_row(row, steps, frozen, folder, batch_size=4))
     log = log_of(folder, steps)
     assert len(log) == steps
     for losses in log:
@@ -200,11 +200,11 @@ def test_each_row_trains_for_twenty_steps(row, frozen, tmp_path):
 
 @pytest.mark.slow
 def test_the_one_command_trains_in_two_processes_as_in_one(frozen, world, tmp_path):
-    train_itit.main(arguments_of_row(14, 2, frozen, tmp_path / "one", batch_size=4))
+    train.main(arguments_of_row(14, 2, frozen, tmp_path / "one", batch_size=4))
     # `accelerate launch --cpu --num_processes 2` starts a single process; the configuration file starts two.
     config = str(RECIPES.parent / "accelerate_configs" / "cpu_2_processes.yaml")
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config, "--main_process_port", "0"]
-    command += [train_itit.__file__, *arguments_of_row(14, 2, frozen, tmp_path / "two", batch_size=2)]
+    command += [str(RECIPES.parent / "train.py"), *arguments_of_row(14, 2, frozen, tmp_path / "two", batch_size=2)]
     for name in ("paired", "image", "text"):
         command += [f"--{name}_dataset", world, f"--{name}_split", name]
     done = subprocess.run(

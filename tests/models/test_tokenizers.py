@@ -11,11 +11,12 @@ from transformers import AutoModelForTextEncoding, AutoTokenizer, MT5Config, T5C
 from transformers.tokenization_utils_sentencepiece import SentencePieceBackend
 
 from itit_hf import ITITProcessor
+from itit_hf.commands import train
 from itit_hf.models.image_processing_itit import ITITImageProcessorPil
 from itit_hf.models.processing_itit import text_ids
 from itit_hf.pretraining.text_pretraining import train_unigram_tokenizer
 
-from ..testing_utils import script, tiny_pipeline
+from ..testing_utils import tiny_pipeline
 
 sentencepiece = pytest.importorskip("sentencepiece", reason="pip install 'itit-hf[sentencepiece]'")
 
@@ -124,12 +125,11 @@ def failing(*_, **__):
 
 def test_the_extra_that_a_sentencepiece_model_needs_is_named(checkpoint, monkeypatch):
     _, folder, _ = checkpoint
-    train_itit = script("train_itit")
-    assert train_itit.load_tokenizer(str(folder)).tokenize("a red bus")
-    monkeypatch.setattr(train_itit, "is_sentencepiece_available", lambda: False)
-    monkeypatch.setattr(train_itit.AutoTokenizer, "from_pretrained", failing)
+    assert train.load_tokenizer(str(folder)).tokenize("a red bus")
+    monkeypatch.setattr(train, "is_sentencepiece_available", lambda: False)
+    monkeypatch.setattr(train.AutoTokenizer, "from_pretrained", failing)
     with pytest.raises(ImportError, match=r"pip install 'itit-hf\[sentencepiece\]'"):
-        train_itit.load_tokenizer(str(folder))
+        train.load_tokenizer(str(folder))
 
 
 class SlowTokenizer(SentencePieceBackend):

@@ -10,6 +10,7 @@ import torch
 
 from convert_mage import convert_mage, mage_config, main
 from itit_hf import ITITPipeline, encode_images
+from itit_hf.commands import train
 from itit_hf.masking import drop_masked, random_mask
 from itit_hf.models.types_itit import ImageMask
 from small_mage import CLASS_TOKEN, Mage, MageSize, dropped_by
@@ -190,7 +191,7 @@ def whole(folder):
 
 @torch.no_grad()
 def test_the_command_writes_what_training_opens(folder, whole, mage):
-    train, out = script("train_itit"), whole
+    out = whole
     args = train.ScriptArguments(frozen_parts=str(out), text_encoder=str(folder.path / "t5"))
     args.model_name_or_path = str(out / "model")
     text_encoder, processor = train.load_frozen_parts(args)

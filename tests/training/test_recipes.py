@@ -13,6 +13,7 @@ from typing import Literal
 import pytest
 
 from itit_hf import ITITRewardConfig, ITITTrainingArguments
+from itit_hf.commands.train import ScriptArguments
 from itit_hf.training.recipes import argument_types, read_recipe
 from itit_hf.training.training_args import parse_arguments
 
@@ -29,8 +30,7 @@ NAMES = [name for name in NAMES if name not in OF_OTHER_SCRIPTS]
 
 @cache
 def parsed(name):
-    arguments = script("train_itit").ScriptArguments
-    return parse_arguments([arguments, ITITTrainingArguments], ["--config", str(RECIPES / name), "--use_cpu"])
+    return parse_arguments([ScriptArguments, ITITTrainingArguments], ["--config", str(RECIPES / name), "--use_cpu"])
 
 
 @pytest.mark.parametrize("name", NAMES)

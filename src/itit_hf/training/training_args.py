@@ -5,7 +5,7 @@
 import json
 import math
 import os
-from argparse import ArgumentParser
+from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import ClassVar
@@ -367,8 +367,16 @@ def newest_checkpoint(args: TrainingArguments) -> str | None:
     return found
 
 
+class _HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
+    """With the defaults, and with the lines of the examples as they are."""
+
+
 def parse_arguments(
-    dataclass_types: Sequence[type], arguments: Sequence[str] | None = None, default_config: str | None = None
+    dataclass_types: Sequence[type],
+    arguments: Sequence[str] | None = None,
+    default_config: str | None = None,
+    prog: str | None = None,
+    epilog: str | None = None,
 ) -> tuple:
     """Command line -> dataclasses. `--config recipe.yaml` gives defaults that other flags override, checked by the
     types of their arguments; see [`~training.recipes.read_recipe`].
@@ -382,6 +390,8 @@ def parse_arguments(
         dataclass_types (`Sequence[type]`): Such as `[ScriptArguments, ITITTrainingArguments]`.
         arguments (`Sequence[str]`, *optional*): `sys.argv[1:]` by default.
         default_config (`str`, *optional*): Recipe when `--config` is not given.
+        prog (`str`, *optional*): What `--help` calls the program; its file by default.
+        epilog (`str`, *optional*): What `--help` ends with.
 
     Returns:
         One object per type.
@@ -393,7 +403,9 @@ def parse_arguments(
     recipe_parser = ArgumentParser(add_help=False, allow_abbrev=False)
     recipe_parser.add_argument("--config", default=default_config, help="YAML recipe; flags override its values.")
     chosen, arguments = recipe_parser.parse_known_args(arguments)
-    parser = HfArgumentParser(dataclass_types, parents=[recipe_parser])
+    parser = HfArgumentParser(
+        dataclass_types, parents=[recipe_parser], prog=prog, epilog=epilog, formatter_class=_HelpFormatter
+    )
     types = argument_types(dataclass_types)
     if "resume_from_checkpoint" in types:
         types["resume_from_checkpoint"] |= bool

@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The evaluation script, in process, with the tiny pipeline and a tiny network of features."""
+"""The evaluation, in process, with the tiny pipeline and a tiny network of features."""
 
 import json
 import logging
@@ -11,12 +11,11 @@ import PIL.ImageColor
 import pytest
 import torch
 
+from itit_hf.commands import evaluate as evaluation
 from itit_hf.emoji_scenes.classifier import SceneClassifier
 
 from ..metrics.test_datasets import write_coco
-from ..testing_utils import script, tiny_dual_encoder, tiny_pairs, tiny_pipeline
-
-evaluation = script("evaluate_itit")
+from ..testing_utils import tiny_dual_encoder, tiny_pairs, tiny_pipeline
 
 
 @pytest.fixture(scope="module")

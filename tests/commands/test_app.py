@@ -2,10 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The app: its tasks with the tiny pipeline, and its page in a browser with the committed checkpoint."""
 
-import importlib.util
 import itertools
 import sys
-from pathlib import Path
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -13,22 +11,13 @@ import PIL.Image
 import pytest
 
 import screenshot_app
+from itit_hf.commands import app
 
 from ..testing_utils import tiny_pairs, tiny_pipeline
 
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def app():
-    spec = importlib.util.spec_from_file_location("app", ROOT / "examples" / "app.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 
 @pytest.fixture
-def studio(app):
+def studio():
     return app.Studio(tiny_pipeline())
 
 
@@ -50,7 +39,7 @@ def test_each_step_is_shown_with_what_is_masked_veiled(studio):
     assert pale[0] > pale[3]
 
 
-def test_words_that_the_model_was_not_trained_on_are_said_below_the_image(app):
+def test_words_that_the_model_was_not_trained_on_are_said_below_the_image():
     studio = app.Studio(tiny_pipeline(known_words="bus red"))
     *_, (_, line) = studio.generate("a crimson bus", "", 2, 3.0, 0)
     assert line.endswith("guesses them: crimson")
@@ -58,7 +47,7 @@ def test_words_that_the_model_was_not_trained_on_are_said_below_the_image(app):
     assert line == "Done: 2 steps, seed 0"
 
 
-def test_the_page_begins_with_the_settings_of_the_checkpoint(app, studio, monkeypatch):
+def test_the_page_begins_with_the_settings_of_the_checkpoint(studio, monkeypatch):
     studio.pipe.sampling = {"num_inference_steps": 7, "guidance_scale": 1.5}
     studio.pipe.model.generation_config.num_beams = 2
     gradio = MagicMock()
@@ -114,7 +103,7 @@ def test_a_file_is_captioned_as_the_pipeline_captions_it(studio, tmp_path, monke
         assert seen[-1] == file and text == caption(file, num_beams=1)[0]
 
 
-def test_the_page_hands_on_the_file_that_was_chosen(app, studio, monkeypatch):
+def test_the_page_hands_on_the_file_that_was_chosen(studio, monkeypatch):
     gradio = MagicMock()
     monkeypatch.setattr(app, "import_gradio", lambda: gradio)
     app.Interface(studio)
@@ -157,13 +146,13 @@ def test_a_generated_image_comes_back_from_the_canvas_as_it_was(studio):
     assert background.tobytes() == image.tobytes() and mask is None
 
 
-def test_missing_gradio_is_named_with_its_command(app, monkeypatch):
+def test_missing_gradio_is_named_with_its_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(ImportError, match=r"pip install 'itit-hf\[app\]'"):
         app.Interface(None)
 
 
-def test_a_users_mistake_becomes_a_message_on_the_page(app):
+def test_a_users_mistake_becomes_a_message_on_the_page():
     class Gradio:
         class Error(Exception):
             def __init__(self, message, print_exception):
@@ -182,7 +171,7 @@ def test_a_users_mistake_becomes_a_message_on_the_page(app):
         list(app.with_messages(Gradio, fails_later)("no text"))
 
 
-def test_the_page_answers_as_its_tasks_do(app, studio, tmp_path):
+def test_the_page_answers_as_its_tasks_do(studio, tmp_path):
     pytest.importorskip("gradio", reason="pip install 'itit-hf[app]'")
     from gradio_client import Client
 
@@ -217,7 +206,7 @@ def test_a_visitor_generates_edits_captions_and_cycles(address, screen):
 
 
 @pytest.mark.slow
-def test_a_visitor_sees_the_image_of_the_seed_and_what_is_wrong(address, app):
+def test_a_visitor_sees_the_image_of_the_seed_and_what_is_wrong(address):
     from itit_hf import ITITPipeline
 
     studio = app.Studio(ITITPipeline.from_pretrained("checkpoints/emoji-scenes-64"))

@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""What examples/train_itit.py starts the text decoder with, and its way from a folder of images to a pipeline."""
+"""What a training starts the text decoder with, and its way from a folder of images to a pipeline."""
 
 import PIL.Image
 import PIL.ImageDraw
@@ -8,16 +8,11 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-import default_parts
 from itit_hf import ITITPipeline, SamplingSettings
+from itit_hf.commands import checkpoints, train
 
 from ..models.test_adaptation import SPEAKS, byte_tokenizer, gpt2, speaker
 from ..testing_utils import ROOT, script, tiny_bert_tokenizer, tiny_pipeline
-
-
-@pytest.fixture(scope="module")
-def train():
-    return script("train_itit")
 
 
 @pytest.fixture(scope="module")
@@ -30,19 +25,19 @@ def start(tmp_path_factory):
     return folder
 
 
-def created(train, start, **arguments):
+def created(start, **arguments):
     args = train.ScriptArguments(model_name_or_path=str(start / "model"), **arguments)
     pipe = tiny_pipeline()
     return train.create_model(args, pipe.text_encoder, pipe.processor), pipe
 
 
-def test_without_a_word_the_text_decoder_is_the_checkpoints(train, start):
-    model, _ = created(train, start)
+def test_without_a_word_the_text_decoder_is_the_checkpoints(start):
+    model, _ = created(start)
     assert torch.equal(model.get_parameter(SPEAKS), speaker().get_parameter(SPEAKS))
 
 
-def test_the_text_embedding_can_start_from_the_text_encoders_table(train, start):
-    model, pipe = created(train, start, text_embeddings="text_encoder")
+def test_the_text_embedding_can_start_from_the_text_encoders_table(start):
+    model, pipe = created(start, text_embeddings="text_encoder")
     expected = speaker()
     table = pipe.text_encoder.get_input_embeddings().weight
     expected.initialize_text_embeddings(table, torch.Generator().manual_seed(0))
@@ -50,8 +45,8 @@ def test_the_text_embedding_can_start_from_the_text_encoders_table(train, start)
     assert not torch.equal(model.get_parameter(SPEAKS), speaker().get_parameter(SPEAKS))
 
 
-def test_the_text_decoder_can_start_as_a_gpt2(train, start):
-    model, _ = created(train, start, text_decoder=str(start / "gpt2"))
+def test_the_text_decoder_can_start_as_a_gpt2(start):
+    model, _ = created(start, text_decoder=str(start / "gpt2"))
     assert model.config.text_decoder_num_hidden_layers == 3
     source = gpt2().transformer.h[2].mlp.c_fc.weight
     assert torch.equal(model.text_decoder.layers[2].fc1.weight, source.T)
@@ -61,7 +56,7 @@ def test_the_text_decoder_can_start_as_a_gpt2(train, start):
     ({"text_embeddings": "t5"}, "`text_embeddings` must be one of .*, got 't5'"),
     ({"text_embeddings": "text_encoder", "text_decoder": "distilgpt2"}, "give `text_embeddings` or `text_decoder`"),
 ])  # fmt: skip
-def test_starts_that_cannot_be_are_refused_before_anything_is_loaded(train, arguments, named):
+def test_starts_that_cannot_be_are_refused_before_anything_is_loaded(arguments, named):
     with pytest.raises(ValueError, match=named):
         train.ScriptArguments(**arguments)
 
@@ -91,13 +86,13 @@ def general_parts(tmp_path, monkeypatch):
     pipe.save_pretrained(tmp_path / "parts")
     pipe.image_tokenizer.save_pretrained(tmp_path / "art")
     pipe.image_processor.save_pretrained(tmp_path / "art")
-    monkeypatch.setattr(default_parts, "FROZEN_PARTS", str(tmp_path / "parts"))
-    monkeypatch.setattr(default_parts, "OWN_TEXT_ENCODER", str(tmp_path / "bert"))
-    monkeypatch.setattr(default_parts, "OWN_IMAGE_TOKENIZER", str(tmp_path / "art"))
+    monkeypatch.setattr(train, "FROZEN_PARTS", str(tmp_path / "parts"))
+    monkeypatch.setattr(train, "OWN_TEXT_ENCODER", str(tmp_path / "bert"))
+    monkeypatch.setattr(train, "OWN_IMAGE_TOKENIZER", str(tmp_path / "art"))
     return tmp_path
 
 
-def test_one_command_leads_from_a_folder_of_images_to_a_pipeline(train, own_images, general_parts, tmp_path, capfd):
+def test_one_command_leads_from_a_folder_of_images_to_a_pipeline(own_images, general_parts, tmp_path, capfd):
     out = tmp_path / "out"
     command = ["--paired_dataset", str(own_images), "--output_dir", str(out)]
     train.main([*command, "--max_steps", "2", "--per_device_train_batch_size", "8", "--use_cpu"])
@@ -122,31 +117,29 @@ def test_one_command_leads_from_a_folder_of_images_to_a_pipeline(train, own_imag
     ({"paired_dataset": "mine", "frozen_parts": "other"}, ("other", None, None)),
     ({"paired_dataset": "mine", "model_name_or_path": "start"}, ("emoji", None, None)),
 ])  # fmt: skip
-def test_general_parts_are_taken_for_new_weights_on_ones_own_data_where_none_are_named(
-    train, monkeypatch, named, parts
-):
-    monkeypatch.setattr(default_parts, "FROZEN_PARTS", "emoji")
-    monkeypatch.setattr(default_parts, "OWN_TEXT_ENCODER", "minilm")
-    monkeypatch.setattr(default_parts, "OWN_IMAGE_TOKENIZER", "art")
+def test_general_parts_are_taken_for_new_weights_on_ones_own_data_where_none_are_named(monkeypatch, named, parts):
+    monkeypatch.setattr(train, "FROZEN_PARTS", "emoji")
+    monkeypatch.setattr(train, "OWN_TEXT_ENCODER", "minilm")
+    monkeypatch.setattr(train, "OWN_IMAGE_TOKENIZER", "art")
     args = train.ScriptArguments(**named)
     assert (args.frozen_parts, args.text_encoder, args.image_tokenizer) == parts
 
 
 def test_tokens_are_prepared_by_the_image_tokenizer_that_training_takes(monkeypatch):
-    monkeypatch.setattr(default_parts, "OWN_IMAGE_TOKENIZER", "art")
+    monkeypatch.setattr(checkpoints, "OWN_IMAGE_TOKENIZER", "art")
     parse = script("prepare_tokens").parse_arguments
     where = ["images", "--output_dir", "tokens"]
-    assert parse(where).image_tokenizer == "art" and parse(where).model == default_parts.FROZEN_PARTS
+    assert parse(where).image_tokenizer == "art" and parse(where).model == train.FROZEN_PARTS
     assert parse([*where, "--model", "mine"]).image_tokenizer is None
     assert parse([*where, "--image_tokenizer", "vq"]).image_tokenizer == "vq"
 
 
 def test_the_default_parts_are_committed():
-    parts = (default_parts.FROZEN_PARTS, default_parts.OWN_TEXT_ENCODER, default_parts.OWN_IMAGE_TOKENIZER)
+    parts = (train.FROZEN_PARTS, train.OWN_TEXT_ENCODER, train.OWN_IMAGE_TOKENIZER)
     assert all((ROOT / part).is_dir() for part in parts if part is not None)
 
 
-def test_recipes_of_the_emoji_scenes_name_their_parts(train):
+def test_recipes_of_the_emoji_scenes_name_their_parts():
     for path in sorted((ROOT / "examples" / "recipes").glob("emoji_scenes*/*.yaml")):
         text = path.read_text()
         if "paired_dataset:" in text:

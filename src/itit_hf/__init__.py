@@ -7,7 +7,7 @@ Public names are imported when they are first used: a captioner does not pay for
 
 import importlib
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 _import_structure = {
     "models.configuration_itit": ["ITITConfig"],

@@ -15,7 +15,8 @@ DEMO_PROMPTS := "a red bus" "a blue fish" "a green tree" "a yellow star" "a purp
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-slow test-reliability test-machines style quality repo-consistency clean
+.PHONY: help install demo test test-slow test-reliability test-machines coverage style quality repo-consistency \
+	docs dist clean
 
 help: ## List the commands.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -36,9 +37,9 @@ demo: $(INSTALLED) ## Generate images of six prompts with the committed checkpoi
 
 # One thread per process: PyTorch's threads, when they compete for the cores, are several times slower than one.
 # Offline: no test may depend on a download.
-test test-slow test-reliability: export OMP_NUM_THREADS := $(TEST_THREADS)
-test test-slow test-reliability: export HF_HUB_OFFLINE := 1
-test test-slow test-reliability: export TOKENIZERS_PARALLELISM := false
+test test-slow test-reliability coverage: export OMP_NUM_THREADS := $(TEST_THREADS)
+test test-slow test-reliability coverage: export HF_HUB_OFFLINE := 1
+test test-slow test-reliability coverage: export TOKENIZERS_PARALLELISM := false
 
 test: $(INSTALLED) ## Run the default tests: offline, on the CPU.
 	$(RUN) -m pytest -n $(TEST_PROCESSES)
@@ -51,6 +52,9 @@ test-reliability: $(INSTALLED) ## Measure what changed of the figures of docs/re
 
 test-machines: $(INSTALLED) ## Run the default tests with the kernels and threads of other machines, and write docs/reliability.md's table.
 	$(RUN) utils/test_machines.py
+
+coverage: $(INSTALLED) ## Run the default tests, and say which lines of the package they run.
+	$(RUN) -m pytest -n $(TEST_PROCESSES) --cov --cov-report=term:skip-covered
 
 style: $(INSTALLED) ## Sort imports, fix what can be fixed, format, and mend the docs' links to lines of code.
 	$(RUN) -m ruff check --fix $(CODE)
@@ -67,6 +71,18 @@ repo-consistency: ## Check rooms, rules and links to lines of code; needs no ins
 	$(PYTHON) utils/check_repo.py
 	$(PYTHON) utils/check_code_links.py
 
+docs: $(INSTALLED) ## Build the documentation's site in out/site; a warning is an error.
+	$(RUN) -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[docs]'
+	$(RUN) -m mkdocs build --strict
+
+# TAG is that of a release, such as v0.1.0, and may be left out.
+dist: $(INSTALLED) ## Build sdist and wheel, check them, and use the wheel in a new environment.
+	$(RUN) -m pip install --disable-pip-version-check --quiet -c constraints.txt build twine
+	rm -rf build dist
+	$(RUN) -m build
+	$(RUN) -m twine check --strict dist/*
+	$(RUN) utils/check_distribution.py dist $(if $(TAG),--tag $(TAG))
+
 clean: ## Remove the environment, caches and the demo's images.
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache build dist src/*.egg-info $(DEMO)
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .coverage build dist src/*.egg-info $(DEMO) out/site
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

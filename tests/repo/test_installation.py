@@ -13,6 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from itit_hf.commands.checkpoints import HUB_OWNER
+from push_checkpoints import push
+
+from ..hub_server import HubServer
+from ..testing_utils import tiny_pairs
+
 ROOT = Path(__file__).parents[2]
 MODEL = str(ROOT / "checkpoints" / "emoji-scenes-64")
 
@@ -62,10 +68,12 @@ def install(folder: Path, *packages: str) -> Path:
     return python
 
 
-def run(python: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    """Run something there, without what this environment has and without a network."""
+def run(
+    python: Path, *arguments: str, cwd: Path, variables: dict[str, str] | None = None
+) -> subprocess.CompletedProcess:
+    """Run something there, without what this environment has and without a network, unless variables say where to."""
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    environment |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | (variables or {})
     return subprocess.run([python, *arguments], capture_output=True, text=True, cwd=cwd, env=environment)
 
 
@@ -74,14 +82,39 @@ def last_line(finished: subprocess.CompletedProcess) -> str:
     return finished.stdout.splitlines()[-1]
 
 
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """The Python of an installation without extras."""
+    return install(tmp_path_factory.mktemp("bare"), "-c", str(ROOT / "constraints.txt"))
+
+
 @pytest.mark.slow
-def test_a_bare_installation_draws_captions_and_names_the_extra_that_is_missing(tmp_path):
-    python = install(tmp_path, "-c", str(ROOT / "constraints.txt"))
+def test_a_bare_installation_draws_captions_and_names_the_extra_that_is_missing(bare, tmp_path):
     (tmp_path / "x").touch()
-    assert re.match(r"\(64, 64\) \w+", last_line(run(python, "-c", WITHOUT + DRAW, MODEL, cwd=tmp_path)))
+    assert re.match(r"\(64, 64\) \w+", last_line(run(bare, "-c", WITHOUT + DRAW, MODEL, cwd=tmp_path)))
     for extra, arguments in NAMED.items():
-        finished = run(python, *arguments, cwd=tmp_path)
+        finished = run(bare, *arguments, cwd=tmp_path)
         assert finished.returncode != 0 and re.search(rf"pip install '?itit-hf\[{extra}\]", finished.stderr), extra
+
+
+@pytest.mark.slow
+def test_with_nothing_but_the_installation_one_generates_captions_and_trains_on_ten_images(bare, tmp_path):
+    itit = bare.parent / "itit"
+    (tmp_path / "images").mkdir()
+    for i, row in enumerate(tiny_pairs(10)):
+        row["image"].save(tmp_path / "images" / f"{i}.png")
+        (tmp_path / "images" / f"{i}.txt").write_text(row["text"][0])
+    with HubServer(tmp_path / "hub") as hub:
+        for name in ("emoji-scenes-64", "text-encoder-minilm", "image-tokenizer-art"):
+            push(name, HUB_OWNER)
+        for command in (
+            ["generate", "a red bus"],
+            ["caption", "out/images/00-a-red-bus.png"],
+            ["train", "--paired_dataset", "images", "--output_dir", "out/mine", "--max_steps", "2", "--use_cpu"],
+            ["generate", "a red bus", "--model", "out/mine/pipeline", "--num_inference_steps", "2"],
+        ):
+            finished = run(itit, *command, cwd=tmp_path, variables=hub.environment)
+            assert finished.returncode == 0, finished.stderr[-3000:]
 
 
 def lowest_versions() -> list[str]:

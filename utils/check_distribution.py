@@ -50,8 +50,9 @@ def problems_of(folder: Path, tag: str | None = None) -> list[str]:
     if not any(name.endswith("entry_points.txt") for name in names):
         problems.append(f"{wheels[0].name} has no command; mend setup.cfg")
     for file in (sdists[0], wheels[0]):
-        if file.stat().st_size > MAX_BYTES:
-            problems.append(f"{file.name} has {file.stat().st_size} bytes, more than {MAX_BYTES}; find what came along")
+        size = file.stat().st_size
+        if size > MAX_BYTES:
+            problems.append(f"{file.name} has {size} bytes, more than {MAX_BYTES}; find what came along")
         named = file.name.removesuffix(".tar.gz").split("-")[1]
         if tag is not None and tag != f"v{named}":
             problems.append(f"{file.name} is not of the version of the tag {tag}; mend `__version__` or the tag")

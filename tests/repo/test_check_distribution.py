@@ -32,7 +32,7 @@ def test_weights_in_the_sdist_are_named(tmp_path):
 
 def test_what_the_wheel_lacks_is_named(tmp_path):
     problems = problems_of(distribution(tmp_path, in_wheel=["itit_hf/py.typed"]))
-    assert ["emoji_scenes_tiny.yaml" in problems[0], "cli.py" in problems[1], "no command" in problems[2]] == [True] * 3
+    assert len(problems) == 3 and "emoji_scenes_tiny.yaml" in problems[0] and "no command" in problems[2]
 
 
 def test_both_must_be_of_the_version_of_the_tag(tmp_path):

@@ -25,18 +25,12 @@ from tqdm.auto import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
 from itit_hf.emoji_scenes.art import STYLES, available_categories
-from itit_hf.emoji_scenes.classifier import (
-    CELL,
-    INPUT_SIZE,
-    POINT,
-    SceneClassifier,
-    SceneReading,
-    cell_boxes,
-    to_pixel_values,
-)
+from itit_hf.emoji_scenes.classifier import CELL, POINT, SceneClassifier, SceneReading, cell_boxes
 from itit_hf.emoji_scenes.evaluation import prompt_accuracy
 from itit_hf.emoji_scenes.grammar import captions
+from itit_hf.emoji_scenes.judges import SceneJudge
 from itit_hf.emoji_scenes.scenes import Scene, SceneConfig, world_of
+from itit_hf.emoji_scenes.seen_scenes import INPUT_SIZE, to_pixel_values
 from itit_hf.emoji_scenes.splits import check_held_out_pairs, held_out_split, is_validation, scene_hash
 
 logger = logging.getLogger(__name__)
@@ -213,11 +207,11 @@ def train(classifier: SceneClassifier, config: SceneConfig, options) -> None:
             bar.set_postfix({name: f"{float(value.detach()):.3f}" for name, value in losses.items()})
 
 
-def accuracy(classifier: SceneClassifier, config: SceneConfig, num_scenes: int, wanted) -> dict:
+def accuracy(classifier: SceneJudge, config: SceneConfig, num_scenes: int, wanted) -> dict:
     """Figures on validation scenes of one sort.
 
     Args:
-        classifier ([`SceneClassifier`]): The instrument.
+        classifier ([`SceneJudge`]): The instrument.
         config (`SceneConfig`): The world.
         num_scenes (`int`): How many.
         wanted (`Callable[[Scene], bool]`): Which scenes count.
@@ -247,7 +241,7 @@ def accuracy(classifier: SceneClassifier, config: SceneConfig, num_scenes: int, 
     }
 
 
-def evaluate(classifier: SceneClassifier, styles: list[str], num_scenes: int) -> dict:
+def evaluate(classifier: SceneJudge, styles: list[str], num_scenes: int) -> dict:
     """Figures for each style: scenes of one object, of two, and of pairs held out of other trainings."""
     groups = {
         "one_object": lambda scene: len(scene.objects) == 1 and held_out_split(scene) is None,

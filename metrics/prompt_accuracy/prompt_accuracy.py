@@ -5,8 +5,8 @@
 import datasets
 import evaluate
 
-from itit_hf.emoji_scenes.classifier import SceneClassifier
 from itit_hf.emoji_scenes.evaluation import prompt_accuracy
+from itit_hf.emoji_scenes.judges import open_judge
 
 _DESCRIPTION = "Shares of images of emoji scenes that show what was asked for, as a trained classifier reads them."
 _INPUTS = """
@@ -33,5 +33,5 @@ class PromptAccuracyMetric(evaluate.Metric):
         )
 
     def _compute(self, images, prompts, classifier="checkpoints/emoji-scenes-classifier"):
-        shares = prompt_accuracy(images, prompts, SceneClassifier.from_pretrained(classifier).eval())
+        shares = prompt_accuracy(images, prompts, open_judge(classifier))
         return {f"prompt_{name}": share for name, share in shares.items()}

@@ -19,10 +19,11 @@ from PIL import Image
 import evaluate_emoji_scenes
 import train_scene_classifier
 from itit_hf.emoji_scenes.categories import CATEGORIES, COLOURS
-from itit_hf.emoji_scenes.classifier import SceneClassifier, SceneReading, SeenObject, SeenScene, cell_boxes
+from itit_hf.emoji_scenes.classifier import SceneClassifier, SceneReading, cell_boxes
 from itit_hf.emoji_scenes.evaluation import confidence_interval, prompt_accuracy, with_objects
 from itit_hf.emoji_scenes.grammar import captions
 from itit_hf.emoji_scenes.scenes import BACKGROUNDS, Scene, SceneConfig, SceneObject, render_scene, world_of
+from itit_hf.emoji_scenes.seen_scenes import SeenObject, SeenScene
 from itit_hf.emoji_scenes.splits import is_validation, scene_hash
 
 from ..testing_utils import draw_cut_outs, tiny_pipeline
@@ -414,19 +415,20 @@ def test_a_split_is_judged_in_both_directions(monkeypatch):
     )
     image_of = dict(zip(prompts, stored, strict=True))
     perfect = PerfectPipeline(image_of, words)
-    shares, scenes = evaluate_emoji_scenes.evaluate_split(perfect, ReadsThese(), rows, options)
-    assert set(shares.values()) == {1.0}
-    assert scenes == {"prompts": prompts, "generated_right": [True] * 3, "captions": prompts}
+    found = evaluate_emoji_scenes.evaluate_split(perfect, [ReadsThese()], rows, options)
+    assert set(found["shares"].values()) == {1.0}
+    assert found["scenes"] == {"prompts": prompts, "generated_right": [True] * 3, "captions": prompts}
     assert perfect.seeds == [9]  # scene 2 from seed 7 + 2, though it stands in the second batch
     options.num_images_per_prompt = 2
-    evaluate_emoji_scenes.evaluate_split(perfect, ReadsThese(), rows, options)
+    evaluate_emoji_scenes.evaluate_split(perfect, [ReadsThese()], rows, options)
     assert perfect.seeds == [9, 1_000_009]
 
     image_of["a red bus"] = stored[1]  # generates a blue car for it
-    shares, scenes = evaluate_emoji_scenes.evaluate_split(
-        PerfectPipeline(image_of, words), ReadsThese(), rows, options
-    )
-    assert scenes["generated_right"] == [False, True, True]
+    judges = [ReadsThese(), Reads(*[seen(RED_BUS)] * 3)]
+    found = evaluate_emoji_scenes.evaluate_split(PerfectPipeline(image_of, words), judges, rows, options)
+    shares = found["shares"]
+    assert found["scenes"]["generated_right"] == [False, True, True]
+    assert shares["second_generated_both"] == shares["second_rendered_both"] == pytest.approx(1 / 3)
     assert shares["generated_both"] == shares["generated_then_captioned_both"] == pytest.approx(2 / 3)
     assert shares["rendered_both"] == shares["reconstructed_both"] == shares["caption_both"] == 1.0
 

@@ -29,7 +29,6 @@ from itit_hf.emoji_scenes.build import (
 )
 from itit_hf.emoji_scenes.card import dataset_card
 from itit_hf.emoji_scenes.categories import CATEGORIES, COLOURS
-from itit_hf.emoji_scenes.classifier import SeenObject, SeenScene
 from itit_hf.emoji_scenes.evaluation import caption_accuracy, prompt_accuracy
 from itit_hf.emoji_scenes.grammar import (
     ParsedCaption,
@@ -42,6 +41,7 @@ from itit_hf.emoji_scenes.grammar import (
 )
 from itit_hf.emoji_scenes.languages import LANGUAGES
 from itit_hf.emoji_scenes.scenes import BACKGROUNDS, KeyedDraws, Scene, SceneConfig, SceneObject, first_categories
+from itit_hf.emoji_scenes.seen_scenes import SeenObject, SeenScene
 from itit_hf.pipelines.call_defaults import CaptionSettings
 from itit_hf.pretraining.text_pretraining import train_unigram_tokenizer
 from itit_hf.training.training_args import parse_arguments
@@ -295,15 +295,15 @@ def test_prompts_are_judged_in_their_language():
 def test_the_evaluation_reads_the_language_from_the_folder(german_folder, monkeypatch):
     judged = []
 
-    def judge(pipe, classifier, rows, options, trained_on, language):
+    def judge(pipe, judges, rows, options, trained_on, language):
         judged.append((language, rows[0]["text"][0]))
-        return {"caption_true": 1.0}, {}
+        return {"shares": {"caption_true": 1.0}, "sharpness": 1.0, "scenes": {}}
 
     monkeypatch.setattr(evaluate_emoji_scenes, "evaluate_split", judge)
     settings = {"sampling": SamplingSettings(), "captioning": CaptionSettings()}
     pipe = Namespace(set_progress_bar_config=lambda disable: None, **settings)
     monkeypatch.setattr(evaluate_emoji_scenes.ITITPipeline, "from_pretrained", lambda name: pipe)
-    monkeypatch.setattr(evaluate_emoji_scenes.SceneClassifier, "from_pretrained", lambda name: None)
+    monkeypatch.setattr(evaluate_emoji_scenes, "open_judge", lambda folder: None)
     evaluate_emoji_scenes.main(["--dataset", str(german_folder)])
     assert [language for language, _ in judged] == ["de", "de"]  # validation, heldout
     assert all(parse(text, language="de") for _, text in judged)

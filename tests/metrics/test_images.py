@@ -5,8 +5,15 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from itit_hf.metrics.images import density_coverage, frechet_distance, image_scores, precision_recall
+from itit_hf.metrics.images import (
+    density_coverage,
+    frechet_distance,
+    image_scores,
+    precision_recall,
+    relative_sharpness,
+)
 
 
 def line(*values):
@@ -58,3 +65,26 @@ def test_scores_of_alike_images_are_near_those_of_true_halves():
 def test_features_that_do_not_fit_are_refused(shape):
     with pytest.raises(ValueError, match="`features` and `reference`"):
         image_scores(torch.zeros(shape), torch.zeros(10, 2))
+
+
+def stripes(pixels: int, contrast: int = 255) -> Image.Image:
+    """Vertical stripes, so many pixels wide."""
+    row = (np.arange(64) // pixels % 2 * contrast).astype(np.uint8)
+    return Image.fromarray(np.broadcast_to(row[None, :, None], (64, 64, 3)).copy())
+
+
+def test_sharpness_is_one_for_the_true_images_and_a_quarter_at_half_the_contrast():
+    assert relative_sharpness([stripes(1)], [stripes(1)]) == 1.0
+    assert relative_sharpness([stripes(1, 100)], [stripes(1, 200)]) == pytest.approx(0.25)
+
+
+def test_waves_of_four_pixels_and_more_are_no_fine_detail():
+    assert relative_sharpness([stripes(8).resize((64, 64), Image.Resampling.BOX)], [stripes(1)]) < 0.1
+    blurred = stripes(1).resize((32, 32), Image.Resampling.BOX).resize((64, 64), Image.Resampling.BILINEAR)
+    assert relative_sharpness([blurred], [stripes(1)]) < 1e-9
+
+
+def test_plain_true_images_have_no_detail_to_compare_with():
+    assert relative_sharpness([stripes(1)], [Image.new("RGB", (64, 64))]) is None
+    with pytest.raises(ValueError, match="must hold images, got 0 and 1"):
+        relative_sharpness([], [stripes(1)])

@@ -60,3 +60,10 @@ def test_unseen_synonyms_are_those_kept_out_of_training():
     others = [prompt["prompt"].lower().split() for prompt in PROMPTS if prompt["group"] != "unseen synonym"]
     assert all(any(word in prompt for word in held_out) for prompt in unseen)
     assert not any(set(prompt) & held_out for prompt in others)
+
+
+def test_a_judge_that_knows_none_of_the_things_is_refused_before_images_are_generated():
+    knows = {name: SimpleNamespace(config=SimpleNamespace(categories=[name])) for name in ("bus", "cat")}
+    evaluate_prompts.check_prompts([asked("a", "bus"), asked("a", "cat")], knows)
+    with pytest.raises(ValueError, match="things that cat knows"):
+        evaluate_prompts.check_prompts([asked("a", "bus")], knows)

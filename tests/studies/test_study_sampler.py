@@ -8,7 +8,7 @@ import pytest
 
 import study_sampler
 from itit_hf.emoji_scenes.categories import CATEGORIES, COLOURS
-from itit_hf.emoji_scenes.classifier import SeenObject, SeenScene
+from itit_hf.emoji_scenes.seen_scenes import SeenObject, SeenScene
 from study_sampler import Setting, grid, measure, parse, run_study, table
 
 from ..testing_utils import tiny_pipeline
@@ -39,7 +39,9 @@ def result(both, calls, **changes):
     setting = {"decoding_order": "random", "masking_schedule": "cosine", "temperature": None}
     setting |= {"num_inference_steps": 4, "guidance": "linear"} | changes
     shares = {"category": both, "colour": 1.0, "both": both, "true": both}
-    return {"setting": setting, "shares": shares, "intervals": {"true": (0.1, 0.9)}, "model_calls": calls}
+    second = shares | {"true": both / 2}
+    intervals = [{"true": (0.1, 0.9)}, {"true": (0.0, 0.5)}]
+    return {"setting": setting, "shares": [shares, second], "intervals": intervals, "model_calls": calls}
 
 
 def test_an_order_without_temperature_is_measured_once(tmp_path):
@@ -58,15 +60,15 @@ def test_the_default_grid_is_the_whole_one():
 @pytest.mark.parametrize(("guidance", "calls"), [("none", 4), ("constant", 8), ("linear", 7), ("interval", 6)])
 def test_the_calls_of_the_network_are_counted_per_image(pipe, tmp_path, guidance, calls):
     setting = Setting("random", "linear", None, 4, guidance)
-    result = measure(pipe, AlwaysARedBus(), PROMPTS, setting, options_of(tmp_path))
+    result = measure(pipe, [AlwaysARedBus()], PROMPTS, setting, options_of(tmp_path))
     assert result["model_calls"] == calls  # in two batches
 
 
 def test_images_are_held_against_their_prompts(pipe, tmp_path):
     shares = measure(
-        pipe, AlwaysARedBus(), PROMPTS, Setting("halton", "cosine", None, 1, "none"), options_of(tmp_path)
+        pipe, [AlwaysARedBus()], PROMPTS, Setting("halton", "cosine", None, 1, "none"), options_of(tmp_path)
     )
-    assert shares["shares"]["both"] == pytest.approx(1 / 3)
+    assert shares["shares"][0]["both"] == pytest.approx(1 / 3)
 
 
 def test_a_image_does_not_depend_on_the_batch_size(pipe, tmp_path):
@@ -87,26 +89,26 @@ def test_a_study_goes_on_where_it_was(pipe, tmp_path, monkeypatch):
 
     monkeypatch.setattr(study_sampler, "measure", only_two)
     with pytest.raises(KeyboardInterrupt):
-        run_study(pipe, AlwaysARedBus(), PROMPTS, options_of(path))
+        run_study(pipe, [AlwaysARedBus()], PROMPTS, options_of(path))
     assert list(json.loads(path.read_text())["results"]) == measured
     monkeypatch.setattr(
         study_sampler, "measure", lambda *arguments: measured.append(arguments[3].name) or measure(*arguments)
     )
-    study = run_study(pipe, AlwaysARedBus(), PROMPTS, options_of(path))
+    study = run_study(pipe, [AlwaysARedBus()], PROMPTS, options_of(path))
     assert len(measured) == len(set(measured)) == 3 and list(study["results"]) == measured
     assert path.with_suffix(".md").read_text() == table(study)
 
 
 def test_figures_of_other_conditions_are_never_mixed(pipe, tmp_path):
     path = tmp_path / "study.json"
-    run_study(pipe, AlwaysARedBus(), PROMPTS, options_of(path, "--orders", "halton"))
+    run_study(pipe, [AlwaysARedBus()], PROMPTS, options_of(path, "--orders", "halton"))
     with pytest.raises(ValueError, match="'seed': 0"):
-        run_study(pipe, AlwaysARedBus(), PROMPTS, options_of(path, "--seed", "1"))
+        run_study(pipe, [AlwaysARedBus()], PROMPTS, options_of(path, "--seed", "1"))
     study = json.loads(path.read_text())
     del study["conditions"]["num_objects"]  # a file from before there was this condition
     path.write_text(json.dumps(study))
     with pytest.raises(ValueError, match="'num_objects': None"):
-        run_study(pipe, AlwaysARedBus(), PROMPTS, options_of(path, "--orders", "halton"))
+        run_study(pipe, [AlwaysARedBus()], PROMPTS, options_of(path, "--orders", "halton"))
 
 
 def test_the_table_has_the_best_first_and_of_equals_the_cheapest(tmp_path):
@@ -114,9 +116,20 @@ def test_the_table_has_the_best_first_and_of_equals_the_cheapest(tmp_path):
     results = {"a": result(0.5, 7), "b": result(0.75, 48, **paper), "c": result(0.5, 4, guidance="none")}
     study = {"conditions": vars(options_of(tmp_path)), "results": results}
     rows = table(study).splitlines()[-3:]
-    half, three_quarters = (f"{each} | 1.000 | {each} | {each} (0.100 to 0.900) |" for each in ("0.500", "0.750"))
+    half, three_quarters = (
+        f"{each:.3f} | 1.000 | {each:.3f} | {each:.3f} (0.100 to 0.900) | "
+        f"{each:.3f} | 1.000 | {each:.3f} | {each / 2:.3f} (0.000 to 0.500) |"
+        for each in (0.5, 0.75)
+    )
     assert rows == [
         f"| confidence (paper) | cosine | 32.0 | 24 | constant | 48 | 1.00 | {three_quarters}",
         f"| random | cosine | - | 4 | none | 4 | 0.08 | {half}",
         f"| random | cosine | - | 4 | linear | 7 | 0.15 | {half}",
     ]
+
+
+def test_the_best_is_what_the_stricter_judge_finds_best(tmp_path):
+    liked = result(0.9, 4, guidance="none")
+    liked["shares"][1]["true"] = 0.1
+    study = {"conditions": vars(options_of(tmp_path)), "results": {"a": liked, "b": result(0.4, 4)}}
+    assert ["linear" in row for row in table(study).splitlines()[-2:]] == [True, False]

@@ -11,6 +11,9 @@ For each split, with 95% intervals, in the language of the dataset:
 - `reconstructed_*`: the same of the true images, coded and decoded by the image tokenizer: the ceiling of
   `generated_*`.
 - `rendered_*`: the same of the true images: what the classifier itself gets right.
+- `second_generated_*`, `second_reconstructed_*`, `second_rendered_*`: the same by the second judge, of another
+  architecture.
+- `sharpness`: spectral energy of the generated images in fine detail, as a multiple of that of the true ones.
 - `generated_then_captioned_*`: whether the *same* model names what it was asked for in the image that it generated.
   That is self-consistency, not accuracy: a model that generates and captions wrongly in the same way would pass.
 - With `--copies_of` the split trained on: `generated_copied`, how many images have more than half of their thing,
@@ -30,6 +33,7 @@ Beams, lengths, steps, guidance and temperature are by default what the checkpoi
 import json
 import logging
 from argparse import ArgumentParser
+from collections.abc import Sequence
 from importlib.metadata import version
 
 import torch
@@ -40,7 +44,6 @@ from itit_hf import ITITPipeline
 from itit_hf.data.image_tokens import add_image_token_ids
 from itit_hf.data.loading import load_rows
 from itit_hf.emoji_scenes.build import load_config
-from itit_hf.emoji_scenes.classifier import SceneClassifier
 from itit_hf.emoji_scenes.evaluation import (
     caption_accuracy,
     confidence_interval,
@@ -48,11 +51,14 @@ from itit_hf.emoji_scenes.evaluation import (
     prompt_accuracy,
     with_objects,
 )
+from itit_hf.emoji_scenes.judges import SceneJudge, open_judge
 from itit_hf.emoji_scenes.scenes import Scene
+from itit_hf.metrics.images import relative_sharpness
 from itit_hf.pipelines.call_defaults import settle_options
 
 logger = logging.getLogger(__name__)
 
+JUDGES = ("checkpoints/emoji-scenes-classifier", "checkpoints/emoji-scenes-transformer")
 BETWEEN_IMAGES = 1_000_000  # seeds from one image of a prompt to its next: more than a split has scenes
 
 
@@ -85,14 +91,17 @@ def generate(pipe: ITITPipeline, prompts: list[str], seed: int, options) -> list
 
 def evaluate_split(
     pipe: ITITPipeline,
-    classifier: SceneClassifier,
+    judges: Sequence[SceneJudge],
     rows,
     options,
     trained_on: torch.Tensor | None = None,
     language: str = "en",
-) -> tuple[dict[str, float], dict[str, list]]:
-    """All shares of one split, and of copies if the tokens of the images trained on are given; and the caption of each
-    scene, and whether its generated image is right."""
+) -> dict:
+    """What is found of one split.
+
+    `shares`: all shares, and of copies if the tokens of the images trained on are given; `sharpness`; `scenes`: of
+    each its prompt, its caption, and whether its generated image is right, as the first of one or two judges finds.
+    """
     prompts = [texts[0] for texts in rows["text"]]
     scenes = [Scene.from_json(text) for text in rows["scene"]]
     images: list = []
@@ -113,17 +122,18 @@ def evaluate_split(
         make_image_grid(shown, rows=len(shown) // 10, cols=10).save(options.sheet)
     figures = {
         "caption": caption_accuracy(captions, scenes, language),
-        "generated": prompt_accuracy(generated, prompts, classifier, language),
-        "reconstructed": prompt_accuracy(reconstructed, prompts, classifier, language),
-        "rendered": prompt_accuracy(images, prompts, classifier, language),
         "generated_then_captioned": caption_accuracy(captions_of_generated, scenes, language),
     }
+    for prefix, judge in zip(("", "second_"), judges, strict=False):
+        for what, judged in (("generated", generated), ("reconstructed", reconstructed), ("rendered", images)):
+            figures[f"{prefix}{what}"] = prompt_accuracy(judged, prompts, judge, language)
     shares = {f"{what}_{name}": share for what, shares in figures.items() for name, share in shares.items()}
-    pairs = zip(generated, prompts, strict=True)
-    right = [prompt_accuracy([image], [prompt], classifier, language)["true"] == 1.0 for image, prompt in pairs]
+    pairs = list(zip(generated, prompts, strict=True))
+    right = [prompt_accuracy([image], [prompt], judges[0], language)["true"] == 1.0 for image, prompt in pairs]
     if trained_on is not None:
         shares |= evaluate_copies(tokens_of(pipe, generated), right, trained_on)
-    return shares, {"prompts": prompts, "generated_right": right, "captions": captions}
+    scenes_found = {"prompts": prompts, "generated_right": right, "captions": captions}
+    return {"shares": shares, "sharpness": relative_sharpness(generated, images), "scenes": scenes_found}
 
 
 def unlike(rows, others):
@@ -148,7 +158,9 @@ def main(arguments: list[str] | None = None) -> dict:
     parser = ArgumentParser(description="Evaluate a checkpoint on the emoji scenes.")
     parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline folder or Hub id.")
     parser.add_argument("--dataset", default="data/emoji-scenes-64", help="Dataset folder.")
-    parser.add_argument("--classifier", default="checkpoints/emoji-scenes-classifier", help="Folder or Hub id.")
+    parser.add_argument(
+        "--judges", nargs="+", default=list(JUDGES), help="One or two that read generated images: folders or Hub ids."
+    )
     parser.add_argument("--splits", nargs="+", default=["validation", "heldout"], help="Splits never trained on.")
     parser.add_argument("--num_scenes", type=int, default=300, help="The first so many of each split.")
     parser.add_argument("--num_beams", type=int, help="Beams of the captions; 1 is greedy and faster.")
@@ -167,11 +179,13 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--sheet", help="PNG for the first hundred generated images of the last split.")
     parser.add_argument("--output", help="JSON file for figures, each scene's result, settings, versions.")
     options = parser.parse_args(arguments)
+    if len(options.judges) > 2:
+        raise ValueError(f"`--judges` must be one or two, got {len(options.judges)}")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     pipe = ITITPipeline.from_pretrained(options.model)
     pipe.set_progress_bar_config(disable=True)
     settle_options(options, pipe)
-    classifier = SceneClassifier.from_pretrained(options.classifier)
+    judges = [open_judge(folder) for folder in options.judges]
     language = load_config(options.dataset).language
     trained_on = None
     if options.copies_of:
@@ -185,12 +199,12 @@ def main(arguments: list[str] | None = None) -> dict:
         if options.num_objects:
             rows = with_objects(rows, options.num_objects)
         rows = rows.select(range(min(options.num_scenes, len(rows))))
-        shares, scenes = evaluate_split(pipe, classifier, rows, options, trained_on, language)
-        intervals = {name: confidence_interval(share, len(rows)) for name, share in shares.items()}
-        results[split] = {"num_scenes": len(rows), "shares": shares, "intervals": intervals, "scenes": scenes}
-        logger.info(f"{split}, {len(rows)} scenes:")
-        for name, share in shares.items():
-            low, high = intervals[name]
+        found = evaluate_split(pipe, judges, rows, options, trained_on, language)
+        found["intervals"] = {name: confidence_interval(share, len(rows)) for name, share in found["shares"].items()}
+        results[split] = {"num_scenes": len(rows)} | found
+        logger.info(f"{split}, {len(rows)} scenes, sharpness {found['sharpness']}:")
+        for name, share in found["shares"].items():
+            low, high = found["intervals"][name]
             logger.info(f"  {name:34} {share:.3f}  ({low:.3f} to {high:.3f})")
     if options.output:
         versions = {name: version(name) for name in ("itit_hf", "torch", "transformers", "diffusers")}

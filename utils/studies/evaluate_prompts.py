@@ -5,8 +5,8 @@
     python utils/studies/evaluate_prompts.py --model checkpoints/emoji-scenes-64 --output out/prompts.json
 
 `free_prompts.json` beside it has 200 prompts in four groups: bare nouns, free forms, synonyms that training texts
-may have, and synonyms that they have not. Prompts of things that a judge does not know are left out and counted. Image
-i is generated from seed i by the settings given, or by the pipeline's own.
+may have, and synonyms that they have not. Each judge judges the prompts of things that it knows; how many it left out
+is counted. Image i is generated from seed i by the settings given, or by the pipeline's own.
 """
 
 import argparse
@@ -15,11 +15,12 @@ import logging
 from pathlib import Path
 
 import torch
+from diffusers.utils import make_image_grid
 from tqdm.auto import tqdm
 
 from itit_hf import ITITPipeline
-from itit_hf.emoji_scenes.classifier import SceneClassifier
 from itit_hf.emoji_scenes.evaluation import confidence_interval
+from itit_hf.emoji_scenes.judges import SceneJudge, open_judge
 from itit_hf.pipelines.call_defaults import settle_options
 
 logger = logging.getLogger(__name__)
@@ -27,20 +28,20 @@ logger = logging.getLogger(__name__)
 PROMPTS = Path(__file__).with_name("free_prompts.json")
 
 
-def judge(images: list, asked: list[dict], classifier: SceneClassifier) -> dict[str, dict]:
+def judge(images: list, asked: list[dict], reader: SceneJudge) -> dict[str, dict]:
     """Shares of images that show the thing, and its colour where one was asked for.
 
     Args:
         images (`list`): One for each prompt.
         asked (`list[dict]`): `group`, `category` and `colour` of each prompt; a colour of `None` is any.
-        classifier ([`SceneClassifier`]): Reads the images.
+        reader ([`SceneJudge`]): Reads the images.
 
     Returns:
         `dict[str, dict]`: For each group, and for all, `category` and `colour`, each with `share`, `interval` and
         `count`.
     """
     answers: dict[str, dict[str, list[bool]]] = {}
-    for scene, prompt in zip(classifier.read(images), asked, strict=True):
+    for scene, prompt in zip(reader.read(images), asked, strict=True):
         for group in (prompt["group"], "all"):
             found = answers.setdefault(group, {"category": [], "colour": []})
             found["category"].append(prompt["category"] in {item.category for item in scene.objects})
@@ -64,11 +65,28 @@ def generate(pipe: ITITPipeline, prompts: list[str], settings: dict, batch_size:
     return images
 
 
+def check_prompts(prompts: list[dict], judges: dict[str, SceneJudge]):
+    """Before images are generated: each judge must know some of the things.
+
+    Raises:
+        ValueError: If a judge knows none.
+    """
+    for folder, reader in judges.items():
+        if not any(prompt["category"] in reader.config.categories for prompt in prompts):
+            raise ValueError(f"`--prompts` must ask for things that {folder} knows, got none")
+
+
 def main(arguments: list[str] | None = None) -> dict:
     """Generate, judge, write; what was written."""
     parser = argparse.ArgumentParser(description="Prompts of free form, judged.")
     parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline: a folder or a Hub id.")
-    parser.add_argument("--classifier", default="checkpoints/emoji-scenes-classifier")
+    parser.add_argument(
+        "--judges",
+        nargs="+",
+        default=["checkpoints/emoji-scenes-classifier", "checkpoints/emoji-scenes-transformer"],
+        help="What reads generated images: folders or Hub ids.",
+    )
+    parser.add_argument("--sheet", help="PNG for the images, twenty in a row, in the order of the prompts.")
     parser.add_argument("--prompts", default=str(PROMPTS), help="JSON list of group, prompt, category and colour.")
     parser.add_argument("--num_inference_steps", type=int, help="The pipeline's own by default.")
     parser.add_argument("--guidance_scale", type=float, help="The pipeline's own by default.")
@@ -77,28 +95,27 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--output", required=True, help="JSON file.")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    classifier = SceneClassifier.from_pretrained(options.classifier)
+    judges = {folder: open_judge(folder) for folder in options.judges}
     prompts = json.loads(Path(options.prompts).read_text(encoding="utf-8"))
-    asked = [prompt for prompt in prompts if prompt["category"] in classifier.config.categories]
-    if not asked:
-        raise ValueError(
-            f"`--prompts` must ask for things that {options.classifier} knows, got none in {options.prompts}"
-        )
+    check_prompts(prompts, judges)
     pipe = ITITPipeline.from_pretrained(options.model)
     pipe.set_progress_bar_config(disable=True)
     settle_options(options, pipe)
     names = ("num_inference_steps", "guidance_scale", "temperature")
     settings = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    images = generate(pipe, [prompt["prompt"] for prompt in asked], settings, options.batch_size)
-    result = {
-        "settings": vars(options),
-        "left_out": len(prompts) - len(asked),
-        "results": judge(images, asked, classifier),
-    }
+    images = generate(pipe, [prompt["prompt"] for prompt in prompts], settings, options.batch_size)
+    if options.sheet:
+        shown = images[: len(images) // 20 * 20]
+        make_image_grid(shown, rows=len(shown) // 20, cols=20).save(options.sheet)
+    result = {"settings": vars(options), "judges": {}}
+    for folder, reader in judges.items():
+        known = [i for i, prompt in enumerate(prompts) if prompt["category"] in reader.config.categories]
+        found = judge([images[i] for i in known], [prompts[i] for i in known], reader)
+        result["judges"][folder] = {"left_out": len(prompts) - len(known), "results": found}
+        for group, figures in found.items():
+            shares = "  ".join(f"{name} {each['share']:.3f} of {each['count']}" for name, each in figures.items())
+            logger.info(f"{folder}, {group}: {shares}")
     Path(options.output).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    for group, found in result["results"].items():
-        shares = "  ".join(f"{name} {each['share']:.3f} of {each['count']}" for name, each in found.items())
-        logger.info(f"{group}: {shares}")
     return result
 
 

@@ -5,7 +5,7 @@ number of steps and guidance, on one checkpoint and the same prompts:
 
     python utils/studies/study_sampler.py --model checkpoints/emoji-scenes-64 --dataset data/emoji-scenes-64
 
-Image i is generated from the same seed in every setting, and judged by the classifier. The figures go into a JSON
+Image i is generated from the same seed in every setting, and judged by each judge. The figures go into a JSON
 file, written after each setting: started again, the script goes on where it was. Beside it stands a Markdown table,
 the best first.
 
@@ -19,6 +19,7 @@ import logging
 import os
 import time
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -30,8 +31,8 @@ from itit_hf import ITITPipeline, ITITScheduler, TextCondition, decode_image_tok
 from itit_hf.data.loading import load_rows
 from itit_hf.decoding.sampling import CALL_PRESETS, SamplingSettings
 from itit_hf.decoding.scheduling_itit import PRESETS
-from itit_hf.emoji_scenes.classifier import SceneClassifier
 from itit_hf.emoji_scenes.evaluation import confidence_interval, prompt_accuracy, with_objects
+from itit_hf.emoji_scenes.judges import SceneJudge, open_judge
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ GUIDANCES = ("none", "constant", "linear", "interval")
 WITHOUT_TEMPERATURE = ("random", "halton")
 SHARES = ("category", "colour", "both", "true")
 # What the figures depend on besides the setting; files of other values are never added to.
-CONDITIONS = ("model", "dataset", "split", "num_scenes", "num_objects", "classifier", "seed")
+CONDITIONS = ("model", "dataset", "split", "num_scenes", "num_objects", "judges", "seed")
 CONDITIONS += ("guidance_scale", "guidance_interval")
 
 
@@ -127,16 +128,21 @@ def generate(pipe: ITITPipeline, prompts: list[str], setting: Setting, options: 
 
 
 @torch.no_grad()
-def measure(pipe: ITITPipeline, classifier: SceneClassifier, prompts: list[str], setting: Setting, options) -> dict:
-    """Shares with their 95% intervals, calls of the network per image, and seconds of this machine per image."""
+def measure(
+    pipe: ITITPipeline, judges: Sequence[SceneJudge], prompts: list[str], setting: Setting, options: Namespace
+) -> dict:
+    """Shares by each judge with their 95% intervals, calls of the network per image, and seconds of this machine per
+    image."""
     start = time.perf_counter()
     images, calls = generate(pipe, prompts, setting, options)
     seconds = time.perf_counter() - start
-    shares = prompt_accuracy(images, prompts, classifier)
+    shares = [prompt_accuracy(images, prompts, judge) for judge in judges]
     return {
         "setting": asdict(setting),
         "shares": shares,
-        "intervals": {name: confidence_interval(share, len(prompts)) for name, share in shares.items()},
+        "intervals": [
+            {name: confidence_interval(share, len(prompts)) for name, share in each.items()} for each in shares
+        ],
         "model_calls": calls,
         "seconds_per_image": round(seconds / len(prompts), 4),
     }
@@ -147,10 +153,17 @@ def paper_calls() -> int:
     return 2 * CALL_PRESETS["paper"]["num_inference_steps"]
 
 
+def least_true(result: dict) -> float:
+    """Share of true images that every judge grants."""
+    return min(shares["true"] for shares in result["shares"])
+
+
 def table(study: dict) -> str:
-    """Markdown: one row per setting, the most images as asked for first, of equals the cheapest."""
+    """Markdown: one row per setting; first the one of which the judge that finds fewer images true finds most, of
+    equals the cheapest."""
     conditions = ", ".join(f"{name} {study['conditions'][name]}" for name in CONDITIONS)
-    head = ["order", "schedule", "temperature", "steps", "guidance", "model calls", "cost, paper = 1", *SHARES]
+    head = ["order", "schedule", "temperature", "steps", "guidance", "model calls", "cost, paper = 1"]
+    head += [f"{name}, by {Path(judge).name}" for judge in study["conditions"]["judges"] for name in SHARES]
     lines = [
         f"{len(study['results'])} settings; {conditions}.",
         "",
@@ -158,20 +171,16 @@ def table(study: dict) -> str:
         "|---" * len(head) + "|",
     ]
     results = study["results"].values()
-    for result in sorted(results, key=lambda each: (-each["shares"]["true"], each["model_calls"])):
+    for result in sorted(results, key=lambda each: (-least_true(each), each["model_calls"])):
         setting = [("-" if value is None else f"{value}") for value in result["setting"].values()]
         if Setting(**result["setting"]) == paper_setting():
             setting[0] += " (paper)"
         calls = result["model_calls"]
-        low, high = result["intervals"]["true"]
-        shares = [f"{result['shares'][name]:.3f}" for name in SHARES]
-        cells = [
-            *setting,
-            f"{calls}",
-            f"{calls / paper_calls():.2f}",
-            *shares[:-1],
-            f"{shares[-1]} ({low:.3f} to {high:.3f})",
-        ]
+        cells = [*setting, f"{calls}", f"{calls / paper_calls():.2f}"]
+        for shares, intervals in zip(result["shares"], result["intervals"], strict=True):
+            low, high = intervals["true"]
+            *parts, true = (f"{shares[name]:.3f}" for name in SHARES)
+            cells += [*parts, f"{true} ({low:.3f} to {high:.3f})"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -205,14 +214,14 @@ def write_study(study: dict, path: Path):
     path.with_suffix(".md").write_text(table(study), encoding="utf-8")
 
 
-def run_study(pipe: ITITPipeline, classifier: SceneClassifier, prompts: list[str], options: Namespace) -> dict:
+def run_study(pipe: ITITPipeline, judges: Sequence[SceneJudge], prompts: list[str], options: Namespace) -> dict:
     """Measure each setting that the file of `options.output` lacks, and write it down at once."""
     path = Path(options.output)
     study = open_study(path, options)
     missing = [setting for setting in grid(options) if setting.name not in study["results"]]
     logger.info(f"{len(missing)} settings to measure, {len(study['results'])} measured before")
     for setting in tqdm(missing, desc="settings"):
-        study["results"][setting.name] = measure(pipe, classifier, prompts, setting, options)
+        study["results"][setting.name] = measure(pipe, judges, prompts, setting, options)
         write_study(study, path)
     return study
 
@@ -225,7 +234,12 @@ def parse(arguments: list[str] | None = None) -> Namespace:
     parser.add_argument("--split", default="validation", help="Split whose plain captions are the prompts.")
     parser.add_argument("--num_scenes", type=int, default=300, help="The first so many of the split.")
     parser.add_argument("--num_objects", type=int, choices=(1, 2), help="Only scenes of so many things.")
-    parser.add_argument("--classifier", default="checkpoints/emoji-scenes-classifier", help="Folder or Hub id.")
+    parser.add_argument(
+        "--judges",
+        nargs="+",
+        default=["checkpoints/emoji-scenes-classifier", "checkpoints/emoji-scenes-transformer"],
+        help="What reads generated images: folders or Hub ids.",
+    )
     parser.add_argument("--orders", nargs="+", default=["confidence", "random", "halton", "remasking"])
     parser.add_argument("--masking_schedules", nargs="+", default=["cosine"])
     parser.add_argument("--temperatures", nargs="+", type=float, default=[0.0, 2.0, 8.0, 32.0], help="Of the order.")
@@ -252,8 +266,8 @@ def main(arguments: list[str] | None = None) -> dict:
         rows = with_objects(rows, options.num_objects)
     options.num_scenes = min(options.num_scenes, len(rows))
     prompts = [texts[0] for texts in rows["text"][: options.num_scenes]]
-    classifier = SceneClassifier.from_pretrained(options.classifier).to(options.device)
-    study = run_study(pipe, classifier, prompts, options)
+    judges = [open_judge(folder).to(options.device) for folder in options.judges]
+    study = run_study(pipe, judges, prompts, options)
     logger.info(table(study))
     return study
 

@@ -20,7 +20,8 @@ from ..data.captions import BAD_CAPTION_POLICIES
 from ..data.loading import parse_columns
 from ..data.streams import BAD_IMAGE_POLICIES
 from ..emoji_scenes.categories import CATEGORIES
-from ..emoji_scenes.classifier import INPUT_SIZE, SceneClassifier, to_pixel_values
+from ..emoji_scenes.classifier import SceneClassifier
+from ..emoji_scenes.seen_scenes import INPUT_SIZE, to_pixel_values
 from ..metrics.captions import caption_scores
 from ..metrics.coco_captions import coco_caption_scores, missing_for_coco, missing_for_spice
 from ..metrics.datasets import PRESETS, EvaluationSource, open_evaluation

@@ -11,6 +11,8 @@
 - `grammar`: captions of a scene, and the exact way back.
 - `splits`: what no training stream may contain.
 - `build`: a dataset folder of parquet files with its card.
-- `classifier`: what is in an image, read by a small network.
+- `seen_scenes`: an image as a judge reads it.
+- `classifier`, `scene_transformer`: two judges, small networks of different architecture.
+- `judges`: the door to either.
 - `evaluation`: how true captions and images are.
 """

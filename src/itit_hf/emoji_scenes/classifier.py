@@ -19,53 +19,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from .categories import CATEGORIES, COLOURS
-from .scenes import BACKGROUNDS, Boxed
+from .scenes import BACKGROUNDS
+from .seen_scenes import INPUT_SIZE, SeenObject, SeenScene, in_order, to_input
 
-INPUT_SIZE = 64
 CELL = 8  # pixels of the grid that categories, colours and boxes are read on
 POINT = 4  # pixels of the finer grid that centres are found on
 _POINTS = CELL // POINT
 _NEIGHBOURHOOD = 5  # points to a side within which one object has one centre: boxes do not touch, so two are apart
-
-
-@dataclass(frozen=True)
-class SeenObject(Boxed):
-    """One object as read; `box` is (left, top, width, height) in pixels, not rounded."""
-
-    category: str
-    colour: str
-    box: tuple[float, float, float, float]
-
-
-@dataclass(frozen=True)
-class SeenScene:
-    """An image as read, with the fields of a `Scene` that a caption can speak of.
-
-    Two objects stand in the order of their relation (left before right, upper before lower), more from left to right.
-    """
-
-    resolution: int
-    background: str
-    objects: tuple[SeenObject, ...]
-
-    @property
-    def relation(self) -> str | None:
-        """ "left of" or "above": the direction in which the boxes of two objects are further apart."""
-        if len(self.objects) != 2:
-            return None
-        return _relation(*(item.box for item in self.objects))
-
-
-def _relation(box, other) -> str:
-    across, down = (
-        max(other[side] - box[side] - box[side + 2], box[side] - other[side] - other[side + 2]) for side in (0, 1)
-    )
-    return "left of" if across >= down else "above"
-
-
-def _in_order(objects: list[SeenObject]) -> tuple[SeenObject, ...]:
-    down = len(objects) == 2 and _relation(*(item.box for item in objects)) == "above"
-    return tuple(sorted(objects, key=lambda item: item.centre[down]))
 
 
 @dataclass
@@ -198,10 +158,8 @@ class SceneClassifier(ModelMixin, ConfigMixin):
         self.eval()
         scenes = []
         for start in range(0, len(images), batch_size):
-            batch = [_rgb(image) for image in images[start : start + batch_size]]
-            pixel_values = np.stack([np.asarray(_resized(image)) for image in batch])
-            reading = self(to_pixel_values(pixel_values).to(self.device))
-            scenes += self._scenes(reading, [image.width for image in batch])
+            pixel_values, sides = to_input(images[start : start + batch_size])
+            scenes += self._scenes(self(pixel_values.to(self.device)), sides)
         return scenes
 
     def _scenes(self, reading: SceneReading, resolutions: list[int]) -> list[SeenScene]:
@@ -219,7 +177,7 @@ class SceneClassifier(ModelMixin, ConfigMixin):
             objects[n].append(SeenObject(self.config.categories[category], self.config.colours[colour], scaled))
         backgrounds = [self.config.backgrounds[n] for n in reading.background_logits.argmax(dim=1).tolist()]
         return [
-            SeenScene(resolution, background, _in_order(items))
+            SeenScene(resolution, background, in_order(items))
             for resolution, background, items in zip(resolutions, backgrounds, objects, strict=True)
         ]
 
@@ -237,31 +195,3 @@ def cell_boxes(boxes: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
     size = boxes[:, 2:].exp() * CELL
     centre = (cells + 0.5 + boxes[:, :2]) * CELL
     return torch.cat([centre - size / 2, size], dim=1)
-
-
-def to_pixel_values(images: np.ndarray) -> torch.Tensor:
-    """What the network takes.
-
-    Args:
-        images (`np.ndarray` of shape `(batch_size, height, width, 3)`): uint8 RGB.
-
-    Returns:
-        `torch.FloatTensor` of shape `(batch_size, 3, height, width)` in [-1, 1].
-    """
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1.0
-
-
-def _rgb(image: Image.Image | np.ndarray) -> Image.Image:
-    if not isinstance(image, Image.Image):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            shape = f"{image.dtype} of shape {image.shape}"
-            raise ValueError(f"arrays in `images` must be uint8 of shape (height, width, 3), got {shape}")
-        image = Image.fromarray(image)
-    if image.width != image.height:
-        raise ValueError(f"`images` must be square, got {image.width} x {image.height} pixels")
-    return image.convert("RGB")
-
-
-def _resized(image: Image.Image) -> Image.Image:
-    size = (INPUT_SIZE, INPUT_SIZE)
-    return image if image.size == size else image.resize(size, Image.Resampling.BOX)

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 import torch
 
-from .classifier import SceneClassifier, SeenScene
 from .grammar import ParsedCaption, is_true_of, parse
+from .judges import SceneJudge
 from .scenes import Scene
+from .seen_scenes import SeenScene
 
 _TRUTHS = ("category", "colour", "both", "true")
 _NORMAL_QUANTILE = 1.959964  # of 97.5%
@@ -57,7 +58,7 @@ def caption_accuracy(captions: Sequence[str], scenes: Sequence[Scene], language:
 
 
 def prompt_accuracy(
-    images: Sequence, prompts: Sequence[str], classifier: SceneClassifier, language: str = "en"
+    images: Sequence, prompts: Sequence[str], classifier: SceneJudge, language: str = "en"
 ) -> dict[str, float]:
     """Shares of images that show what was asked for.
 
@@ -65,7 +66,7 @@ def prompt_accuracy(
         images (`Sequence` of `PIL.Image.Image`, or of `np.ndarray` of shape `(height, width, 3)` in uint8):
             What a model generated, one per prompt.
         prompts (`Sequence[str]`): What was asked for, in sentences of the grammar.
-        classifier ([`SceneClassifier`]): Reads the images. Its own errors count as theirs: give its figures on true
+        classifier ([`SceneJudge`]): Reads the images. Its own errors count as theirs: give its figures on true
             images beside those on generated ones.
         language (`str`, *optional*, defaults to `"en"`): What the prompts are in; the classifier knows none.
 

@@ -1,8 +1,12 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""How near generated images are to true ones, on features of both."""
+"""How near generated images are to true ones, on features of both, and how much fine detail they have."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
+from PIL import Image
 
 _ROWS = 1000  # features whose distances to all others are held at a time
 
@@ -130,3 +134,40 @@ def image_scores(features: torch.Tensor, reference: torch.Tensor) -> dict[str, f
         **precision_recall(features, reference),
         **density_coverage(features, reference),
     }
+
+
+def relative_sharpness(
+    images: Sequence[Image.Image | np.ndarray], reference: Sequence[Image.Image | np.ndarray]
+) -> float | None:
+    """Fine detail of images as a multiple of that of others: 1 is as sharp, less is blurred, more is noisy.
+
+    Detail is the mean spectral energy of the grey images above a quarter of a cycle per pixel: waves shorter than 4
+    pixels.
+
+    Args:
+        images (`Sequence` of `PIL.Image.Image`, or of `np.ndarray` of shape `(height, width, 3)` in uint8):
+            Generated ones.
+        reference (`Sequence` of the same): True ones, of the same size.
+
+    Returns:
+        `float`, or `None` if the true ones have no detail at all.
+
+    Raises:
+        ValueError: If one side has no image.
+    """
+    if not len(images) or not len(reference):
+        raise ValueError(f"`images` and `reference` must hold images, got {len(images)} and {len(reference)}")
+    detail = _fine_detail(reference)
+    return _fine_detail(images) / detail if detail > 0.0 else None
+
+
+def _fine_detail(images: Sequence[Image.Image | np.ndarray]) -> float:
+    energies = []
+    for image in images:
+        picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+        grey = torch.from_numpy(np.array(picture.convert("L"))).double() / 255  # (H, W)
+        height, width = grey.shape
+        energy = torch.fft.fft2(grey, norm="ortho").abs().square() / (height * width)  # (H, W)
+        frequency = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.fftfreq(width)[None])  # (H, W)
+        energies.append(float(energy[frequency > 0.25].sum()))
+    return sum(energies) / len(energies)

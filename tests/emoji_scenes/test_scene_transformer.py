@@ -35,6 +35,7 @@ def reading_of(*objects, background: int = 0) -> ObjectReading:
         colour_logits=20 * torch.eye(2)[list(colours)][None],
         boxes=torch.tensor(boxes)[None],
         background_logits=20 * torch.eye(2)[[background]],
+        patch_logits=torch.zeros(1, 64, 3),
     )
 
 
@@ -83,6 +84,7 @@ def test_the_loss_is_that_of_the_better_assignment(judge):
     targets = train_scene_transformer.targets_of([scene], judge)
     for objects in ((BUS, CAT), (CAT, BUS)):
         losses = train_scene_transformer.losses_of(reading_of(*objects, background=1), targets)
+        assert float(losses.pop("patch")) == pytest.approx(math.log(3))  # knows nothing of the patches
         assert all(float(loss) < 1e-6 for loss in losses.values())
     wrong = train_scene_transformer.losses_of(reading_of(CAT, CAT, background=1), targets)
     assert float(wrong["category"]) == pytest.approx(20.0, abs=1e-3)  # one of two objects, by 20 logits
@@ -97,6 +99,14 @@ def test_what_no_object_looks_like_costs_nothing_in_colour_and_box(judge):
     uncertain = train_scene_transformer.losses_of(reading_of(BUS, NONE), targets)
     assert float(uncertain["category"]) == pytest.approx(20.0, abs=1e-3)
     assert float(uncertain["background"]) == pytest.approx(0.2 * (20 + math.log1p(math.exp(-20))), rel=1e-4)
+
+
+def test_a_patch_belongs_to_the_object_in_whose_box_its_middle_lies(judge):
+    scene = scene_of(("bus", "red", (0, 0, 16, 8)), ("cat", "blue", (40, 54, 16, 10)))
+    targets = train_scene_transformer.targets_of([scene, scene_of()], judge)
+    found = train_scene_transformer.patch_categories(targets, none=2).view(2, 8, 8)
+    assert found[0, 0].tolist() == [0, 0] + [2] * 6 and found[0, 7].tolist() == [2] * 5 + [1, 1, 2]
+    assert found[0, 1:7].unique().tolist() == found[1].unique().tolist() == [2]
 
 
 def test_a_zoomed_image_has_its_object_where_its_box_says():

@@ -21,7 +21,7 @@ from .categories import CATEGORIES, COLOURS
 from .scenes import BACKGROUNDS
 from .seen_scenes import INPUT_SIZE, SeenObject, SeenScene, in_order, to_input
 
-_PATCH = 8  # pixels of a token: three convolutions of stride 2
+PATCH = 8  # pixels of a token: three convolutions of stride 2
 
 
 @dataclass
@@ -35,12 +35,15 @@ class ObjectReading(BaseOutput):
         boxes (`torch.FloatTensor` of shape `(batch_size, num_objects, 4)`):
             Across and down to its centre, width and height, in sides of the image.
         background_logits (`torch.FloatTensor` of shape `(batch_size, num_backgrounds)`): Which background.
+        patch_logits (`torch.FloatTensor` of shape `(batch_size, 64, num_categories + 1)`):
+            What each patch belongs to, row by row; a help in training that nothing reads afterwards.
     """
 
     category_logits: torch.Tensor
     colour_logits: torch.Tensor
     boxes: torch.Tensor
     background_logits: torch.Tensor
+    patch_logits: torch.Tensor
 
 
 class SceneTransformer(ModelMixin, ConfigMixin):
@@ -87,7 +90,7 @@ class SceneTransformer(ModelMixin, ConfigMixin):
         )
         # The first token reads the background, each of the others one object; the patches follow.
         self.tokens = nn.Parameter(0.02 * torch.randn(1 + num_objects, hidden_size))
-        self.positions = nn.Parameter(0.02 * torch.randn((INPUT_SIZE // _PATCH) ** 2, hidden_size))
+        self.positions = nn.Parameter(0.02 * torch.randn((INPUT_SIZE // PATCH) ** 2, hidden_size))
         layer = nn.TransformerEncoderLayer(
             hidden_size,
             num_attention_heads,
@@ -103,6 +106,7 @@ class SceneTransformer(ModelMixin, ConfigMixin):
         self.colour_head = nn.Linear(hidden_size, len(colours))
         self.box_head = nn.Linear(hidden_size, 4)
         self.background_head = nn.Linear(hidden_size, len(backgrounds))
+        self.patch_head = nn.Linear(hidden_size, len(categories) + 1)
 
     def forward(self, pixel_values: torch.Tensor) -> ObjectReading:
         """Read images.
@@ -122,6 +126,7 @@ class SceneTransformer(ModelMixin, ConfigMixin):
             colour_logits=self.colour_head(objects),
             boxes=self.box_head(objects).sigmoid(),
             background_logits=self.background_head(hidden_states[:, 0]),
+            patch_logits=self.patch_head(hidden_states[:, self.tokens.size(0) :]),
         )
 
     @torch.no_grad()

@@ -57,6 +57,18 @@ def test_the_page_begins_with_the_settings_of_the_checkpoint(studio, monkeypatch
     assert (values["Steps"], values["Guidance (1 is none)"], values["Beams (1 is greedy)"]) == (7, 1.5, 2)
 
 
+def test_prompts_to_click_are_those_whose_words_the_checkpoint_knows(studio, monkeypatch):
+    gradio = MagicMock()
+    monkeypatch.setattr(app, "import_gradio", lambda: gradio)
+    knows_some = app.Studio(tiny_pipeline(known_words="bus red snail"))
+    app.Interface(knows_some)
+    assert gradio.Examples.call_args.args[0] == [["a red bus"], ["snail"]]
+    assert studio.prompts() == list(app.PROMPTS)  # it does not say what it knows
+    gradio.reset_mock()
+    app.Interface(app.Studio(tiny_pipeline(known_words="unicorn")))
+    assert not gradio.Examples.called
+
+
 def test_an_image_nobody_waits_for_stops(studio):
     stream = studio.generate("a red bus", "", 4, 3.0, 0)
     next(stream)

@@ -26,6 +26,18 @@ CSS = """
 @media (max-width: 600px) { .rounds .grid-container { grid-template-columns: 1fr 1fr !important; } }
 footer { display: none !important; }
 """
+# Prompts to click, as far as the checkpoint knows their words.
+PROMPTS = (
+    "a red bus",
+    "a blue fish",
+    "a green tree",
+    "a purple mushroom in the snow",
+    "a red bus left of a blue fish",
+    "snail",
+    "crimson kitty",
+    "A BLUE HOUND.",
+    "one golden trumpet",
+)
 TABLE = ["image", "caption", "same words (F1)", "same tokens", "log p of the start"]
 
 
@@ -40,6 +52,10 @@ class Studio:
         pipe.set_progress_bar_config(disable=True)
         self.pipe = pipe
         self.height, self.width = pipe.image_processor.output_size
+
+    def prompts(self) -> list[str]:
+        """Those of `PROMPTS` that the checkpoint has learned the words of; all, if it does not say what it learned."""
+        return [prompt for prompt in PROMPTS if not self.pipe.unknown_words(prompt)]
 
     def generate(
         self, prompt: str, negative_prompt: str, num_steps: int, guidance_scale: float, seed: int
@@ -261,6 +277,8 @@ class Interface:
                 button = gr.Button("Draw", variant="primary", elem_id="draw-button")
                 negative = gr.Textbox(label="What to move away from", placeholder="nothing")
                 settings = self._settings()
+                if prompts := self.studio.prompts():
+                    gr.Examples([[each] for each in prompts], inputs=[prompt], label="Prompts to click")
             with gr.Column(min_width=280):
                 image = self._image("Image")
                 line = gr.Markdown(elem_id="draw-line")

@@ -14,8 +14,13 @@ from ..pipelines.pipeline_itit import ITITPipeline
 HUB_OWNER = "itit-hf"
 FOLDER = "checkpoints/"
 PUBLISHED = (
-    *("emoji-scenes-64", "emoji-scenes-96-two", "emoji-scenes-classifier", "emoji-scenes-dual-encoder"),
-    *("image-tokenizer-art", "text-encoder-minilm"),
+    "emoji-scenes-64",
+    "emoji-scenes-96-two",
+    "emoji-scenes-classifier",
+    "emoji-scenes-dual-encoder",
+    "emoji-scenes-transformer",
+    "image-tokenizer-art",
+    "text-encoder-minilm",
 )
 
 # What generates and captions.

@@ -7,7 +7,7 @@
 The rules:
 
 - Each public name, which is one in `_import_structure` of the package's `__init__`, is defined where that table says,
-  is mentioned by a test, and has a line in README.md.
+  is mentioned by a test, and has a line in docs/names.md.
 - Each module has a test file, `tests/<room>/test_<module>.py`; a room of `ONE_FOR_ALL` has some for all its
   modules. More test files may stand beside it.
 - In src/, what is public has a docstring, and one that takes or gives tensors states their shapes.
@@ -361,12 +361,12 @@ def defined_names(tree: ast.Module) -> set[str]:
     return names
 
 
-def check_public_names(sources: dict[str, Source], readme: str) -> Iterator[str]:
-    """Check that each public name is defined, tested and in the README.
+def check_public_names(sources: dict[str, Source], page: str) -> Iterator[str]:
+    """Check that each public name is defined, tested and in docs/names.md.
 
     Args:
         sources (`dict[str, Source]`): All Python files by place.
-        readme (`str`): The text of README.md.
+        page (`str`): The text of docs/names.md.
 
     Yields:
         `str`: A message for each problem.
@@ -378,7 +378,7 @@ def check_public_names(sources: dict[str, Source], readme: str) -> Iterator[str]
         yield f"{place}:1: has no `_import_structure`; write it out as a dict of module -> list of public names"
         return
     tests = [source.text for source in sources.values() if source.place.startswith("tests/")]
-    tested, described = (set(re.findall(r"\w+", text)) for text in ("\n".join(tests), readme))
+    tested, described = (set(re.findall(r"\w+", text)) for text in ("\n".join(tests), page))
     for module, names in table.items():
         path = f"{folder}/{module.replace('.', '/')}"
         source = sources.get(f"{path}.py") or sources.get(f"{path}/__init__.py")
@@ -389,7 +389,7 @@ def check_public_names(sources: dict[str, Source], readme: str) -> Iterator[str]
             if name not in tested:
                 yield f"{place}:{line}: `{name}` is public and no test mentions it; test it"
             if name not in described:
-                yield f"{place}:{line}: `{name}` is public and README.md does not mention it; add a line"
+                yield f"{place}:{line}: `{name}` is public and docs/names.md does not mention it; add a line"
 
 
 def check_test_files(sources: dict[str, Source]) -> Iterator[str]:
@@ -438,10 +438,13 @@ def check(root: Path) -> list[str]:
             continue
         rules = EVERYWHERE + (LIBRARY_ONLY if place.startswith("src/") else ())
         problems += [f"{place}:{line}: {message}" for rule in rules for line, message in rule(source)]
-    readme = root / "README.md"
-    if f"src/{PACKAGE}/__init__.py" not in sources or not readme.is_file():
-        return [*problems, f"{root}:1: has no package src/{PACKAGE} or no README.md; name the repository with --root"]
-    problems += check_public_names(sources, readme.read_text(encoding="utf-8"))
+    page = root / "docs" / "names.md"
+    if f"src/{PACKAGE}/__init__.py" not in sources or not page.is_file():
+        return [
+            *problems,
+            f"{root}:1: has no package src/{PACKAGE} or no {page.name}; name the repository with --root",
+        ]
+    problems += check_public_names(sources, page.read_text(encoding="utf-8"))
     problems += check_test_files(sources)
     return problems
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The arithmetic of `utils/benchmarks/plan_training.py` is what optimizers keep and what README.md prints."""
+"""The arithmetic of `utils/benchmarks/plan_training.py` is what optimizers keep, and docs/distributed.md prints it."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from itit_hf.training.optimization import CappedAdafactor, create_muon
 
 from ..testing_utils import tiny_config
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "distributed.md"
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +80,8 @@ def test_hours_are_work_by_rate(planned):
     assert row[0].split(" / ") == [f"{hours / gpus:,.0f}" for gpus in (1, 8, 64)]
 
 
-def test_the_readme_has_the_table_as_it_is_printed():
-    assert plan_training.main([]) in README.read_text(encoding="utf-8")
+def test_the_page_has_the_table_as_it_is_printed():
+    assert plan_training.main([]) in PAGE.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("bad", [["--tflops", "0"], ["--gpus", "0"], ["--samples", "-1"]])

@@ -441,10 +441,10 @@ def test_the_trainers_arguments_take_another_objective(tmp_path, another_objecti
 
 
 @pytest.mark.parametrize(("stream", "word"), [("paired", "pairs"), ("text", "sentences"), ("image", "images")])
-def test_the_readme_lists_the_table(stream, word):
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+def test_the_page_of_names_lists_the_table(stream, word):
+    page = (Path(__file__).parents[2] / "docs" / "names.md").read_text(encoding="utf-8")
     names = [f"`{name}`" for name, objective in OBJECTIVES.items() if objective.stream == stream]
-    assert f"{' '.join(names)} on {word}" in readme
+    assert f"{' '.join(names)} on {word}" in page
 
 
 def calls_of_ours() -> list[str]:

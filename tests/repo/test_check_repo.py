@@ -8,7 +8,7 @@ HEADER = "# Copyright 2026 The itit_hf authors.\n# SPDX-License-Identifier: Apac
 MODULE = HEADER + '"""A module."""\n'  # three lines: what follows starts at line 4
 
 CLEAN = {
-    "README.md": "`swim` moves a swimmer.\n",
+    "docs/names.md": "`swim` moves a swimmer.\n",
     "src/itit_hf/__init__.py": MODULE + '_import_structure = {\n    "water": ["swim"],\n}\n',
     "src/itit_hf/water.py": MODULE + 'def swim():\n    """Swim."""\n',
     "src/itit_hf/fishes/__init__.py": MODULE,
@@ -53,9 +53,9 @@ def test_a_public_name_needs_a_test(problems_with):
     assert problem == "src/itit_hf/__init__.py:5: `swim` is public and no test mentions it; test it"
 
 
-def test_a_public_name_needs_a_line_in_the_readme(problems_with):
-    (problem,) = problems_with({"README.md": "`swimmer`\n"})
-    assert problem == "src/itit_hf/__init__.py:5: `swim` is public and README.md does not mention it; add a line"
+def test_a_public_name_needs_a_line_in_the_page_of_names(problems_with):
+    (problem,) = problems_with({"docs/names.md": "`swimmer`\n"})
+    assert problem == "src/itit_hf/__init__.py:5: `swim` is public and docs/names.md does not mention it; add a line"
 
 
 def test_a_public_name_stands_where_the_table_says(problems_with):
@@ -241,11 +241,11 @@ def test_each_exception_has_its_reason():
     assert all(check_repo.KWARGS_ALLOWED.values())
 
 
-@pytest.mark.parametrize(("readme", "status", "stream"), [("swim", 0, "out"), ("", 1, "err")])
+@pytest.mark.parametrize(("page", "status", "stream"), [("swim", 0, "out"), ("", 1, "err")])
 def test_the_exit_status_says_whether_there_are_problems(
-    problems_with, tmp_path, monkeypatch, capsys, readme, status, stream
+    problems_with, tmp_path, monkeypatch, capsys, page, status, stream
 ):
-    problems_with({"README.md": readme})
+    problems_with({"docs/names.md": page})
     monkeypatch.setattr("sys.argv", ["check_repo.py", "--root", str(tmp_path)])
     assert check_repo.main() == status
     printed = capsys.readouterr()

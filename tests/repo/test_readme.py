@@ -1,7 +1,8 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-"""The blocks of code in README.md, run as they stand, in a folder like a fresh clone. The quick ones are given fewer
-steps, by arguments that the scripts have; the slow walk from a folder of images to a checkpoint is given none."""
+"""The blocks of code in README.md and the first pages of the docs, run as they stand, in a folder like a fresh clone.
+The quick ones are given fewer steps, by arguments that the scripts have; the slow walk from a folder of images to a
+checkpoint is given none."""
 
 import json
 import os
@@ -18,32 +19,39 @@ import torch
 from datasets import config as datasets_config
 
 from itit_hf import ITITPipeline
+from itit_hf.commands import cli
 
 from ..hub_server import HubServer
 from ..testing_utils import script
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-BLOCKS = FENCE.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+PAGES = ("README.md", "docs/use.md", "docs/train.md")
+BLOCKS = [code for page in PAGES for code in FENCE.findall((ROOT / page).read_text(encoding="utf-8"))]
 
 # What a block is known by, and which test runs it.
 RUN_BY = {
     "make demo": "CI",
+    "itit generate": "test_the_command_generates_and_captions",
     "pipe.caption(image)": "test_generate_and_caption",
     "import itit_hf.models  #": "test_the_pipeline_of_transformers",
-    "--paired_dataset images --output_dir out/mine": "test_own_images_become_a_published_checkpoint",
+    "train_itit.py --paired_dataset images --output_dir out/mine": "test_own_images_become_a_published_checkpoint",
+    "paired_dataset: images": "test_own_images_bare_ones_and_sentences_are_read_by_both_cycles",
+    "itit train": "test_the_command_trains",
     "examples/train_vq.py": "test_frozen_parts_of_ones_own",
     '"me/mine"': "test_own_images_become_a_published_checkpoint",
     "--resume_from_checkpoint": "test_shell_blocks",
     "cpu_2_processes.yaml": "test_shell_blocks",
     "train_lora.py": "test_shell_blocks",
     "table2": "tests/examples/test_table2_recipes.py, as it fetches art with npm",
+    "@inproceedings": "nothing: it is BibTeX",
 }
 FEWER = {
     "train_vq": "--max_steps 2 --quantize_from_step 1 --kmeans_images 40 --per_device_train_batch_size 4 "
     "--sample_steps 0",
     "train_text_encoder": "--max_steps 2 --per_device_train_batch_size 4 --save_strategy no",
-    "train_itit": "--max_steps 2 --per_device_train_batch_size 8 --sample_inference_steps 2 --sample_steps 0",
+    "train_itit": "--max_steps 2 --per_device_train_batch_size 8 --sample_inference_steps 2 --sample_steps 0 "
+    "--logging_steps 2 --save_steps 2",
     "train_lora": "--max_steps 2 --per_device_train_batch_size 4 --sample_inference_steps 2",
 }
 COLOURS = {"red": (200, 40, 40), "green": (40, 150, 60), "blue": (40, 70, 200), "white": (240, 240, 240)}
@@ -119,6 +127,26 @@ def test_generate_and_caption(clone, capsys):
     assert names["image"].size == (64, 64) and capsys.readouterr().out.strip()
 
 
+def run_command(line: str, more: str = ""):
+    """A line that begins with `itit`, in this process."""
+    _, *arguments = shlex.split(line, comments=True)
+    assert cli.main([*arguments, *more.split()]) == 0
+
+
+def test_the_command_generates_and_captions(clone, caplog):
+    generate, caption = block("itit generate").splitlines()[1:]  # the first installs what is installed here
+    run_command(generate)
+    assert {path.name for path in Path("out").glob("*.png")} >= {"00-a-red-bus.png", "01-a-blue-fish.png"}
+    with caplog.at_level("INFO"):
+        run_command(caption)
+    assert "a red bus" in caplog.text
+
+
+def test_the_command_trains(clone):
+    run_command(block("itit train"), FEWER["train_itit"] + " --use_cpu")
+    assert (clone / "out" / "mine" / "pipeline" / "model_index.json").is_file()
+
+
 def test_the_pipeline_of_transformers(clone):
     pipe = ITITPipeline.from_pretrained("checkpoints/emoji-scenes-64")
     pipe.model.save_pretrained("folder")
@@ -137,13 +165,27 @@ def run_in_process(mark: str):
 
 
 def test_own_images_become_a_published_checkpoint(clone, hub):
-    run_in_process("--paired_dataset images --output_dir out/mine")
+    run_in_process("train_itit.py --paired_dataset images --output_dir out/mine")
     names = {}
     exec(block('"me/mine"').replace("me/mine", "user/mine"), names)
     assert PIL.Image.open("boat.png").size == (64, 64)
     assert names["pipe"].unknown_words("a red stripe on a boat") == ["boat"]
     assert names["pipe"].sampling.num_inference_steps == 2  # of the run's samples
     assert "model/model.safetensors" in hub.repository("user/mine").files
+
+
+def test_own_images_bare_ones_and_sentences_are_read_by_both_cycles(clone):
+    (clone / "more_images").mkdir()
+    for index in range(100, 112):
+        flag(index)[0].save(clone / "more_images" / f"{index}.png")
+    sentences = [flag(index)[1] for index in range(112, 124)]
+    (clone / "sentences.txt").write_text("\n".join(sentences), encoding="utf-8")
+    (clone / "cycles.yaml").write_text(block("paired_dataset: images"), encoding="utf-8")
+    script("train_itit").main(["--config", "cycles.yaml", "--use_cpu", *FEWER["train_itit"].split()])
+    state = json.loads(Path("out/cycles/checkpoint-2/trainer_state.json").read_text(encoding="utf-8"))
+    (last,) = [log for log in state["log_history"] if "train_loss" not in log]
+    assert {"loss_t2i", "loss_i2t", "loss_i2i", "loss_t2i2t", "loss_i2t2i"} <= last.keys()
+    assert ITITPipeline.from_pretrained("out/cycles/pipeline")("a red stripe").images[0].size == (64, 64)
 
 
 def test_frozen_parts_of_ones_own(clone):
@@ -163,7 +205,7 @@ def run(code: str, environment: dict[str, str]):
 
 @pytest.mark.slow
 def test_own_images_become_a_published_checkpoint_by_copy_and_paste(clone, hub):
-    run(block("--paired_dataset images --output_dir out/mine").strip() + " --max_steps 300", {})
+    run(block("train_itit.py --paired_dataset images --output_dir out/mine").strip() + " --max_steps 300", {})
     Path("publish.py").write_text(block('"me/mine"').replace("me/mine", "user/mine"), encoding="utf-8")
     run("python publish.py", hub.environment)
     assert PIL.Image.open("boat.png").size == (64, 64)

@@ -51,14 +51,13 @@ from itit_hf.emoji_scenes.evaluation import (
     prompt_accuracy,
     with_objects,
 )
-from itit_hf.emoji_scenes.judges import SceneJudge, open_judge
+from itit_hf.emoji_scenes.judges import COMMITTED, SceneJudge, open_judge
 from itit_hf.emoji_scenes.scenes import Scene
 from itit_hf.metrics.images import relative_sharpness
 from itit_hf.pipelines.call_defaults import settle_options
 
 logger = logging.getLogger(__name__)
 
-JUDGES = ("checkpoints/emoji-scenes-classifier", "checkpoints/emoji-scenes-transformer")
 BETWEEN_IMAGES = 1_000_000  # seeds from one image of a prompt to its next: more than a split has scenes
 
 
@@ -159,7 +158,10 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline folder or Hub id.")
     parser.add_argument("--dataset", default="data/emoji-scenes-64", help="Dataset folder.")
     parser.add_argument(
-        "--judges", nargs="+", default=list(JUDGES), help="One or two that read generated images: folders or Hub ids."
+        "--judges",
+        nargs="+",
+        default=list(COMMITTED),
+        help="One or two that read generated images: folders or Hub ids.",
     )
     parser.add_argument("--splits", nargs="+", default=["validation", "heldout"], help="Splits never trained on.")
     parser.add_argument("--num_scenes", type=int, default=300, help="The first so many of each split.")

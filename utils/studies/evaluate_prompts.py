@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from itit_hf import ITITPipeline
 from itit_hf.emoji_scenes.evaluation import confidence_interval
-from itit_hf.emoji_scenes.judges import SceneJudge, open_judge
+from itit_hf.emoji_scenes.judges import COMMITTED, SceneJudge, open_judge
 from itit_hf.pipelines.call_defaults import settle_options
 
 logger = logging.getLogger(__name__)
@@ -81,10 +81,7 @@ def main(arguments: list[str] | None = None) -> dict:
     parser = argparse.ArgumentParser(description="Prompts of free form, judged.")
     parser.add_argument("--model", default="checkpoints/emoji-scenes-64", help="Pipeline: a folder or a Hub id.")
     parser.add_argument(
-        "--judges",
-        nargs="+",
-        default=["checkpoints/emoji-scenes-classifier", "checkpoints/emoji-scenes-transformer"],
-        help="What reads generated images: folders or Hub ids.",
+        "--judges", nargs="+", default=list(COMMITTED), help="What reads generated images: folders or Hub ids."
     )
     parser.add_argument("--sheet", help="PNG for the images, twenty in a row, in the order of the prompts.")
     parser.add_argument("--prompts", default=str(PROMPTS), help="JSON list of group, prompt, category and colour.")

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from itit_hf import ITITPipeline
 from itit_hf.data.loading import load_rows
 from itit_hf.emoji_scenes.evaluation import caption_accuracy, prompt_accuracy
-from itit_hf.emoji_scenes.judges import SceneJudge, open_judge
+from itit_hf.emoji_scenes.judges import COMMITTED, SceneJudge, open_judge
 from itit_hf.emoji_scenes.scenes import Scene
 
 logger = logging.getLogger(__name__)
@@ -118,10 +118,7 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--rounds", type=int, default=4, help="Images, and captions, of a chain.")
     parser.add_argument("--num_beams", type=int, default=1, help="Of each caption; 1 is greedy.")
     parser.add_argument(
-        "--judges",
-        nargs="+",
-        default=["checkpoints/emoji-scenes-classifier", "checkpoints/emoji-scenes-transformer"],
-        help="What reads generated images: folders or Hub ids.",
+        "--judges", nargs="+", default=list(COMMITTED), help="What reads generated images: folders or Hub ids."
     )
     parser.add_argument("--seed", type=int, default=0, help="Chain i draws from this seed plus i.")
     parser.add_argument("--batch_size", type=int, default=50, help="Chains at a time.")

@@ -32,7 +32,7 @@ from itit_hf.data.loading import load_rows
 from itit_hf.decoding.sampling import CALL_PRESETS, SamplingSettings
 from itit_hf.decoding.scheduling_itit import PRESETS
 from itit_hf.emoji_scenes.evaluation import confidence_interval, prompt_accuracy, with_objects
-from itit_hf.emoji_scenes.judges import SceneJudge, open_judge
+from itit_hf.emoji_scenes.judges import COMMITTED, SceneJudge, open_judge
 
 logger = logging.getLogger(__name__)
 
@@ -235,10 +235,7 @@ def parse(arguments: list[str] | None = None) -> Namespace:
     parser.add_argument("--num_scenes", type=int, default=300, help="The first so many of the split.")
     parser.add_argument("--num_objects", type=int, choices=(1, 2), help="Only scenes of so many things.")
     parser.add_argument(
-        "--judges",
-        nargs="+",
-        default=["checkpoints/emoji-scenes-classifier", "checkpoints/emoji-scenes-transformer"],
-        help="What reads generated images: folders or Hub ids.",
+        "--judges", nargs="+", default=list(COMMITTED), help="What reads generated images: folders or Hub ids."
     )
     parser.add_argument("--orders", nargs="+", default=["confidence", "random", "halton", "remasking"])
     parser.add_argument("--masking_schedules", nargs="+", default=["cosine"])

@@ -9,6 +9,8 @@ from .classifier import SceneClassifier
 from .scene_transformer import SceneTransformer
 from .seen_scenes import SeenScene
 
+# Those of this repository; figures are told by each.
+COMMITTED = ("checkpoints/emoji-scenes-classifier",)
 JUDGES = {"SceneClassifier": SceneClassifier, "SceneTransformer": SceneTransformer}
 
 

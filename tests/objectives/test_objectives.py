@@ -404,6 +404,19 @@ def test_the_image_generated_again_differs_at_masked_tokens_only(model, mixed):
     assert torch.equal(again[~hidden], original[~hidden]) and not torch.equal(again[hidden], original[hidden])
 
 
+@pytest.mark.parametrize("begins", [False, True])
+def test_the_text_that_comes_back_has_a_mask_for_each_of_its_tokens(mixed, begins):
+    """Where texts begin with a token, as BERT's do, that one is given and does not come back."""
+    model = ITITForPreTraining(tiny_config(text_begins_with_bos=begins))
+    loss_of = all_objectives(model, "t2i2t")
+    loss_of.monitor = witness = Witness()
+    loss_of(model, mixed)
+    _, _, again = witness.seen["cycled", "t2i2t"]
+    lengths = mixed["text"]["attention_mask"].sum(dim=1) - int(begins)
+    assert again["input_ids"].shape == again["attention_mask"].shape
+    assert torch.equal(again["attention_mask"].sum(dim=1), lengths)
+
+
 def test_kept_text_features_change_no_loss_and_spare_the_text_encoder(model, batch):
     model.eval()
     want = objectives(model, "t2i")(model, batch)["t2i"]

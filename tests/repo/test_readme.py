@@ -181,7 +181,10 @@ def test_own_images_bare_ones_and_sentences_are_read_by_both_cycles(clone):
     sentences = [flag(index)[1] for index in range(112, 124)]
     (clone / "sentences.txt").write_text("\n".join(sentences), encoding="utf-8")
     (clone / "cycles.yaml").write_text(block("paired_dataset: images"), encoding="utf-8")
-    script("train_itit").main(["--config", "cycles.yaml", "--use_cpu", *FEWER["train_itit"].split()])
+    fewer = FEWER["train_itit"].replace("--sample_steps 0", "--sample_steps 2").split()
+    script("train_itit").main(["--config", "cycles.yaml", "--use_cpu", *fewer])
+    shown = {path.name for path in Path("out/cycles/samples").iterdir()}
+    assert shown == {f"step-0000002{what}.png" for what in ("", "-t2i2t", "-i2t2i")}
     state = json.loads(Path("out/cycles/checkpoint-2/trainer_state.json").read_text(encoding="utf-8"))
     (last,) = [log for log in state["log_history"] if "train_loss" not in log]
     assert {"loss_t2i", "loss_i2t", "loss_i2i", "loss_t2i2t", "loss_i2t2i"} <= last.keys()

@@ -191,8 +191,9 @@ def test_a_process_that_saw_nothing_sums_the_same_tensors():
 def test_the_first_samples_of_the_last_cycle_are_kept():
     monitor = make_monitor(num_shown=1)
     text = captions([5, 6, EOS], [7, EOS, 0]) | {"sample_index": torch.arange(2), "replay_index": torch.tensor(0)}
+    back = captions([5, 5, 5], [6, 6, 6])
     for image in (2, 3):
-        monitor.cycled("t2i2t", text, torch.full((2, 4), image), {"input_ids": torch.tensor([[5, 5, 5], [6, 6, 6]])})
+        monitor.cycled("t2i2t", text, torch.full((2, 4), image), back)
     original, drawn, again = monitor.cycles["t2i2t"]
     assert {name: value.tolist() for name, value in original.items()} == {
         "input_ids": [[5, 6, EOS]], "attention_mask": [[1, 1, 1]]

@@ -314,7 +314,9 @@ def i2t2i_loss(
 
 def _show_text_cycle(monitor, name: str, text: dict, image_token_ids: torch.Tensor, cycle: CycleOutput):
     """The text, the image generated from it, and the text as the second pass predicts it."""
-    predicted = {"input_ids": cycle.second_pass.text_logits.argmax(dim=-1)}  # (B, L)
+    output = cycle.second_pass
+    # Without the token that texts may begin with, which is given and not predicted.
+    predicted = {"input_ids": output.text_logits.argmax(dim=-1), "attention_mask": (output.text_labels != -100).long()}
     monitor.generated(name, image_token_ids)
     monitor.cycled(name, text, image_token_ids, predicted)
 

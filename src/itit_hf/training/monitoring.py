@@ -254,12 +254,9 @@ class Monitor:
             self._cross_entropies[self.names.index(name)] += sums
 
     def cycled(self, name: str, original, synthetic, reconstruction):
-        """Keep the first samples of a cycle. Each argument is a tensor of image token ids or a dictionary of text; a
-        reconstructed text without `attention_mask` is as long as the original."""
+        """Keep the first samples of a cycle. Each argument is a tensor of image token ids or a dictionary of text."""
         if not self.num_shown:
             return
-        if isinstance(reconstruction, dict):
-            reconstruction = {"attention_mask": original["attention_mask"]} | reconstruction
         self.cycles[name] = tuple(self._first(stage) for stage in (original, synthetic, reconstruction))
 
     def _first(self, stage):

@@ -361,6 +361,16 @@ def test_the_command_line_trains_saves_and_measures(cut_outs, tmp_path):
     assert tuple(SceneClassifier.from_pretrained(tmp_path).config.categories) == ("bus", "tree", "fish", "star", "car")
 
 
+def test_a_caption_that_names_size_and_position_is_held_against_what_was_read():
+    big_left = SeenObject("bus", "red", (2.0, 14.0, 54.0, 36.0))
+    judge = Reads(SeenScene(64, "night", (big_left,)))
+    for prompt, true in (("a big red bus at night", 1.0), ("a small red bus at night", 0.0)):
+        assert prompt_accuracy([blank()], [prompt], judge)["true"] == true
+    right_below = Reads(SeenScene(64, "night", (SeenObject("bus", "red", (36.0, 40.0, 24.0, 20.0)),)))
+    for place, true in (("at the bottom", 1.0), ("at the top", 0.0)):
+        assert prompt_accuracy([blank()], [f"a red bus {place}"], right_below)["true"] == true
+
+
 # Evaluation of a checkpoint
 
 

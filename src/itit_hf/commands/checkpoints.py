@@ -18,6 +18,7 @@ PUBLISHED = (
     "emoji-scenes-96-two",
     "emoji-scenes-classifier",
     "emoji-scenes-dual-encoder",
+    "emoji-scenes-transformer",
     "image-tokenizer-art",
     "text-encoder-minilm",
 )

@@ -10,7 +10,7 @@ from .scene_transformer import SceneTransformer
 from .seen_scenes import SeenScene
 
 # Those of this repository; figures are told by each.
-COMMITTED = ("checkpoints/emoji-scenes-classifier",)
+COMMITTED = ("checkpoints/emoji-scenes-classifier", "checkpoints/emoji-scenes-transformer")
 JUDGES = {"SceneClassifier": SceneClassifier, "SceneTransformer": SceneTransformer}
 
 

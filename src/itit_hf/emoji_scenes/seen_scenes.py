@@ -35,6 +35,16 @@ class SeenScene:
     objects: tuple[SeenObject, ...]
 
     @property
+    def height(self) -> int:
+        """In pixels; images are square."""
+        return self.resolution
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+        return self.resolution
+
+    @property
     def relation(self) -> str | None:
         """ "left of" or "above": the direction in which the boxes of two objects are further apart."""
         if len(self.objects) != 2:

@@ -472,9 +472,11 @@ def test_reconstructions_are_images_of_the_size_given():
     assert [image.size for image in images] == [(16, 16)] * 2
 
 
-def test_the_model_card_tells_the_committed_figures():
-    card = (Path(__file__).parents[2] / "model_cards" / "emoji-scenes-classifier.md").read_text(encoding="utf-8")
-    figures = json.loads((WEIGHTS / "accuracy.json").read_text(encoding="utf-8"))["accuracy"]
+@pytest.mark.parametrize("name", ["emoji-scenes-classifier", "emoji-scenes-transformer"])
+def test_the_model_card_tells_the_committed_figures(name):
+    root = Path(__file__).parents[2]
+    card = (root / "model_cards" / f"{name}.md").read_text(encoding="utf-8")
+    figures = json.loads((root / "checkpoints" / name / "accuracy.json").read_text(encoding="utf-8"))["accuracy"]
     keys = ("both", "category", "colour", "true", "true_in_detail", "position")
     for group, values in figures.items():
         style, name = group.split("/")

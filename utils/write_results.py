@@ -126,7 +126,8 @@ def front_table() -> str:
         cells = [f"{run['figures'][column]:.2f}" for column in (caption, generated)]
         rows.append([f"{name}; 1 seed", *cells, "1 an update" if is_all else "2.4 an update"])
     shares = figures("emoji-scenes-64")["results"]["heldout"]["shares"]
-    cells = [f"{shares[name]:.2f}" for name in ("caption_both", "generated_both")]
+    judged = f"{shares['generated_both']:.2f}; by a second judge {shares['second_generated_both']:.2f}"
+    cells = [f"{shares['caption_both']:.2f}", judged]
     name = "`emoji-scenes-64`: 4,000 pairs, 20,000 images and 20,000 sentences, both cycles; 1 seed"
     rows.append([name, *cells, "3 hours of one core"])
     return markdown(["trained on", "captions right", "images right", "cost"], rows)
@@ -134,6 +135,7 @@ def front_table() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "front": front_table,
+    "checkpoints": checkpoint_table,
     "cycles": cycle_table,
     "two_percent": two_percent_table,
     "image_tokenizers": image_tokenizer_table,

@@ -40,9 +40,12 @@ ROWS = {
     "generated: category as asked": "generated_category",
     "generated: colour as asked": "generated_colour",
     "**generated: category and colour as asked**": "generated_both",
+    "**the same, by the second judge**": "second_generated_both",
     "the same, and no copy of a training image": "generated_true_and_new",
     "ceiling: true images through the image tokenizer": "reconstructed_both",
+    "the same ceiling, by the second judge": "second_reconstructed_both",
     "true images": "rendered_both",
+    "true images, by the second judge": "second_rendered_both",
     "generated, then captioned by the same model (self-consistency)": "generated_then_captioned_both",
 }
 ROWS_OF_TWO = {
@@ -54,9 +57,12 @@ ROWS_OF_TWO = {
     "generated: colours as asked": "generated_colour",
     "generated: categories and colours as asked": "generated_both",
     "**generated: categories, colours and relation as asked**": "generated_true",
+    "**the same, by the second judge**": "second_generated_true",
     "the same, and no copy of a training image": "generated_true_and_new",
     "ceiling: true images through the image tokenizer": "reconstructed_true",
+    "the same ceiling, by the second judge": "second_reconstructed_true",
     "true images": "rendered_true",
+    "true images, by the second judge": "second_rendered_true",
     "generated, then captioned by the same model (self-consistency)": "generated_then_captioned_true",
 }
 ROWS_OF_ONE = {
@@ -118,6 +124,11 @@ def line(title: str, figure: str, evaluation: dict, splits: tuple[str, ...]) -> 
 @pytest.mark.parametrize("title", ROWS)
 def test_the_card_says_what_the_evaluation_found(title):
     assert line(title, ROWS[title], EVALUATION, SPLITS) in CARD
+
+
+def test_the_card_says_how_soft_the_images_are():
+    first, second = (EVALUATION["results"][split]["sharpness"] for split in SPLITS)
+    assert f"shorter than 4 pixels is {first:.2f} and {second:.2f} of" in CARD.replace("\n", " ")
 
 
 @pytest.mark.parametrize("title", ROWS_OF_TWO)

@@ -91,6 +91,19 @@ def two_percent_table() -> str:
     return markdown(["trained on", "updates", *CYCLE_COLUMNS], rows)
 
 
+def sampler_table() -> str:
+    """`emoji-scenes-64` by numbers of steps, by both judges."""
+    study = figures("sampler")
+    rows = []
+    for result in sorted(study["results"].values(), key=lambda each: each["model_calls"]):
+        cells = []
+        for shares, intervals in zip(result["shares"], result["intervals"], strict=True):
+            low, high = intervals["true"]
+            cells.append(f"{shares['true']:.3f} ({low:.3f} to {high:.3f})")
+        rows.append([str(result["setting"]["num_inference_steps"]), str(result["model_calls"]), *cells])
+    return markdown(["steps", "calls of the model", "right, first judge", "right, second judge"], rows)
+
+
 def image_tokenizer_table() -> str:
     """The general image tokenizer on images of sources that it never saw."""
     names = {
@@ -138,6 +151,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "checkpoints": checkpoint_table,
     "cycles": cycle_table,
     "two_percent": two_percent_table,
+    "samplers": sampler_table,
     "image_tokenizers": image_tokenizer_table,
 }
 

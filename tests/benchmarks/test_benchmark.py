@@ -14,27 +14,43 @@ import pytest
 import torch
 
 import benchmark
+import benchmark_engines
 from benchmark_cases import (
-    AMUSED,
     DROPS,
     OPTIMIZERS,
     SYNTHESES,
     TEXT_LENGTHS,
-    TRAINED_TEXTS,
     Case,
     EndAfter,
     growth_cases,
     update_cases,
 )
+from benchmark_engines import (
+    AMUSED_PEER,
+    GENERATING,
+    checkpoint_cases,
+    compiled,
+    engine_cases,
+    file_mebibytes,
+    int8_model,
+    processor_facts,
+)
+from counting import counted
+from itit_hf.decoding.sampling import SamplingSettings
+from itit_hf.decoding.scheduling_itit import ITITScheduler
+from itit_hf.models.modeling_itit import ITITForPreTraining
 from itit_hf.training.optimization import Muon
 
 from ..reliability.harness import run_in_child
+from ..testing_utils import ONE_LAYER, tiny_config, tiny_pipeline
 
+ENGINES = ("eager", "compiled")
 GOALS = json.loads((Path(benchmark.__file__).parent / "benchmark_goals.json").read_text())
 MEASURED = {
     "seconds": {"ours": [2.0, 3.0], "half of ours": [1.0, 1.0], "theirs": [4.0, 4.0]},
     "flops": {"ours": 6e9, "half of ours": 3e9, "theirs": 24e9},
     "saved_mib": {"t2i": 200.0, "t2i2t": 300.0},
+    "file_mib": {"float32": 8.0, "int8": 2.0},
     "ceiling": 10.0,
 }
 
@@ -49,6 +65,16 @@ def test_a_ratio_is_taken_within_a_round():
 
 def test_a_ratio_may_be_of_sums_and_of_parts():
     assert values("ratio", {"ours": 1, "half of ours": 2}, {"theirs": 1, "half of ours": -1}) == [4 / 3, 5 / 3]
+
+
+def test_the_fastest_of_several_that_were_measured_counts_in_each_round():
+    assert values("ratio", [{"nobody": 1}, {"ours": 1}, {"half of ours": 2.5}], [{"theirs": 1}]) == [0.5, 0.625]
+    assert values("ratio", [{"nobody": 1}], {"theirs": 1}) is None
+
+
+def test_files_have_no_rounds():
+    assert values("ratio of files", {"int8": 1}, {"float32": 1}) == [0.25]
+    assert values("ratio of files", {"int4": 1}, {"float32": 1}) is None
 
 
 def test_a_ratio_to_flops_is_one_where_the_time_is_that_of_the_work():
@@ -85,6 +111,7 @@ def test_an_unknown_metric_is_named():
         ({"at_most": 1.4, "stretch": 1.0}, "FAIL"),
         ({"at_least": 1.0, "stretch": 2.0}, "PASS"),
         ({"at_least": 1.6, "stretch": 2.0}, "FAIL"),
+        ({"at_most": 2.0}, "PASS"),
     ],
 )
 def test_the_median_is_judged(bounds, verdict):
@@ -104,6 +131,13 @@ def test_goals_of_another_device_are_left_out(tmp_path):
     path.write_text(json.dumps(WRITTEN_GOALS))
     assert [goal["goal"] for goal in benchmark.read_goals(str(path), "cpu")] == ["G1", "G2"]
     assert benchmark.read_goals(None, "cpu") == []
+
+
+def test_goals_of_another_processor_are_left_out(tmp_path):
+    path = tmp_path / "goals.json"
+    goal = WRITTEN_GOALS[0]
+    path.write_text(json.dumps([goal | {"only": {"int8 (VNNI)": answer}, "what": answer} for answer in ("yes", "no")]))
+    assert [goal["what"] for goal in benchmark.read_goals(str(path), "cpu", {"int8 (VNNI)": "no"})] == ["no"]
 
 
 def test_a_goal_whose_cases_were_not_measured_says_so():
@@ -151,15 +185,23 @@ def test_memory_that_was_freed_is_kept():
 
 
 def test_every_goal_speaks_of_cases_that_exist():
-    known = {f"generate {text}{drop}" for text in TEXT_LENGTHS for drop in DROPS}
-    known |= {"generate naively", "aMUSEd's decoder"}
-    known |= set(AMUSED) | {f"train t2i2t, {name}" for name in SYNTHESES}
-    known |= {f"train {name}{text}" for name in (*AMUSED, "GIT", "pairs") for text in TRAINED_TEXTS}
-    known |= {"caption", "GIT", "GIT, vision of all beams", "patch tokenizer", "aMUSEd's tokenizer"}
-    known |= {"train pairs, no dropout", "train GIT, no dropout"}
+    known = {f"{what}, {engine}" for what in ("caption", "train pairs", "GIT", AMUSED_PEER) for engine in ENGINES}
+    known |= {f"generate, {engine}" for engine in GENERATING}
+    known |= {"checkpoint, as saved", "checkpoint, 24 guided steps", "float32", "int8"}
+    known |= {f"train t2i2t, {name}" for name in SYNTHESES} | {"train pairs", "train i2t2i"}
     known |= {"tiny losses"} | {f"tiny update, {name}" for name in OPTIMIZERS}
-    known |= {"train i2t", "train i2t2i"} | {"t2i", "i2t + i2i", "t2i2t", "i2t2i"}
-    assert {name for goal in GOALS for name in (*goal["of"], *goal.get("to", {}))} <= known
+    known |= {f"pass of {side} x {side} tokens" for side in (8, 16, 32)}
+    known |= {"pass of 1 image", "pass of 4 images", "pass of 16 images"}
+    known |= {f"generate {text}{drop}" for text in TEXT_LENGTHS for drop in DROPS}
+    known |= {"caption", "aMUSEd's decoder"} | {"t2i", "i2t + i2i", "t2i2t", "i2t2i"}
+    assert set().union(*map(benchmark.names_of, GOALS)) <= known
+
+
+def test_the_goals_of_the_issue_are_all_there_once_for_each_processor():
+    for answer in ("yes", "no"):
+        facts = {"int8 (VNNI)": answer}
+        goals = [goal["goal"] for goal in GOALS if goal.get("only", facts) == facts and "device" not in goal]
+        assert goals == ["S1", "S2", "S2", "S3", "S3", "S4", "S4", "S5", "S5", "S6", *["S7"] * 4, "G10"]
 
 
 def test_the_fast_paths_are_found_equal_and_a_wrong_one_is_named(monkeypatch):
@@ -186,10 +228,17 @@ def test_the_smallest_run_reports_and_writes_every_round(tmp_path, caplog):
     assert "| G0 | 1 | half of a pair |" in caplog.text
 
 
-def test_a_larger_image_is_a_longer_pass():
+def test_a_larger_image_and_a_larger_batch_are_longer_passes():
     cases = growth_cases(benchmark.parse(["--preset", "tiny"]), batch_size=1)
-    assert [case.name for case in cases] == [f"pass of {side} x {side} tokens" for side in (8, 16, 32)]
-    assert [case.run().image_logits.size(1) for case in cases] == [64, 256, 1024]
+    sizes = {case.name: case.run().image_logits.shape[:2] for case in cases}
+    sides = {f"pass of {side} x {side} tokens": (1, side * side) for side in (8, 16, 32)}
+    assert sizes == sides | {f"pass of {n} image{'s' * (n > 1)}": (n, 256) for n in (1, 4, 16)}
+
+
+def test_the_flops_of_a_pass_are_those_of_its_code():
+    case = growth_cases(benchmark.parse(["--preset", "tiny"]), batch_size=1)[0]
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        assert case.flops == pytest.approx(counted(case.run), rel=0.03)
 
 
 def test_an_update_is_its_losses_and_a_step(monkeypatch):
@@ -209,3 +258,90 @@ def test_an_update_is_its_losses_and_a_step(monkeypatch):
 def test_a_caption_is_ended_after_so_many_words():
     end, scores = EndAfter(2, eos_token_id=1), torch.zeros(1, 3)
     assert [end(torch.zeros(1, length), scores).argmax().item() for length in (1, 2, 3)] == [0, 0, 1]
+
+
+# Engines
+
+
+def of_cases(*names: str) -> Namespace:
+    return Namespace(**vars(benchmark.parse(["--preset", "tiny"])) | {"cases": names})
+
+
+def test_only_models_that_are_asked_for_are_built(monkeypatch):
+    built = []
+    monkeypatch.setattr(benchmark_engines, "build_model", lambda options: built.append(options) or stub_model())
+    cases = engine_cases(of_cases("caption, eager"), batch_size=1)
+    assert [case.name for case in cases] == ["caption, eager"] and len(built) == 1
+
+
+def stub_model():
+    return ITITForPreTraining(tiny_config(**ONE_LAYER)).eval()
+
+
+def test_an_engine_whose_library_is_missing_is_left_out(monkeypatch):
+    monkeypatch.setattr(benchmark_engines, "find_spec", lambda name: None)
+    options = benchmark.parse([])
+    engines = [engine for engine in GENERATING if benchmark_engines._runs(engine, options)]
+    assert engines[:2] == ["eager", "compiled"] and not [name for name in engines if "ONNX" in name]
+    on_gpu = Namespace(**vars(options) | {"device": "cuda"})
+    assert [engine for engine in GENERATING if benchmark_engines._runs(engine, on_gpu)] == ["eager", "compiled"]
+
+
+def test_int8_is_of_the_linear_layers_and_near_the_model_that_stays_as_it_is():
+    torch.manual_seed(0)
+    model = stub_model()
+    ids = torch.arange(16)[None]
+    plain = model(image_token_ids=ids, logit_positions=ids).image_logits
+    quantized = int8_model(model)
+    linear = [module for module in quantized.modules() if isinstance(module, torch.ao.nn.quantized.dynamic.Linear)]
+    assert len(linear) == sum(isinstance(module, torch.nn.Linear) for module in model.modules())
+    assert torch.equal(model(image_token_ids=ids, logit_positions=ids).image_logits, plain)
+    off = quantized(image_token_ids=ids, logit_positions=ids).image_logits - plain
+    assert 0.0 < off.abs().max() < 0.1 * plain.abs().max()
+
+
+def test_the_file_of_eight_bits_is_smaller():
+    sizes = file_mebibytes(benchmark.parse(["--preset", "tiny"]))
+    assert 0.2 * sizes["float32"] < sizes["int8"] < 0.8 * sizes["float32"]
+
+
+def test_blocks_of_anchors_are_compiled_too():
+    block = torch.nn.Linear(2, 2)
+    other = torch.nn.Module()
+    other.layer, other.head = torch.nn.ModuleList([block]), torch.nn.Linear(2, 2)
+    compiled(other)
+    assert block._compiled_call_impl is not None and other.head._compiled_call_impl is None
+    ours = compiled(stub_model())
+    are_compiled = [name for name, module in ours.named_modules() if module._compiled_call_impl is not None]
+    assert are_compiled == ["model.layers.0", "text_decoder.layers.0", "image_decoder.layers.0"]
+
+
+def test_the_checkpoint_is_called_as_it_is_saved_and_by_24_guided_steps(tmp_path, monkeypatch):
+    pipe = tiny_pipeline(**ONE_LAYER)
+    pipe.sampling = SamplingSettings(2)
+    pipe.save_pretrained(tmp_path)
+    own, guided = checkpoint_cases(Namespace(checkpoint=str(tmp_path), device="cpu"), batch_size=2)
+    steps = []
+    monkeypatch.setattr(ITITScheduler, "set_timesteps", lambda self, *settings: steps.append(settings) or take(self))
+
+    def take(scheduler):
+        raise StopIteration
+
+    for case in (own, guided):
+        with pytest.raises(StopIteration):
+            case.run()
+    assert [settings[0] for settings in steps] == [2, 24]
+
+
+def test_the_processor_says_what_it_is_good_at():
+    facts = processor_facts()
+    assert facts["isa"] == torch.backends.cpu.get_cpu_capability()
+    assert {facts["bfloat16"], facts["int8 (VNNI)"]} <= {"yes", "no"}
+
+
+@pytest.mark.slow
+def test_the_runtime_without_torch_generates_as_many_tokens():
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    (case,) = engine_cases(of_cases("generate, ONNX int8"), batch_size=1)
+    assert case.run().shape == (1, 256)

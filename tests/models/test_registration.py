@@ -311,6 +311,7 @@ def test_diffusers_alone_names_the_class_that_it_lacks(pipe, tmp_path):
 # What travels: with what a captioner and its processor reach, and nothing that uploads, writes cards or distributes.
 TRAVELLING = {
     "cache_itit.py",
+    "compilation_itit.py",
     "configuration_itit.py",
     "cpu_kernels_itit.py",
     "forward_inputs_itit.py",

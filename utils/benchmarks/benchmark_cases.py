@@ -68,6 +68,7 @@ OPTIMIZERS = ("AdamW", "Muon")
 UPDATE = {"batch_size": 16, "text_length": 8, "i2t_mask_ratio": 0.0}
 
 GRID_SIDES = (8, 16, 32)  # of images that grow
+IMAGE_COUNTS = (1, 4, 16)  # of batches that grow
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def generate_cases(options: Namespace, batch_size: int) -> list[Case]:
         for text_name, (text_length, null_length) in TEXT_LENGTHS.items():
             work = Workload(config, batch_size, text_length, null_length, STEPS, GUIDANCE_SCALE)
             name = f"generate {text_name}{drop_name}"
-            run = _generation(model, work, random_texts(model, batch_size, text_length, null_length), drop)
+            run = generation(model, work, random_texts(model, batch_size, text_length, null_length), drop)
             cases.append(Case(name, run, flops.generate(work)))
     texts = random_texts(model, batch_size, 64, 64)
     steps = options.anchor_steps
@@ -139,7 +140,7 @@ def _tiny_cases(options: Namespace, batch_size: int) -> list[Case]:
     """Images of the tiny preset, by prompts of four tokens: operations so small that their calls weigh much."""
     model = build_model(Namespace(**vars(options) | {"preset": "tiny"}), options.compile)
     work = Workload(model.config, batch_size, 4, 1, STEPS, GUIDANCE_SCALE)
-    run = _generation(model, work, random_texts(model, batch_size, 4, 1), "half")
+    run = generation(model, work, random_texts(model, batch_size, 4, 1), "half")
     in_two_calls = patch.object(sampling, "MAX_POSITIONS_OF_ONE_CALL", 0)(run)
     return [Case("generate tiny", run, flops.generate(work)), Case("generate tiny, in two calls", in_two_calls)]
 
@@ -151,7 +152,18 @@ def random_texts(model, batch_size: int, text_length: int, null_length: int) -> 
     return tuple(torch.randn(size, device=model.device, dtype=model.dtype) for size in sizes)
 
 
-def _generation(model, work: Workload, texts, drop: str) -> Callable[[], torch.Tensor]:
+def generation(model, work: Workload, texts, drop: str) -> Callable[[], torch.Tensor]:
+    """Images by the loop of the pipeline, as token ids.
+
+    Args:
+        model ([`ITITForPreTraining`]): What generates.
+        work ([`Workload`]): Its lengths and its configuration.
+        texts (`tuple[torch.Tensor, torch.Tensor]`): See [`random_texts`].
+        drop (`str`): Which masked positions the encoder is not given.
+
+    Returns:
+        `Callable`: One call generates once.
+    """
     scheduler = ITITScheduler(mask_token_id=work.config.mask_token_id)
     condition, negative = (TextCondition(text) for text in texts)
 
@@ -201,7 +213,8 @@ def build_amused(name: str, options: Namespace) -> UVit2DModel:
     return UVit2DModel(sample_size=16, **(MATCHED | changes if changes else {})).to(options.device, options.dtype)
 
 
-def _amused_inputs(model: UVit2DModel, batch_size: int) -> dict[str, torch.Tensor]:
+def amused_inputs(model: UVit2DModel, batch_size: int) -> dict[str, torch.Tensor]:
+    """What one pass of aMUSEd takes, by its names."""
     like = {"device": model.device, "dtype": model.dtype}
     return {
         "input_ids": torch.randint(8192, (batch_size, 16, 16), device=model.device),
@@ -211,23 +224,34 @@ def _amused_inputs(model: UVit2DModel, batch_size: int) -> dict[str, torch.Tenso
     }
 
 
-def _amused_case(name: str, options: Namespace, batch_size: int) -> Case:
-    model = build_amused(name, options).eval()
+def amused_generation(model: UVit2DModel, options: Namespace, batch_size: int) -> Callable[[], object]:
+    """The first `anchor_steps` guided steps of aMUSEd's pipeline, each of which costs the same, as token ids.
+
+    Args:
+        model (`UVit2DModel`): What generates.
+        options (`Namespace`): Of the command line.
+        batch_size (`int`): Images.
+
+    Returns:
+        `Callable`: One call takes the steps once.
+    """
     pipe = AmusedPipeline(None, None, None, model, AmusedScheduler(mask_token_id=8255))
     pipe.set_progress_bar_config(disable=True)
-    given = _amused_inputs(model, batch_size)
-    embeds = given["encoder_hidden_states"]
-    pooled = given["pooled_text_emb"]
-    texts = {"prompt_embeds": pooled, "encoder_hidden_states": embeds}
+    given = amused_inputs(model, batch_size)
+    texts = {"prompt_embeds": given["pooled_text_emb"], "encoder_hidden_states": given["encoder_hidden_states"]}
     texts |= {f"negative_{key}": torch.zeros_like(value) for key, value in texts.items()}
     steps = options.anchor_steps
+    return lambda: pipe(**texts, num_inference_steps=steps, guidance_scale=GUIDANCE_SCALE, output_type="latent")
 
-    def run():
-        return pipe(**texts, num_inference_steps=steps, guidance_scale=GUIDANCE_SCALE, output_type="latent")
 
+def _amused_case(name: str, options: Namespace, batch_size: int) -> Case:
+    model = build_amused(name, options).eval()
+    given = amused_inputs(model, batch_size)
+    run = amused_generation(model, options, batch_size)
     with torch.no_grad(), torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         of_pass = counted(lambda: model(**given)) if options.device == "cpu" else None
-    return Case(name, run, None if of_pass is None else 2 * STEPS * of_pass, STEPS / steps)
+    times = STEPS / options.anchor_steps
+    return Case(name, run, None if of_pass is None else 2 * STEPS * of_pass, times)
 
 
 # Describing
@@ -429,7 +453,7 @@ def _amused_loss(
 ) -> tuple[torch.nn.Module, Callable[[int], torch.Tensor]]:
     """The model, and its loss by the length of a text."""
     model = build_amused(name, options).to(torch.float32).train()
-    given = _amused_inputs(model, batch_size)
+    given = amused_inputs(model, batch_size)
     labels = torch.randint(8192, (batch_size, 16, 16), device=options.device)
 
     def loss(length: int) -> torch.Tensor:
@@ -489,21 +513,27 @@ def _updating(model: torch.nn.Module, loss: Callable[[], torch.Tensor], optimize
 
 
 def growth_cases(options: Namespace, batch_size: int) -> list[Case]:
-    """One pass over images of more and more tokens, none of them dropped, all of them predicted."""
-    cases = []
-    for side in GRID_SIDES:
-        config = build_config(options)
-        config.image_grid = (side, side)
-        torch.manual_seed(options.seed)
-        model = ITITForPreTraining(config).to(options.device, options.dtype).eval()
-        every = torch.arange(side * side, device=options.device).expand(batch_size, -1)
-        masked = every % 2 == 0
-        texts = random_texts(model, batch_size, 64, 64)
-        inputs = {"image_token_ids": every % config.codebook_size, "image_mask": ImageMask(masked)}
-        inputs["text_condition"] = TextCondition(texts[0])
-        run = torch.no_grad()(lambda model=model, inputs=inputs, every=every: model(**inputs, logit_positions=every))
-        cases.append(Case(f"pass of {side} x {side} tokens", run))
-    return cases
+    """One pass over images of more and more tokens, and over more and more images, none of them dropped, all of them
+    predicted; FLOPs are counted."""
+    cases = [_growth_case(options, side, batch_size, f"pass of {side} x {side} tokens") for side in GRID_SIDES]
+    side = GRID_SIDES[1]
+    counts = {count: f"pass of {count} image{'s' * (count > 1)}" for count in IMAGE_COUNTS}
+    return cases + [_growth_case(options, side, count, name) for count, name in counts.items()]
+
+
+def _growth_case(options: Namespace, side: int, batch_size: int, name: str) -> Case:
+    config = build_config(options)
+    config.image_grid = (side, side)
+    torch.manual_seed(options.seed)
+    model = ITITForPreTraining(config).to(options.device, options.dtype).eval()
+    every = torch.arange(side * side, device=options.device).expand(batch_size, -1)
+    texts = random_texts(model, batch_size, 64, 64)
+    inputs = {"image_token_ids": every % config.codebook_size, "image_mask": ImageMask(every % 2 == 0)}
+    inputs |= {"text_condition": TextCondition(texts[0]), "logit_positions": every}
+    run = torch.no_grad()(lambda: model(**inputs))
+    work = flops.encoder(config, side * side, 64) + flops.text_projection(config, 64)
+    work += flops.feature_projection(config, side * side + 64) + flops.image_decoder(config, 64, side * side)
+    return Case(name, run, batch_size * work)
 
 
 GROUPS = {

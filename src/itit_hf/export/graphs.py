@@ -200,14 +200,21 @@ def pipeline_graphs(pipe) -> list[Graph]:
     Returns:
         `list[Graph]`.
     """
-    graphs = _image_graphs(pipe.model) + _caption_graphs(pipe.model) + _image_tokenizer_graphs(pipe)
+    graphs = image_graphs(pipe.model) + _caption_graphs(pipe.model) + _image_tokenizer_graphs(pipe)
     text = {"input_ids": torch.ones(2, 5, dtype=torch.long), "attention_mask": torch.ones(2, 5, dtype=torch.long)}
     text_dims = {name: {0: BATCH, 1: "text_length"} for name in text}
     return [Graph("text_encoder", TextEncoderGraph(pipe.text_encoder), text, ("text_embeds",), text_dims), *graphs]
 
 
-def _image_graphs(model) -> list[Graph]:
-    """What an image is generated with. The examples have an odd number of everything, which stays open."""
+def image_graphs(model) -> list[Graph]:
+    """What an image is generated with: encoder and image decoder.
+
+    Args:
+        model ([`ITITForPreTraining`]): In float32, on the CPU.
+
+    Returns:
+        `list[Graph]`: The examples have an odd number of everything, which stays open.
+    """
     config = model.config
     num_tokens = config.num_image_tokens
     num_encoded = num_tokens - num_tokens // 2 - 1

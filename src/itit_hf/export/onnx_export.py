@@ -59,18 +59,34 @@ def export_onnx(pipe, folder: str | os.PathLike, precision: str = "float32") -> 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     graphs = pipeline_graphs(pipe)
-    for graph in graphs:
-        path = folder / f"{graph.name}.onnx"
-        with plain_attention(pipe.text_encoder), without_checks():
-            _export_graph(graph, path)
-        if precision == "int8" and graph.name in QUANTIZED:
-            _quantize(path)
+    with plain_attention(pipe.text_encoder):
+        for graph in graphs:
+            write_graph(graph, folder, precision)
     np.save(folder / NULL_TEXT_NAME, pipe.model.null_text_embeds.detach().float().numpy())
     plain_backend(pipe.tokenizer).save(str(folder / TOKENIZER_NAME))
     settings = runtime_settings(pipe) | {"graphs": [graph.name for graph in graphs], "precision": precision}
     (folder / SETTINGS_NAME).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     shutil.copyfile(Path(__file__).with_name("onnx_runtime.py"), folder / "onnx_runtime.py")
     return folder
+
+
+def write_graph(graph: Graph, folder: str | os.PathLike, precision: str = "float32") -> Path:
+    """Write one graph, its weights in the same file.
+
+    Args:
+        graph ([`Graph`]): Of [`pipeline_graphs`] or [`image_graphs`].
+        folder (`str` or `os.PathLike`): A folder that is there.
+        precision (`str`, *optional*, defaults to `"float32"`): As in [`export_onnx`].
+
+    Returns:
+        `Path`: Of the file, which has the graph's name.
+    """
+    path = Path(folder) / f"{graph.name}.onnx"
+    with without_checks():
+        _export_graph(graph, path)
+    if precision == "int8" and graph.name in QUANTIZED:
+        _quantize(path)
+    return path
 
 
 def check_exportable(pipe, precision: str) -> None:
@@ -171,7 +187,6 @@ def runtime_settings(pipe) -> dict:
 
 
 def _export_graph(graph: Graph, path: Path) -> None:
-    """Write one graph, its weights in the same file."""
     torch.onnx.export(
         graph.network.eval(),
         kwargs=graph.inputs,

@@ -8,8 +8,8 @@ from typing import TypedDict
 
 import torch
 from transformers.cache_utils import Cache
-from transformers.utils.import_utils import torch_compilable_check
 
+from .compilation_itit import check_values
 from .configuration_itit import ITITConfig
 
 
@@ -155,7 +155,7 @@ class TextInputs:
             raise ValueError("give exactly one of `input_ids` and `inputs_embeds`")
         if num_features is None and self.past_key_values is None:
             if self.input_ids is not None:
-                torch_compilable_check(
+                check_values(
                     (self.input_ids != config.image_token_id).all(),
                     "`input_ids` hold placeholders of an image, and no image is given: give `image_token_ids`, "
                     "`image_latents` or `encoder_hidden_states`",

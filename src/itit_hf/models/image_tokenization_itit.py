@@ -17,8 +17,8 @@ from diffusers.models.autoencoders.vq_model import VQEncoderOutput
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 from torch.nn import functional as F
-from transformers.utils.import_utils import torch_compilable_check
 
+from .compilation_itit import check_values
 from .straight_through_itit import straight_through_embedding
 from .types_itit import SoftTokens
 
@@ -248,7 +248,7 @@ def decode_image_token_ids(
         )
     height, width = _grid_of(image_token_ids, image_grid)
     num_codes = image_tokenizer.config.num_vq_embeddings
-    torch_compilable_check(  # in a graph that is exported too, where numbers cannot be asked for
+    check_values(  # in a graph that is exported too, where numbers cannot be asked for
         ((image_token_ids >= 0) & (image_token_ids < num_codes)).all(),
         lambda: (
             f"`image_token_ids` must be in 0..{num_codes - 1}, "

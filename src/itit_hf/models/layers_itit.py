@@ -12,9 +12,9 @@ from transformers.cache_utils import Cache
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.utils.import_utils import torch_compilable_check
 
 from .cache_itit import PrefixCache, prefix_attention
+from .compilation_itit import check_values
 from .configuration_itit import ITITConfig
 from .cpu_kernels_itit import ITITDropout, tall_linear
 from .types_itit import ImageMask, TextCondition
@@ -241,7 +241,7 @@ def _check_placeholders(is_feature: torch.Tensor, features: torch.Tensor):
     if is_feature.size(0) != features.size(0):
         raise ValueError(f"`input_ids` have {is_feature.size(0)} rows, the encoded images {features.size(0)}")
     counts = is_feature.sum(dim=-1)
-    torch_compilable_check(
+    check_values(
         (counts == features.size(1)).all(),
         lambda: (
             f"each row of `input_ids` must hold `image_token_id` once for each of the {features.size(1)} features of "

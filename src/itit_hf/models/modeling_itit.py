@@ -14,9 +14,9 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import PreTrainedModel
 from transformers.processing_utils import Unpack
 from transformers.utils.generic import can_return_tuple
-from transformers.utils.import_utils import torch_compilable_check
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
+from .compilation_itit import check_values, make_room_for_graphs
 from .configuration_itit import ITITConfig
 from .cpu_kernels_itit import ITITDropout
 from .forward_inputs_itit import ITITForwardKwargs, TextInputs, check_kwargs, check_outputs, kept_rows
@@ -60,6 +60,29 @@ class ITITPreTrainedModel(SingleDeviceMixin, PreTrainedModel):
     _supports_attention_backend = True
     _can_record_outputs = {"hidden_states": ITITLayer, "attentions": ITITAttention}
     _keys_to_ignore_on_load_unexpected = [r"^text_decoder\.", r"^image_decoder\."]
+
+    def compile(self, *args, **kwargs):
+        """Compile `forward` in place, with as many graphs as there are kinds of passes: torch's own would stop at 8.
+
+        Args:
+            args: As `torch.compile` takes them.
+            kwargs: Likewise, such as `mode` and `backend`.
+        """
+        make_room_for_graphs()
+        super().compile(*args, **kwargs)
+
+    def compile_blocks(self, *args, **kwargs):
+        """Compile each block in place, whose code is shared: a few small graphs in place of several large ones, which
+        takes a fraction of the time of `compile`, and leaves what stands around the blocks as it is.
+
+        Args:
+            args: As `torch.compile` takes them.
+            kwargs: Likewise, such as `mode` and `backend`.
+        """
+        make_room_for_graphs()
+        for module in self.modules():
+            if isinstance(module, ITITLayer):
+                module.compile(*args, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
@@ -121,7 +144,7 @@ class ITITPreTrainedModel(SingleDeviceMixin, PreTrainedModel):
         """Cross entropy of logits `(B, S, C)` and labels `(B, S)`, -100 ignored: as in transformers, a mean over all
         labels that count, or their sum over `num_items_in_batch`."""
         num_items = kwargs.get("num_items_in_batch")
-        torch_compilable_check(
+        check_values(
             (labels < logits.size(-1)).all(),
             lambda: f"`labels` must be below {logits.size(-1)}, or -100 where they do not count, got {labels.max()}",
         )

@@ -19,6 +19,7 @@ from ..data.streams import (
 )
 from ..decoding.scheduling_itit import ITITScheduler
 from ..hub.push import TrainerHubMixin
+from ..models.compilation_itit import make_room_for_graphs
 from ..objectives.objectives import OBJECTIVES, ITITObjectives
 from .callbacks import (
     WAIT_SHARE,
@@ -100,6 +101,8 @@ class ITITTrainer(PipelineExportMixin, TrainerHubMixin, ResilientTrainer):
             callbacks=callbacks,
             optimizers=optimizers,
         )
+        if args.torch_compile:
+            make_room_for_graphs()
         if self.is_fsdp_enabled:
             check_sharding(args, self.accelerator.state)
         self._set_order(args.data_order or "keyed")

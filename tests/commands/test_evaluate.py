@@ -112,6 +112,17 @@ def test_without_the_weights_of_inception_the_error_says_what_to_download_and_wh
         evaluate(folders, tmp_path, "--preset", "dataset", "--inception_weights", str(tmp_path / "missing.pth"))
 
 
+def test_any_vision_model_gives_the_features_and_a_dual_encoder_cmmd(folders, tmp_path):
+    scorer = tiny_dual_encoder()
+    scorer.model.save_pretrained(tmp_path / "clip")
+    scorer.processor.save_pretrained(tmp_path / "clip")
+    options = ["--directions", "images", "--features", str(tmp_path / "clip")]
+    figures = evaluate(folders, tmp_path, *options)["figures"]
+    assert "image embeddings of length 1 of VisionTextDualEncoderModel clip" in figures["cmmd"]["protocol"]
+    assert figures["cmmd"]["value"] >= 0.0 and figures["fid"]["protocol"] == figures["cmmd"]["protocol"]
+    assert "kernel_distance" in figures and "| cmmd |" in (tmp_path / "figures.md").read_text()
+
+
 def wide_pairs(folder, number=7):
     """Images that are red beside a blue middle; the column of captions has another name."""
     image = PIL.Image.new("RGB", (40, 20), "red")
@@ -170,7 +181,7 @@ def test_a_scorer_adds_clip_score_and_r_precision_with_their_formulas(folders, t
     scorer.processor.save_pretrained(tmp_path / "scorer")
     options = ("--num_cycles", "0", "--scorer", str(tmp_path / "scorer"))
     figures = evaluate(folders, tmp_path, *options)["figures"]
-    assert {"caption_clip_score", "true_caption_clip_score"} <= figures.keys()
+    assert {"caption_clip_score", "true_caption_clip_score", "caption_ref_clip_score"} <= figures.keys()
     assert figures["clip_score"]["value"] == pytest.approx(40 * figures["clip_score_w"]["value"])
     assert "mean of 100 * max(cos, 0)" in figures["clip_score"]["protocol"]
     assert "above 2 random others" in figures["r_precision"]["protocol"]  # three different prompts
@@ -191,6 +202,8 @@ def test_captions_are_judged_by_the_dual_encoder_beside_the_true_ones():
     figures = {name: figure["value"] for name, figure in report.figures.items()}
     assert figures["caption_clip_score"] == pytest.approx(100 * (0.6 + 1.0) / 2)
     assert figures["true_caption_clip_score"] == pytest.approx(100 * (1.0 + 0.6 + 1.0) / 3)
+    # 2.5 * 0.6 and 2.5 * 1.0 with the images, 1.0 with the nearest true captions.
+    assert figures["caption_ref_clip_score"] == pytest.approx((2 * 1.5 / 2.5 + 2 * 2.5 / 3.5) / 2)
     assert figures["caption_clip_score_w"] == pytest.approx(2.5 * (0.6 + 1.0) / 2)
     assert report.figures["caption_clip_score"]["samples"] == 2
 

@@ -10,7 +10,9 @@ from PIL import Image
 from itit_hf.metrics.images import (
     density_coverage,
     frechet_distance,
+    gaussian_distance,
     image_scores,
+    kernel_distance,
     precision_recall,
     relative_sharpness,
 )
@@ -39,6 +41,50 @@ def test_frechet_distance_is_the_formula_of_the_paper():
     expected = np.square(first.mean(axis=0) - second.mean(axis=0)).sum()
     expected += np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * root_trace
     assert frechet_distance(torch.from_numpy(first), torch.from_numpy(second)) == pytest.approx(expected, rel=1e-9)
+
+
+def cubic_distance(x: np.ndarray, y: np.ndarray) -> float:
+    """Kernel distance of two sets by the definition, pair by pair."""
+
+    def kernel(a, b):
+        return (float(a @ b) / len(a) + 1.0) ** 3
+
+    def within(rows):
+        pairs = [kernel(a, b) for i, a in enumerate(rows) for j, b in enumerate(rows) if i != j]
+        return sum(pairs) / len(pairs)
+
+    between = [kernel(a, b) for a in x for b in y]
+    return within(x) + within(y) - 2.0 * sum(between) / len(between)
+
+
+def two_sets(number: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    chance = np.random.default_rng(0)
+    return chance.normal(size=(number, 3)), 0.5 + chance.normal(size=(number, 3))
+
+
+def test_kernel_distance_is_the_definition():
+    x, y = two_sets()
+    assert kernel_distance(torch.from_numpy(x), torch.from_numpy(y)) == pytest.approx(cubic_distance(x, y))
+
+
+def test_kernel_distance_is_a_mean_over_subsets_that_the_seed_chooses():
+    x, y = (torch.from_numpy(rows) for rows in two_sets(30))
+    whole = kernel_distance(x, y)
+    subsets = [kernel_distance(x, y, num_subsets=300, subset_size=10, seed=seed) for seed in (0, 0, 1)]
+    assert subsets[0] == subsets[1] != subsets[2]
+    assert subsets == pytest.approx([whole] * 3, abs=0.2)
+
+
+def test_gaussian_distance_is_that_of_its_authors():
+    x, y = two_sets()
+    x, y = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (x, y))
+
+    def mean(first, second):
+        return np.mean([[np.exp(-np.square(a - b).sum() / (2 * 10.0**2)) for b in second] for a in first])
+
+    expected = 1000 * (mean(x, x) + mean(y, y) - 2 * mean(x, y))
+    assert gaussian_distance(torch.from_numpy(x), torch.from_numpy(y)) == pytest.approx(expected)
+    assert gaussian_distance(torch.from_numpy(x), torch.from_numpy(x)) == pytest.approx(0.0, abs=1e-9)
 
 
 def test_precision_and_recall_count_who_is_within_reach():

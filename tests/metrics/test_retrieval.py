@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from itit_hf.metrics.retrieval import best_ranks, clip_score, hard_texts, r_precision, random_others, recall_at_k
+from itit_hf.metrics.retrieval import (
+    best_ranks,
+    clip_score,
+    hard_texts,
+    r_precision,
+    random_others,
+    recall_at_k,
+    ref_clip_score,
+)
 
 INFINITY = float("inf")
 
@@ -41,6 +49,19 @@ def test_r_precision_counts_a_tie_as_a_miss():
 
 def test_r_precision_leaves_out_what_is_no_text():
     assert r_precision(torch.tensor([-3.0]), torch.tensor([[-INFINITY, -4.0]])) == 1.0
+
+
+def test_ref_clip_score_is_a_harmonic_mean_with_the_nearest_true_caption():
+    # 2.5 * 0.4 = 1.0 and 0.5: 2 * 1.0 * 0.5 / 1.5. The second caption has nothing to do with its image.
+    cosines, of_references = torch.tensor([0.4, -0.1]), [torch.tensor([0.1, 0.5]), torch.tensor([0.9])]
+    assert ref_clip_score(cosines, of_references) == pytest.approx((2 / 3 + 0.0) / 2)
+    assert ref_clip_score(torch.tensor([-0.1]), [torch.tensor([-0.2])]) == 0.0
+
+
+@pytest.mark.parametrize("of_references", [[], [torch.tensor([])]])
+def test_ref_clip_score_needs_true_captions(of_references):
+    with pytest.raises(ValueError, match="`reference_cosines` must be 1 sets of one at least"):
+        ref_clip_score(torch.tensor([0.4]), of_references)
 
 
 def test_clip_score_knows_both_scales_and_counts_no_negative_cosine():

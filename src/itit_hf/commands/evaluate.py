@@ -25,9 +25,10 @@ from ..emoji_scenes.seen_scenes import INPUT_SIZE, to_pixel_values
 from ..metrics.captions import caption_scores
 from ..metrics.coco_captions import coco_caption_scores, missing_for_coco, missing_for_spice
 from ..metrics.datasets import PRESETS, EvaluationSource, open_evaluation
-from ..metrics.images import image_scores
+from ..metrics.features import VisionFeatures
+from ..metrics.images import gaussian_distance, image_scores
 from ..metrics.inception import InceptionV3
-from ..metrics.retrieval import clip_score, hard_texts, r_precision, random_others
+from ..metrics.retrieval import clip_score, hard_texts, r_precision, random_others, ref_clip_score
 from ..models.image_loading_itit import ASPECT_RATIOS
 from ..pipelines.call_defaults import settle_options, with_given
 from ..pipelines.pipeline_itit import ITITPipeline
@@ -53,6 +54,8 @@ HARD_WORDS = (
 # Figures of the row for the card, where they were measured.
 COLUMNS = (
     "fid",
+    "kernel_distance",
+    "cmmd",
     "clip_score",
     "r_precision",
     "r_precision_hard",
@@ -62,6 +65,7 @@ COLUMNS = (
     "coverage",
     "cider_d",
     "caption_clip_score",
+    "caption_ref_clip_score",
     "coco_cider",
     "bleu_4",
     "rouge_l",
@@ -70,10 +74,12 @@ COLUMNS = (
 
 @dataclass
 class FeatureNetwork:
-    """Images of one size -> features of shape `(batch_size, num_features)`, and what the network is, in words."""
+    """Images of one size -> features of shape `(batch_size, num_features)`, what the network is, in words, and whether
+    features are of length 1, as CMMD takes them."""
 
     features: Callable[[list[PIL.Image.Image]], torch.Tensor]
     description: str
+    is_dual_encoder: bool = False
 
 
 def classifier_features(folder: str, device: str) -> FeatureNetwork:
@@ -107,6 +113,14 @@ def inception_features(weights: str | None, device: str) -> FeatureNetwork:
         return network(pixels.permute(0, 3, 1, 2).to(device)).cpu()  # (B, 2048)
 
     return FeatureNetwork(features, f"2048 features of Inception v3, weights {_sha256(file)}")
+
+
+def vision_features(name: str, device: str) -> FeatureNetwork:
+    """Features of any vision model or dual encoder of transformers."""
+    network = VisionFeatures.from_pretrained(name)
+    network.model.to(device)
+    description = f"{network.description} {Path(name).name}, weights {weights_hash(name)}"
+    return FeatureNetwork(network, description, network.is_dual_encoder)
 
 
 def _sha256(file: Path) -> str:
@@ -250,15 +264,26 @@ def judge_captions(
     """How well captions go with their images, embeds of shape `(num_images, embed_dim)`, and how well true ones do."""
     true_captions = [text for texts in references for text in texts]
     images_of_true = [i for i, texts in enumerate(references) for _ in texts]
-    judged = (
-        ("caption", "of captions", captions, list(range(len(captions)))),
-        ("true_caption", "of all true captions", true_captions, images_of_true),
+    caption_embeds = scorer.embed_texts(captions)
+    true_embeds = scorer.embed_texts(true_captions).split([len(texts) for texts in references])
+    of_references = [(own @ true.T) for own, true in zip(caption_embeds, true_embeds, strict=True)]
+    figure = ref_clip_score(
+        (image_embeds * caption_embeds).sum(dim=-1).cpu(), [values.cpu() for values in of_references]
     )
-    for name, scope, texts, images in judged:
-        cosines = (image_embeds[images] * scorer.embed_texts(texts)).sum(dim=-1)  # (N,)
+    protocol = "harmonic mean of 2.5 * max(cos, 0) with the image and of the largest max(cos, 0) with a true caption"
+    sample = Sample(len(captions), text_hash(references))
+    report.add(
+        {"caption_ref_clip_score": figure}, f"{protocol}; no words in front; {judge_of(scorer, options)}", sample
+    )
+    judged = (
+        ("caption", "of captions", caption_embeds, list(range(len(captions)))),
+        ("true_caption", "of all true captions", torch.cat(true_embeds), images_of_true),
+    )
+    for name, scope, embeds, images in judged:
+        cosines = (image_embeds[images] * embeds).sum(dim=-1)  # (N,)
         figures = {f"{name}_{figure}": value for figure, value in clip_score(cosines).items()}
         protocol = f"{scope}; {CLIP_SCORE_FORMULA}; {judge_of(scorer, options)}"
-        report.add(figures, protocol, Sample(len(captions), text_hash(references)))
+        report.add(figures, protocol, sample)
 
 
 @dataclass
@@ -375,7 +400,10 @@ def evaluate_images(pipe: ITITPipeline, data, network: FeatureNetwork, scorer, o
         report.leave_out("distances of images", "they need six images of each side")
     else:
         scores = image_scores(generated.features, true.features)
-        report.add(scores, f"{protocol}; neighbours: 3 (precision), 5 (density)", sample)
+        if network.is_dual_encoder:
+            scores["cmmd"] = gaussian_distance(generated.features, true.features)
+        scope = "neighbours: 3 (precision), 5 (density); kernel_distance: cubic, unbiased, 100 subsets of 1000 at most"
+        report.add(scores, f"{protocol}; {scope}", sample)
     for name, measured in (("generated", generated), ("true", true)):
         counts = measured.code_counts
         figures = {f"code_usage_{name}": code_usage(counts), f"code_entropy_{name}": code_entropy(counts)}
@@ -433,6 +461,11 @@ def parse_args(arguments: list[str] | None = None):
     parser.add_argument("--batch_size", type=int, default=32, help="Samples at a time.")
     parser.add_argument("--classifier", default=CLASSIFIER, help="Folder or Hub id.")
     parser.add_argument("--scorer", help="Dual encoder of CLIPScore and R-precision: folder or Hub id.")
+    parser.add_argument(
+        "--features",
+        help="Vision model or dual encoder of transformers in place of the preset's network: folder or Hub id. Of "
+        "DINOv2 the Frechet distance is FD-DINOv2; a dual encoder such as CLIP gives CMMD too.",
+    )
     parser.add_argument("--inception_weights", help=f"File of {INCEPTION_FILE}; torch's cache by default.")
     parser.add_argument("--output", default="out/evaluation.json", help="JSON; the row for the card stands beside.")
     parser.add_argument(
@@ -463,7 +496,9 @@ def main(arguments: list[str] | None = None) -> dict:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = None
     if options.directions != "captions":
-        if PRESETS[options.preset].features == "classifier":
+        if options.features is not None:
+            network = vision_features(options.features, device)
+        elif PRESETS[options.preset].features == "classifier":
             network = classifier_features(locate(options.classifier, "--classifier"), device)
         else:
             network = inception_features(options.inception_weights, device)

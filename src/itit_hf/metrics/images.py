@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 
 _ROWS = 1000  # features whose distances to all others are held at a time
+CMMD_BANDWIDTH = 10.0
+CMMD_SCALE = 1000.0
 
 
 def _check(features: torch.Tensor, reference: torch.Tensor, least: int):
@@ -113,6 +115,74 @@ def density_coverage(features: torch.Tensor, reference: torch.Tensor, k: int = 5
     return {"density": number / (k * len(features)), "coverage": float(covered.double().mean())}
 
 
+def kernel_distance(
+    features: torch.Tensor,
+    reference: torch.Tensor,
+    num_subsets: int = 100,
+    subset_size: int = 1000,
+    seed: int = 0,
+) -> float:
+    r"""Kernel distance (Binkowski et al., 2018; on Inception's features KID): the unbiased squared maximum mean
+    discrepancy of the kernel $(x \cdot y / d + 1)^3$, a mean over random subsets of both sides.
+
+    Args:
+        features (`torch.Tensor` of shape `(num_generated, num_features)`): Of the generated images.
+        reference (`torch.Tensor` of shape `(num_true, num_features)`): Of the true ones.
+        num_subsets (`int`, *optional*, defaults to 100): How many.
+        subset_size (`int`, *optional*, defaults to 1000): Rows of each side in a subset; all if there are fewer on one
+            side, and then as many of the other.
+        seed (`int`, *optional*, defaults to 0): Of the subsets.
+
+    Returns:
+        `float`, 0.0 on average for two samples of one distribution, and so below it at times.
+
+    Raises:
+        ValueError: If the widths differ, or one side has fewer than two rows.
+    """
+    _check(features, reference, 2)
+    size = min(subset_size, len(features), len(reference))
+    if size == len(features) == len(reference):
+        num_subsets = 1  # there is but one
+    generator = torch.Generator().manual_seed(seed)
+    total = 0.0
+    for _ in range(num_subsets):
+        x, y = (rows[torch.randperm(len(rows), generator=generator)[:size]].double() for rows in (features, reference))
+        within = sum(float(kernel.sum() - kernel.trace()) for kernel in (_cubic(x, x), _cubic(y, y)))
+        total += within / (size * (size - 1)) - 2.0 * float(_cubic(x, y).mean())
+    return total / num_subsets
+
+
+def _cubic(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return (x @ y.T / x.size(1) + 1.0) ** 3
+
+
+def gaussian_distance(features: torch.Tensor, reference: torch.Tensor) -> float:
+    r"""CMMD (Jayasumana et al., 2024) on image embeddings of length 1: the squared maximum mean discrepancy of the
+    kernel $\exp(-|x - y|^2 / (2 \cdot 10^2))$, times 1000, each row also held against itself, as in its authors' code.
+
+    Args:
+        features (`torch.Tensor` of shape `(num_generated, num_features)`): Of the generated images.
+        reference (`torch.Tensor` of shape `(num_true, num_features)`): Of the true ones.
+
+    Returns:
+        `float`, 0.0 for equal sets.
+
+    Raises:
+        ValueError: If the widths differ, or one side has no row.
+    """
+    _check(features, reference, 1)
+    x = features.double()
+    y = reference.double()
+    return CMMD_SCALE * (_mean_gaussian(x, x) + _mean_gaussian(y, y) - 2.0 * _mean_gaussian(x, y))
+
+
+def _mean_gaussian(x: torch.Tensor, y: torch.Tensor) -> float:
+    """Of all pairs; the distances are taken as differences, not as products, which would lose what is left of 1."""
+    blocks = [torch.cdist(rows, y, compute_mode="donot_use_mm_for_euclid_dist") for rows in x.split(_ROWS)]
+    total = sum(float((block.square() / (-2.0 * CMMD_BANDWIDTH**2)).exp().sum()) for block in blocks)
+    return total / (len(x) * len(y))
+
+
 def image_scores(features: torch.Tensor, reference: torch.Tensor) -> dict[str, float]:
     """All scores of generated images.
 
@@ -122,7 +192,7 @@ def image_scores(features: torch.Tensor, reference: torch.Tensor) -> dict[str, f
 
     Returns:
         `dict[str, float]`: `fid`; `fid_between_true_halves`, what two samples of true images half as large are
-        apart; `precision`, `recall`, `density` and `coverage`.
+        apart; `kernel_distance`; `precision`, `recall`, `density` and `coverage`.
 
     Raises:
         ValueError: If the widths differ, or one side has fewer than six rows.
@@ -131,6 +201,7 @@ def image_scores(features: torch.Tensor, reference: torch.Tensor) -> dict[str, f
     return {
         "fid": frechet_distance(features, reference),
         "fid_between_true_halves": frechet_distance(reference[::2], reference[1::2]),
+        "kernel_distance": kernel_distance(features, reference),
         **precision_recall(features, reference),
         **density_coverage(features, reference),
     }

@@ -92,6 +92,32 @@ def clip_score(cosines: torch.Tensor) -> dict[str, float]:
     return {"clip_score": 100.0 * mean, "clip_score_w": 2.5 * mean}
 
 
+def ref_clip_score(cosines: torch.Tensor, reference_cosines: Sequence[torch.Tensor]) -> float:
+    """RefCLIPScore (https://huggingface.co/papers/2104.08718): of each caption the harmonic mean of 2.5 * max(cos, 0)
+    with its image and of its largest max(cos, 0) with a true caption.
+
+    Args:
+        cosines (`torch.FloatTensor` of shape `(num_images,)`): Of each image and its caption.
+        reference_cosines (`Sequence[torch.FloatTensor]`): Of each caption and the true ones of its image, of shape
+            `(num_references,)` each.
+
+    Returns:
+        `float`, the mean over images; 0 where a caption has nothing to do with one of the two.
+
+    Raises:
+        ValueError: If there are not as many sets of true captions as images, or one is empty.
+    """
+    if len(reference_cosines) != len(cosines) or any(len(values) == 0 for values in reference_cosines):
+        raise ValueError(
+            f"`reference_cosines` must be {len(cosines)} sets of one at least, got "
+            f"{[len(values) for values in reference_cosines][:5]} of {len(reference_cosines)}"
+        )
+    with_image = 2.5 * cosines.double().clamp(min=0.0)
+    with_texts = torch.stack([values.double().max() for values in reference_cosines]).clamp(min=0.0)
+    product = 2.0 * with_image * with_texts
+    return (product / (with_image + with_texts).clamp(min=torch.finfo(torch.float64).tiny)).mean().item()
+
+
 def random_others(texts: Sequence[str], number: int, seed: int) -> torch.Tensor:
     """For each text, others to hold its image against, which do not say the same words.
 

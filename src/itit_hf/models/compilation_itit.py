@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from transformers.utils.import_utils import torch_compilable_check
 
-# A training with both cycles is 13 graphs of the model, and a pipeline that generates and captions, of one image and of
-# several, 30: what a pass is given (a text, dropped positions, padding) times a first size and then any. Past its limit,
-# by default 8, dynamo goes on without compiling.
+# A training with both cycles is 13 graphs of the model; a pipeline that generates and captions one image and several
+# is 30: what a pass is given (a text, dropped positions, padding) times a first size and then any. Past its limit, by
+# default 8, dynamo goes on without compiling.
 MAX_GRAPHS = 64
 
 

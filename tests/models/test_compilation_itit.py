@@ -80,7 +80,7 @@ def test_a_caption_is_scored_in_one_graph():
 
 
 def train(folder, compiled: bool, **options):
-    options = FULL_CYCLE | {"max_steps": 6, "torch_compile": compiled} | options
+    options = FULL_CYCLE | {"max_steps": 4, "torch_compile": compiled} | options
     trainer = make_trainer(folder, tiny_pipeline(**ONE_LAYER, **DROPOUT), **options)
     trainer.train()
     return trainer

@@ -49,8 +49,8 @@ ONE_FOR_ALL = ("emoji_scenes",)
 
 # Functions that may take `**kwargs`, by name or as Class.name, each with the reason.
 KWARGS_ALLOWED = {
-    "ITITPreTrainedModel.compile": "torch's options of compilation",
-    "ITITPreTrainedModel.compile_blocks": "torch's options of compilation",
+    "CompilationMixin.compile": "torch's options of compilation",
+    "CompilationMixin.compile_blocks": "torch's options of compilation",
     "ITITConfig.__post_init__": "transformers passes the options of its own base class",
     "_preprocess_image_like_inputs": "the image processor's base class passes each option of the call",
     "_standardize_kwargs": "the image processor's base class passes each option of the call",

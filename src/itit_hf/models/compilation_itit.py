@@ -35,3 +35,32 @@ def make_room_for_graphs():
     from torch._dynamo import config  # slow to import, and not all users compile
 
     config.recompile_limit = max(config.recompile_limit, MAX_GRAPHS)
+
+
+class CompilationMixin:
+    """Compilation of a model, whole or block by block."""
+
+    _no_split_modules: list[str]  # names of the classes of blocks
+
+    def compile(self, *args, **kwargs):
+        """Compile `forward` in place, with as many graphs as there are kinds of passes: torch's own would stop at 8.
+
+        Args:
+            args: As `torch.compile` takes them.
+            kwargs: Likewise, such as `mode` and `backend`.
+        """
+        make_room_for_graphs()
+        super().compile(*args, **kwargs)
+
+    def compile_blocks(self, *args, **kwargs):
+        """Compile each block in place, whose code is shared: a few small graphs in place of several large ones, which
+        takes a fraction of the time of `compile`, and leaves what stands around the blocks as it is.
+
+        Args:
+            args: As `torch.compile` takes them.
+            kwargs: Likewise, such as `mode` and `backend`.
+        """
+        make_room_for_graphs()
+        for module in self.modules():
+            if type(module).__name__ in self._no_split_modules:
+                module.compile(*args, **kwargs)

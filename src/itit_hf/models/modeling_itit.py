@@ -16,7 +16,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .compilation_itit import check_values, make_room_for_graphs
+from .compilation_itit import CompilationMixin, check_values
 from .configuration_itit import ITITConfig
 from .cpu_kernels_itit import ITITDropout
 from .forward_inputs_itit import ITITForwardKwargs, TextInputs, check_kwargs, check_outputs, kept_rows
@@ -47,7 +47,7 @@ def _recorder(module: type[nn.Module], decoder: str) -> OutputRecorder:
     return recorder
 
 
-class ITITPreTrainedModel(SingleDeviceMixin, PreTrainedModel):
+class ITITPreTrainedModel(SingleDeviceMixin, CompilationMixin, PreTrainedModel):
     """Weight initialisation and the contract with transformers."""
 
     config: ITITConfig
@@ -60,29 +60,6 @@ class ITITPreTrainedModel(SingleDeviceMixin, PreTrainedModel):
     _supports_attention_backend = True
     _can_record_outputs = {"hidden_states": ITITLayer, "attentions": ITITAttention}
     _keys_to_ignore_on_load_unexpected = [r"^text_decoder\.", r"^image_decoder\."]
-
-    def compile(self, *args, **kwargs):
-        """Compile `forward` in place, with as many graphs as there are kinds of passes: torch's own would stop at 8.
-
-        Args:
-            args: As `torch.compile` takes them.
-            kwargs: Likewise, such as `mode` and `backend`.
-        """
-        make_room_for_graphs()
-        super().compile(*args, **kwargs)
-
-    def compile_blocks(self, *args, **kwargs):
-        """Compile each block in place, whose code is shared: a few small graphs in place of several large ones, which
-        takes a fraction of the time of `compile`, and leaves what stands around the blocks as it is.
-
-        Args:
-            args: As `torch.compile` takes them.
-            kwargs: Likewise, such as `mode` and `backend`.
-        """
-        make_room_for_graphs()
-        for module in self.modules():
-            if isinstance(module, ITITLayer):
-                module.compile(*args, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):

@@ -11,6 +11,7 @@ from torch._dynamo.testing import CompileCounter, CompileCounterWithBackend
 from torch._dynamo.utils import counters
 
 from itit_hf.models.compilation_itit import MAX_GRAPHS, check_values, make_room_for_graphs
+from itit_hf.models.cpu_kernels_itit import ITITDropout
 from itit_hf.models.modeling_itit import ITITForCaptioning
 
 from ..testing_utils import ONE_LAYER, tiny_config, tiny_pipeline
@@ -60,6 +61,17 @@ def test_compiling_a_model_makes_room_for_its_graphs():
     assert torch._dynamo.config.recompile_limit == MAX_GRAPHS and model._compiled_call_impl is not None
 
 
+def test_dropout_of_any_size_is_one_graph_and_drops_as_much():
+    dropout = ITITDropout(0.25)
+    counter = CompileCounter()
+    compiled = torch.compile(dropout, backend=counter, dynamic=True, fullgraph=True)
+    for size in (4001, 4002, 4003, 4004):
+        dropped = compiled(torch.ones(size))
+        assert dropped[dropped != 0].tolist() == pytest.approx(int((dropped != 0).sum()) * [4 / 3])
+        assert 0.2 < (dropped == 0).float().mean() < 0.3
+    assert counter.frame_count == 1
+
+
 def test_a_caption_is_scored_in_one_graph():
     model = ITITForCaptioning(tiny_config(**ONE_LAYER)).eval()
     config = model.config
@@ -79,24 +91,36 @@ def test_a_caption_is_scored_in_one_graph():
 # Whole trainings and pipelines
 
 
-def train(folder, compiled: bool, **options):
-    options = FULL_CYCLE | {"max_steps": 4, "torch_compile": compiled} | options
-    trainer = make_trainer(folder, tiny_pipeline(**ONE_LAYER, **DROPOUT), **options)
+def train(folder, **options):
+    """Pairs and both cycles, with masks of any ratio."""
+    changes = {name: options.pop(name) for name in list(options) if name in DROPOUT}
+    trainer = make_trainer(folder, tiny_pipeline(**ONE_LAYER, **changes), **FULL_CYCLE | {"max_steps": 4} | options)
     trainer.train()
     return trainer
 
 
+# Of six kinds of passes and of the steps of the synthesis, each of a first size and then of any.
+NUM_GRAPHS = 20
+
+
 @pytest.mark.slow
 def test_a_compiled_training_is_the_plain_one_to_the_bit_in_few_graphs(tmp_path):
-    """Pairs and both cycles, with dropout and masks of any ratio; by the backend that changes no arithmetic."""
-    plain = train(tmp_path / "plain", False)
+    """By the backend that changes no arithmetic."""
+    plain = train(tmp_path / "plain")
     counters.clear()
-    compiled = train(tmp_path / "compiled", True, torch_compile_backend="eager")
+    compiled = train(tmp_path / "compiled", torch_compile=True, torch_compile_backend="eager")
     assert losses_of(compiled) == losses_of(plain)
     assert torch.equal(weights_of(compiled), weights_of(plain))
-    # Six kinds of passes and the steps of the synthesis, each of a first size and then of any.
-    assert 6 <= counters["stats"]["unique_graphs"] <= 16
+    assert 6 <= counters["stats"]["unique_graphs"] <= NUM_GRAPHS
     assert not counters["graph_break"]
+
+
+@pytest.mark.slow
+def test_dropout_makes_no_more_graphs(tmp_path):
+    compiled = train(tmp_path, torch_compile=True, torch_compile_backend="eager", **DROPOUT)
+    assert 6 <= counters["stats"]["unique_graphs"] <= NUM_GRAPHS
+    assert not counters["graph_break"]
+    assert losses_of(compiled)[-1] < losses_of(compiled)[0]
 
 
 @pytest.mark.slow

@@ -74,7 +74,7 @@ TOY = Size(
     scenes=("--paired", "200", "--image", "20", "--text", "20", "--validation", "20", "--heldout", "20"),
     training=("--paired_split", "paired[:200]", "--per_device_train_batch_size", "8", "--use_cpu", "true"),
     benchmark=("--preset", "tiny", "--groups", "update", "--rounds", "1"),
-    num_evaluated=4,
+    num_evaluated=10,
     probe_steps=2,
     max_steps=4,
 )

@@ -67,12 +67,14 @@ class ITITDropout(nn.Dropout):
     """`nn.Dropout` whose masks are cheap on a CPU: four of its numbers from each random one.
 
     torch draws every number of a mask by itself there, which was 8% of a step of pairs (docs/experiments/training.md).
-    With 16 random bits for each the probability is a multiple of 1/65536. Elsewhere this is torch's own.
+    With 16 random bits for each the probability is a multiple of 1/65536. Elsewhere this is torch's own, and so it is
+    in a compiled graph: four from one would be another graph for each remainder of the size.
     """
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Numbers of any shape; while training each is 0 with probability `p`, else `1 / (1 - p)` times itself."""
-        if not self.training or self.p in (0, 1) or hidden_states.device.type != "cpu":
+        is_torchs = hidden_states.device.type != "cpu" or torch.compiler.is_compiling()
+        if not self.training or self.p in (0, 1) or is_torchs:
             return super().forward(hidden_states)
         size = hidden_states.numel()
         drawn = torch.empty((size + 3) // 4, dtype=torch.int64).random_(-(2**63), None)

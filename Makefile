@@ -73,7 +73,7 @@ repo-consistency: ## Check rooms, rules and links to lines of code; needs no ins
 
 docs: $(INSTALLED) ## Build the documentation's site in out/site; a warning is an error.
 	$(RUN) -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[docs]'
-	$(RUN) -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
 # TAG is that of a release, such as v0.1.0, and may be left out.
 dist: $(INSTALLED) ## Build sdist and wheel, check them, and use the wheel in a new environment.

@@ -14,7 +14,7 @@ def lossless_half(module: torch.nn.Module) -> torch.dtype | None:
     """The half precision that holds each of a module's float32 weights exactly.
 
     Args:
-        module (`torch.nn.Module`)
+        module (`torch.nn.Module`): Whose weights are asked about.
 
     Returns:
         `torch.dtype`, *optional*: float16 or bfloat16; `None` if either would change a number, or if not all weights

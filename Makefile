@@ -9,7 +9,7 @@ TEST_THREADS ?= 1
 VENV := .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
-CODE := src tests examples utils metrics
+CODE := src tests examples utils metrics space
 DEMO := out/demo
 DEMO_PROMPTS := "a red bus" "a blue fish" "a green tree" "a yellow star" "a purple mushroom" "an orange cat"
 

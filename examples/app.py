@@ -6,7 +6,7 @@ r"""Generate, edit, caption and cycle in the browser, with a pipeline folder, by
     python examples/app.py
     python examples/app.py --model out/mine/pipeline --server_name 0.0.0.0 --server_port 7861
 
-As `app.py` of a Space it takes the model from the variable ITIT_MODEL; docs/editing.md shows the folder.
+As `app.py` of a Space it takes the model from the variable ITIT_MODEL; space/ is the folder of one.
 """
 
 from itit_hf.commands.app import main

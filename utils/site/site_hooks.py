@@ -29,7 +29,9 @@ def on_config(config):
     """
     pages = [{"Overview": f"{REFERENCE}/index.md"}]
     pages += [{"rng, masking" if room == "core" else room: f"{REFERENCE}/{room}.md"} for room in rooms()]
-    config.nav = [{"Reference": pages} if item == {"Reference": "REFERENCE"} else item for item in config.nav]
+    (reference,) = [entry["Reference"] for entry in config.nav if "Reference" in entry]
+    reference[:0] = pages[:1]
+    reference += pages[1:]
     cards = [{Path(page).stem: page} for page in PAGES.values() if page.startswith("checkpoints/")]
     config.nav.insert(-2, {"Checkpoints": cards})
     return config

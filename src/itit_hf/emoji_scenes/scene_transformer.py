@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A second judge of generated images: a small Transformer that reads a scene as a set of objects.
 
-It shares nothing with [`SceneClassifier`](classifier.py) but what it answers: no convolution over the grid finds a
+It shares nothing with [`SceneClassifier`] but what it answers: no convolution over the grid finds a
 centre here, two learned tokens look at the whole image and say each one object or none (Carion et al., 2020).
 """
 

@@ -138,6 +138,40 @@ def quantized(tmp_path_factory):
     return folder / "int8", tokens(pipe)
 
 
+def four_bits():
+    """Of torchao, for a CPU."""
+    pytest.importorskip("torchao")
+    from torchao.quantization import IntxWeightOnlyConfig
+    from torchao.quantization.granularity import PerAxis
+    from transformers import TorchAoConfig
+
+    return TorchAoConfig(IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=PerAxis(0)))
+
+
+def eight_bits_of_bitsandbytes():
+    pytest.importorskip("bitsandbytes")
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(load_in_8bit=True)
+
+
+@pytest.mark.parametrize(
+    ("make_config", "kind"),
+    [(four_bits, "IntxUnpackedToInt8Tensor"), (eight_bits_of_bitsandbytes, "Int8Params")],
+)
+def test_other_bits_open_and_generate_as_before_they_were_saved(make_config, kind, tmp_path):
+    config = make_config()
+    tiny_pipeline().save_pretrained(tmp_path / "float32")
+    model = ITITForPreTraining.from_pretrained(tmp_path / "float32" / "model", quantization_config=config)
+    pipe = ITITPipeline.from_pretrained(tmp_path / "float32", model=model)
+    image, captions = tokens(pipe)
+    pipe.save_pretrained(tmp_path / "quantized")
+    reopened = ITITPipeline.from_pretrained(tmp_path / "quantized")
+    image_reopened, captions_reopened = tokens(reopened)
+    assert torch.equal(image_reopened, image) and captions_reopened == captions
+    assert kind in {type(weight).__name__ for weight in reopened.model.parameters()}
+
+
 def tokens(pipe):
     images = pipe("a red bus", num_inference_steps=4, generator=torch.Generator().manual_seed(0), output_type="latent")
     return images.images, pipe.caption([torch.zeros(3, 16, 16)], num_beams=2)

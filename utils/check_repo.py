@@ -71,6 +71,8 @@ KWARGS_ALLOWED = {
     "prepare_inputs_for_generation": "transformers' `generate` passes all it holds",
     "_get_logits_processor": "transformers' `generate` passes all that processors may need",
     "_prepare_generated_length": "transformers' `generate` passes which lengths were asked for",
+    "ImageModel.__call__": "the arguments of a model's `forward`, of which the loop gives some",
+    "PassModel.__call__": "the arguments of a model's `forward`, of which a pass gives some",
     "CiderD.__call__": "trl's signature of a reward: all columns of the data",
     "ClipAgg.__call__": "trl's signature of a reward: all columns of the data",
     "ClipCos.__call__": "trl's signature of a reward: all columns of the data",

@@ -3,10 +3,18 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import pytest
 import torch
 
 from itit_hf.models.types_itit import ImageMask, TextCondition
-from itit_hf.objectives.forward import GradientScales, caption_forward, caption_inputs, image_forward
+from itit_hf.objectives.forward import (
+    ForwardOutput,
+    GradientScales,
+    caption_forward,
+    caption_inputs,
+    image_forward,
+    present,
+)
 
 from ..testing_utils import tiny_config
 
@@ -83,3 +91,9 @@ def test_caption_inputs_start_with_the_prefix_and_bos_and_leave_the_last_token_o
     decoder_input_ids, labels = caption_inputs(tiny_config(), text, prefix_length=2)
     assert decoder_input_ids.tolist() == [[47, 47, 40, 5, 6], [47, 47, 40, 7, 1]]
     assert labels.tolist() == [[5, 6, 1], [7, 1, -100]]
+
+
+def test_what_a_pass_was_not_asked_for_is_named():
+    assert present(3, "image_logits") == 3
+    with pytest.raises(ValueError, match="the pass has no `image_logits`"):
+        present(ForwardOutput().image_logits, "image_logits")

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import datasets
 import pyarrow as pa
@@ -67,7 +68,7 @@ def open_rows(
     name = source_name(source)
     columns = columns or {}
     lance = lance_splits(source)
-    found = lance or local_splits(source) or {}
+    found: Mapping[str, Any] = lance or local_splits(source) or {}
     kinds = {"lance" if lance else files.kind for files in found.values()}
     if not kinds & {"lance", "parquet", "tar"}:
         return load_rows(source, split, columns, needed=needed, bad_captions=bad_captions)

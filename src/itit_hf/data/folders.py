@@ -275,7 +275,7 @@ def _examined(path: str, files: list[os.DirEntry]) -> _Directory:
             found.has_sidecars |= is_sidecar
         elif METADATA.fullmatch(file.name):
             found.metadata.append(os.path.join(path, file.name))
-        elif (kind := kind_of(file.name)) in CONTAINERS or _is_text_data(file.name, stems):
+        elif (kind := kind_of(file.name)) is not None and (kind in CONTAINERS or _is_text_data(file.name, stems)):
             found.tables.append((kind, os.path.join(path, file.name)))
     found.image_state = digest.hexdigest()
     return found
@@ -283,7 +283,7 @@ def _examined(path: str, files: list[os.DirEntry]) -> _Directory:
 
 def _is_text_data(name: str, stems: set[str]) -> bool:
     """Whether a file of text may hold rows: not if it is about something, or about one image beside it."""
-    return kind_of(name) is not None and not _NOT_DATA.fullmatch(name) and stem_of(name) not in stems
+    return not _NOT_DATA.fullmatch(name) and stem_of(name) not in stems
 
 
 def _without_companions(folder: str, directories: list[_Directory]) -> list[_Directory]:
@@ -397,7 +397,7 @@ def _splits_by_name(whole: SplitFiles) -> dict[str, SplitFiles]:
         names = [_word_split(path) for path in whole.paths]
     parts: dict[str, list[str]] = {}
     for name, path in zip(names, whole.paths, strict=True):
-        parts.setdefault("train" if None in names else name, []).append(path)
+        parts.setdefault("train" if None in names else str(name), []).append(path)
     for name, paths in parts.items():
         _warn_of_missing_shards(whole.root, name, paths)
     return {name: SplitFiles(whole.kind, paths, file_state(paths), whole.root) for name, paths in parts.items()}

@@ -8,10 +8,17 @@ import datasets
 
 from .direct_rows import DirectRows
 from .loading import without_decoding
-from .streams import TOKENIZER_COLUMN, _row, check_image_tokenizer, image_tokenizer_fingerprint, readable_images
+from .streams import (
+    TOKENIZER_COLUMN,
+    Processor,
+    _row,
+    check_image_tokenizer,
+    image_tokenizer_fingerprint,
+    readable_images,
+)
 
 
-def image_tokens_fingerprint(rows: datasets.Dataset, processor) -> str:
+def image_tokens_fingerprint(rows: datasets.Dataset, processor: Processor) -> str:
     """What the image tokens of these rows depend on: the rows, the image tokenizer's weights and the preparation.
 
     Args:
@@ -24,7 +31,11 @@ def image_tokens_fingerprint(rows: datasets.Dataset, processor) -> str:
 
 
 def add_image_token_ids(
-    rows: datasets.Dataset, processor, batch_size: int = 64, on_bad_image: str = "raise", name: str = "dataset"
+    rows: datasets.Dataset,
+    processor: Processor,
+    batch_size: int = 64,
+    on_bad_image: str = "raise",
+    name: str = "dataset",
 ) -> datasets.Dataset:
     """Tokenize every image once, into a cached column `image_token_ids` of shape `(num_image_tokens,)`, and into
     `image_latents` of shape `(num_image_tokens, vq_embed_dim)` if the processor makes them. A column `image_tokenizer`

@@ -5,7 +5,7 @@
 Every epoch holds each row once, in an order of its own. Nothing is kept that grows with the number of rows.
 """
 
-from collections.abc import Sequence, Sized
+from collections.abc import Callable, Sequence, Sized
 
 import numpy as np
 import torch
@@ -75,7 +75,7 @@ class BlockOrder:
         self._group_ends = np.arange(0)  # samples up to the end of each group, within the epoch
         self._group = -1  # that of `_ends` and `_within`, within the epoch
         self._ends = np.arange(0)  # rows up to the end of each block of the group
-        self._within: KeyedPermutation | None = None
+        self._within: Callable[[int], int] = int  # where a row of the group stands; set with the group
 
     def __call__(self, sample_index: int) -> int:
         """The row of a sample, which is counted on over all epochs."""

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import datasets
 import pyarrow as pa
@@ -152,7 +153,7 @@ def _typed_batches(path: str, columns: Mapping[str, str], typed: TypedColumns) -
 
 
 def _csv_values(rows: list[dict[str, str]], types: Mapping[str, pa.DataType | None], texts: Sequence[str]) -> list:
-    changed = [dict(row) for row in rows]
+    changed: list[dict[str, Any]] = [dict(row) for row in rows]
     for name in rows[0]:
         if name in texts:
             continue

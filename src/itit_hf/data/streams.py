@@ -10,6 +10,7 @@ streams of uneven sizes wrap on their own and nothing but the number of steps do
 import copy
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import datasets
 import numpy as np
@@ -39,6 +40,32 @@ _NUM_NAMED = 3  # bad images that a message names
 IMAGE_TENSORS = {"image_token_ids": torch.long, "image_latents": torch.float32}  # what a tokenized image is
 TOKENIZER_COLUMN = "image_tokenizer"  # fingerprint of what made the tokens of a row
 STREAM_COLUMNS = {"paired": ("image", "text"), "image": ("image",), "text": ("text",)}
+
+
+class Processor(Protocol):
+    """What is asked of an [`ITITProcessor`].
+
+    Args:
+        image_processor ([`ITITImageProcessorPil`]): Reads images, and makes pixels of them.
+        image_tokenizer (`torch.nn.Module`, *optional*): Makes tokens of pixels.
+    """
+
+    image_processor: Any
+    image_tokenizer: Any
+
+    @property
+    def image_input_names(self) -> list[str]:
+        """What the image tokenizer makes of an image."""
+
+    @property
+    def image_grid(self) -> tuple[int, int]:
+        """Rows and columns of its tokens."""
+
+    def encode_images(self, pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Tokens of pixels of shape `(batch_size, 3, height, width)` in [-1, 1], by `image_input_names`."""
+
+    def __call__(self, *, text: Any, max_length: int, return_tensors: str) -> Any:
+        """`input_ids` and `attention_mask` of texts, of shape `(batch_size, text_length)`."""
 
 
 class Stream:
@@ -262,7 +289,7 @@ class ITITCollator:
         max_text_length (`int`, *optional*, defaults to 64): Tokens of a text at most; longer ones are cut, and named.
     """
 
-    def __init__(self, processor, max_text_length: int = 64):
+    def __init__(self, processor: Processor, max_text_length: int = 64):
         self.processor = processor
         self.max_text_length = max_text_length
 
@@ -306,7 +333,7 @@ class ITITCollator:
         return stream_batch
 
 
-def image_tokenizer_fingerprint(processor) -> str:
+def image_tokenizer_fingerprint(processor: Processor) -> str:
     """What image tokens mean: a digest of the weights that make them, those of the decoder alone left out, and of
     images that are not square, the rows and columns of their tokens.
 
@@ -322,7 +349,7 @@ def image_tokenizer_fingerprint(processor) -> str:
     return made_by if height == width else f"{made_by}-{height}x{width}"
 
 
-def check_image_tokenizer(rows, processor, name: str = "dataset"):
+def check_image_tokenizer(rows, processor: Processor, name: str = "dataset"):
     """See that the image tokens of rows, if they have any, were made by the image tokenizer that is used with them.
 
     Args:

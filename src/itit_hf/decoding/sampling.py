@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from numbers import Real
+from typing import Any, Protocol
 
 import torch
 from torch.nn import functional as F
@@ -234,7 +235,21 @@ def should_batch_guidance(batch_size: int, num_image_tokens: int, text_length: i
     return is_small and padding <= MAX_PADDING_OF_ONE_CALL * padded_length
 
 
-def _guided_logits(model, inputs: dict, condition, negative_condition, guidance_scale: float) -> torch.Tensor:
+class ImageModel(Protocol):
+    """What the loop asks of a model, such as [`ITITForImageGeneration`]; a stub of a few lines has it.
+
+    Args:
+        config ([`ITITConfig`]): Numbers of tokens and codes, and the mask id.
+    """
+
+    config: Any
+
+    def __call__(self, **inputs: Any) -> Any:
+        """`image_logits` of shape `(batch_size, num_masked, codebook_size)` for `image_token_ids`, `image_mask`,
+        `logit_positions` and `text_condition`, of which `None` is the empty text."""
+
+
+def _guided_logits(model: Any, inputs: dict, condition, negative_condition, guidance_scale: float) -> torch.Tensor:
     if condition.embeds.device.type == "cuda":  # elsewhere there are no such graphs, and this imports the compiler
         torch.compiler.cudagraph_mark_step_begin()  # a compiled model's two results both live for this step
     if guidance_scale <= 1.0:
@@ -278,7 +293,7 @@ def _one_below_the_other(*texts: TextCondition) -> TextCondition:
 
 @torch.no_grad()
 def decode_image_tokens(
-    model,
+    model: ImageModel,
     condition: TextCondition,
     scheduler,
     settings: SamplingSettings | None = None,

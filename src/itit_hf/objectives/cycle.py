@@ -13,14 +13,14 @@ A half cycle of Table 2 is the same with `is_half=True`: no gradient passes thro
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.nn import functional as F
 
 from ..models.types_itit import ImageMask, SoftTokens, TextCondition
 from ..rng import gumbel, rand
-from .forward import ForwardOutput, GradientScales, caption_forward, image_forward, image_of
+from .forward import ForwardOutput, GradientScales, PassModel, caption_forward, image_forward, image_of, present
 from .losses import caption_loss, masked_image_loss
 from .text_encoding import encode_predicted
 
@@ -71,10 +71,56 @@ class CycleOutput:
     second_pass: ForwardOutput
 
 
+class Monitor(Protocol):
+    """What is told of a training, such as [`~training.monitoring.Monitor`]."""
+
+    def generated(self, name: str, image_token_ids: torch.Tensor) -> None:
+        """Images of shape `(batch_size, num_image_tokens)` that the model generated."""
+
+    def captioned(self, name: str, text: dict[str, torch.Tensor]) -> None:
+        """Captions that the model gave, of shape `(batch_size, text_length)` each."""
+
+    def predicted(self, name: str, output: ForwardOutput, bool_masked_pos: torch.Tensor) -> None:
+        """A pass over images, and their masks of shape `(batch_size, num_image_tokens)`."""
+
+    def cycled(self, name: str, original: Any, synthetic: Any, reconstruction: Any) -> None:
+        """What a cycle started from, what it synthesised, and what it got back."""
+
+
+class CycleObjectives(Protocol):
+    """What the equations ask of [`~objectives.objectives.ITITObjectives`]: settings, synthesis and keyed noise."""
+
+    settings: Any
+    text_encoder: Any
+    monitor: Monitor | None
+    replay: Any
+
+    @property
+    def image_loss(self) -> ImageLoss:
+        """Loss of logits and labels."""
+
+    def encode_text(self, batch: dict) -> TextCondition:
+        """T."""
+
+    def draw_mask(self, batch: dict, name: str, ratio: Any) -> ImageMask:
+        """M, keyed by the samples and `name`."""
+
+    def gumbel_noise(self, batch: dict, name: str) -> torch.Tensor | None:
+        """Of a straight-through sample, of shape `(batch_size, num_image_tokens, codebook_size)`."""
+
+    def generate_images(self, model: Any, batch: dict, text_condition: TextCondition, name: str) -> torch.Tensor:
+        """I', of shape `(batch_size, num_image_tokens)`."""
+
+    def caption_images(self, model: Any, image: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """T', of shape `(batch_size, text_length)`."""
+
+
 # Equation (3)
 
 
-def text_to_image_to_text(objectives, model, batch: dict, name: str, is_half: bool = False) -> dict[str, torch.Tensor]:
+def text_to_image_to_text(
+    objectives: CycleObjectives, model: PassModel, batch: dict, name: str, is_half: bool = False
+) -> dict[str, torch.Tensor]:
     r"""Equation (3) of a batch of sentences: T -> I' -> $\tilde I$ -> T.
 
     Args:
@@ -110,7 +156,7 @@ def text_to_image_to_text(objectives, model, batch: dict, name: str, is_half: bo
 
 
 def t2i2t_loss(
-    model,
+    model: PassModel,
     text: dict[str, torch.Tensor],
     text_condition: TextCondition,
     synthetic_image_token_ids: torch.Tensor,
@@ -152,7 +198,7 @@ def t2i2t_loss(
             encoder_gradient_scale=0.0,
         )  # I~; no gradient into this encoder pass
     if not settings.train_code_embeddings:  # filling is copied, and trained as the other copied tokens are
-        soft_tokens = replace(soft_tokens, train_embeddings=~first_pass.valid)
+        soft_tokens = replace(soft_tokens, train_embeddings=~present(first_pass.valid, "valid"))
     # Score: I~_M -> T.
     image = {"image_token_ids": synthetic_image_token_ids, "soft_tokens": soft_tokens}
     second_pass = caption_forward(
@@ -163,7 +209,7 @@ def t2i2t_loss(
 
 
 def resample_image_tokens(
-    model,
+    model: PassModel,
     image_token_ids: torch.Tensor,
     image_mask: ImageMask,
     text_condition: TextCondition,
@@ -194,13 +240,14 @@ def resample_image_tokens(
     output = image_forward(
         model, image_token_ids, image_mask, text_condition, encoder_gradient_scale, predict_mask
     )  # p(i_k | I'_M, T)
-    logits = output.image_logits  # (B, M, V)
+    logits = present(output.image_logits, "image_logits")  # (B, M, V)
+    positions = present(output.positions, "positions")  # (B, M)
     if noise is not None:
-        logits = logits + noise.gather(1, output.positions[..., None].expand_as(logits)).to(logits.dtype)
+        logits = logits + noise.gather(1, positions[..., None].expand_as(logits)).to(logits.dtype)
     # Rows with fewer tokens to predict are filled up with others: these stay what they are, and get no gradient.
-    as_they_are = F.one_hot(image_token_ids.gather(1, output.positions), logits.size(-1)).to(logits.dtype)
-    logits = torch.where(output.valid[..., None], logits, as_they_are)
-    return SoftTokens(logits, output.positions), output
+    as_they_are = F.one_hot(image_token_ids.gather(1, positions), logits.size(-1)).to(logits.dtype)
+    logits = torch.where(present(output.valid, "valid")[..., None], logits, as_they_are)
+    return SoftTokens(logits, positions), output
 
 
 def _reconstructed_tokens(masks: Masks, reconstruction: str) -> torch.Tensor:
@@ -230,7 +277,7 @@ def gumbel_noise(num_tokens: int, num_classes: int, generator, device=None) -> t
 
 
 def image_to_text_to_image(
-    objectives, model, batch: dict, name: str, is_half: bool = False
+    objectives: CycleObjectives, model: PassModel, batch: dict, name: str, is_half: bool = False
 ) -> dict[str, torch.Tensor]:
     r"""Equation (4) of a batch of images: I -> T' -> $\tilde T$ -> I.
 
@@ -265,7 +312,7 @@ def image_to_text_to_image(
 
 
 def i2t2i_loss(
-    model,
+    model: PassModel,
     text_encoder: torch.nn.Module,
     image: dict[str, Any],
     synthetic_text: dict[str, torch.Tensor],
@@ -312,22 +359,29 @@ def i2t2i_loss(
 # What a monitor is shown
 
 
-def _show_text_cycle(monitor, name: str, text: dict, image_token_ids: torch.Tensor, cycle: CycleOutput):
+def _show_text_cycle(monitor: Monitor, name: str, text: dict, image_token_ids: torch.Tensor, cycle: CycleOutput):
     """The text, the image generated from it, and the text as the second pass predicts it."""
     output = cycle.second_pass
     # Without the token that texts may begin with, which is given and not predicted.
-    predicted = {"input_ids": output.text_logits.argmax(dim=-1), "attention_mask": (output.text_labels != -100).long()}
+    ids = present(output.text_logits, "text_logits").argmax(dim=-1)  # (B, L)
+    predicted = {"input_ids": ids, "attention_mask": (present(output.text_labels, "text_labels") != -100).long()}
     monitor.generated(name, image_token_ids)
     monitor.cycled(name, text, image_token_ids, predicted)
 
 
 def _show_image_cycle(
-    monitor, name: str, image_token_ids: torch.Tensor, caption: dict, image_mask: ImageMask, cycle: CycleOutput
+    monitor: Monitor,
+    name: str,
+    image_token_ids: torch.Tensor,
+    caption: dict,
+    image_mask: ImageMask,
+    cycle: CycleOutput,
 ):
     """The image, its caption, and the image with its masked tokens as the second pass predicts them."""
     output = cycle.second_pass
     masked = image_mask.bool_masked_pos  # (B, K)
-    predicted = image_token_ids.scatter(1, output.positions, output.image_logits.argmax(dim=-1))  # (B, K)
+    codes = present(output.image_logits, "image_logits").argmax(dim=-1)  # (B, M)
+    predicted = image_token_ids.scatter(1, present(output.positions, "positions"), codes)  # (B, K)
     monitor.captioned(name, caption)
     monitor.predicted(name, output, masked)
     monitor.cycled(name, image_token_ids, caption, torch.where(masked, predicted, image_token_ids))

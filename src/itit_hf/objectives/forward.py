@@ -3,7 +3,7 @@
 """The two teacher-forced passes that every objective is made of: caption an image, and predict its masked tokens."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -11,8 +11,18 @@ from ..masking import masked_positions
 from ..models.types_itit import ImageMask, TextCondition
 from .losses import masked_labels
 
+T = TypeVar("T")
 
-def unwrap(model):
+
+class PassModel(Protocol):
+    """What a pass asks of a model: to be called by the names of [`ITITForPreTraining`]'s arguments. A wrapper such as
+    `DistributedDataParallel` has that too; what `unwrap` finds in it has a configuration."""
+
+    def __call__(self, **inputs: Any) -> Any:
+        """The outputs of [`ITITForPreTraining`], by their names."""
+
+
+def unwrap(model) -> Any:
     """The network inside a wrapper such as `DistributedDataParallel`: what has the configuration and `generate`.
 
     Args:
@@ -61,8 +71,23 @@ class ForwardOutput:
     predicted_ids: torch.Tensor | None = None
 
 
+def present(value: T | None, name: str) -> T:
+    """What a pass that was asked for it has to give.
+
+    Args:
+        value (*optional*): Such as the `image_logits` of a [`ForwardOutput`].
+        name (`str`): What it is called.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if value is None:
+        raise ValueError(f"the pass has no `{name}`: it was not asked for any")
+    return value
+
+
 def caption_forward(
-    model,
+    model: PassModel,
     image: dict[str, Any],
     image_mask: ImageMask,
     text: dict[str, torch.Tensor],
@@ -139,7 +164,7 @@ def _attention_mask(
 
 
 def image_forward(
-    model,
+    model: PassModel,
     image_token_ids: torch.Tensor,
     image_mask: ImageMask,
     text_condition: TextCondition | None = None,

@@ -19,7 +19,7 @@ from ..models.image_tokenization_itit import image_inputs
 from ..models.types_itit import ImageMask, TextCondition
 from ..rng import keyed_generators
 from .caching import SynthesisReplay, TextFeatureCache
-from .cycle import TextCycleSettings, gumbel_noise, image_to_text_to_image, text_to_image_to_text
+from .cycle import Monitor, TextCycleSettings, gumbel_noise, image_to_text_to_image, text_to_image_to_text
 from .forward import ForwardOutput, GradientScales, caption_forward, image_forward, image_of, unwrap
 from .losses import caption_loss, code_neighbours, masked_image_loss
 
@@ -157,7 +157,7 @@ class ITITObjectives:
         self.settings = settings or ObjectiveSettings()
         self.scheduler = scheduler
         self.neighbours = self._neighbours()
-        self.monitor: Any = None
+        self.monitor: Monitor | None = None
         self.replay = SynthesisReplay(self.settings.synthesis_replay)
         self.text_features = TextFeatureCache(text_encoder, self.settings.text_cache_size)
 

@@ -6,7 +6,7 @@ r"""What a GPU is needed for, in one command and 25 minutes of an H100 or H200:
 
 Into that folder go, stage by stage: the goals G11 to G13 of the benchmark (`benchmark.json`), the scenes of the recipe
 `examples/recipes/emoji_words` at 128 pixels (`scenes`), a training of as many updates as fit into its time
-(`training`, with its pipeline), and what its pipeline generates and captions (`evaluation.json`, `sheet.png`). Each
+(`training`, with its pipeline and images of its prompts), and figures of both directions (`evaluation.json`). Each
 stage has seconds of its own, a log, and a line in `run.json`, which is written after each. A stage that fails or runs
 out of time is recorded, and those that do not need it go on. The same command again goes on with what is not done.
 
@@ -169,7 +169,7 @@ def plan(folder: Path, size: Size, minutes: float) -> list[Stage]:
     def train(name: str, steps: int, seconds: float) -> list[str]:
         """A training of so many updates; one of its checkpoints is in the middle, so that it can go on."""
         command = [python, "examples/train_itit.py", "--config", RECIPE, "--paired_dataset", scenes, *size.training]
-        command += ["--output_dir", str(folder / name), "--max_steps", str(steps), "--sample_steps", "0"]
+        command += ["--output_dir", str(folder / name), "--max_steps", str(steps), "--sample_steps", str(steps)]
         command += ["--save_steps", str(max(1, steps // 2))]
         if any((folder / name).glob("checkpoint-*")):
             command += ["--resume_from_checkpoint"]
@@ -185,9 +185,10 @@ def plan(folder: Path, size: Size, minutes: float) -> list[Stage]:
     goals = ["--check", "utils/benchmarks/benchmark_goals.json", "--json", str(folder / "benchmark.json")]
     build = [python, "utils/build_emoji_scenes.py", "--output", scenes, "--styles", "noto", "--num_categories", "72"]
     build += ["--free_captions", "5", "--size_range", "0.62", "0.75", *size.scenes]
-    evaluate = [python, "utils/studies/evaluate_emoji_scenes.py", "--model", str(folder / "training" / "pipeline")]
-    evaluate += ["--dataset", scenes, "--num_scenes", str(size.num_evaluated), "--sheet", str(folder / "sheet.png")]
-    evaluate += ["--output", str(folder / "evaluation.json")]
+    # The figures that need no judge of its 72 categories.
+    evaluate = [python, "examples/evaluate_itit.py", "--model", str(folder / "training" / "pipeline")]
+    evaluate += ["--dataset", scenes, "--split", "validation", "--num_samples", str(size.num_evaluated)]
+    evaluate += ["--num_cycles", str(min(size.num_evaluated, 100)), "--output", str(folder / "evaluation.json")]
     bench = [python, "utils/benchmarks/benchmark.py", *goals, *size.benchmark]
     return [
         Stage("benchmark", lambda seconds: bench, 0.3 * total, done_by=(0, 1)),  # 1 is a goal that was missed

@@ -19,6 +19,7 @@ PUBLISHED = (
     "emoji-scenes-classifier",
     "emoji-scenes-dual-encoder",
     "emoji-scenes-transformer",
+    "emoji-words-64",
     "image-tokenizer-art",
     "text-encoder-minilm",
 )

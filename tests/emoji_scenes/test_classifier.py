@@ -443,6 +443,29 @@ def test_a_split_is_judged_in_both_directions(monkeypatch):
     assert shares["rendered_both"] == shares["reconstructed_both"] == shares["caption_both"] == 1.0
 
 
+@pytest.mark.parametrize(("count", "size"), [(3, (192, 64)), (10, (640, 64)), (23, (640, 128))])
+def test_the_sheet_has_ten_in_a_row_or_all_in_one(tmp_path, monkeypatch, count, size):
+    rows, _ = three_rows()
+    rows = rows.select([n % 3 for n in range(count)])
+    pipe = PerfectPipeline({}, {})
+    pipe.caption = lambda images, **options: ["a red bus"] * len(images)
+    monkeypatch.setattr(evaluate_emoji_scenes, "reconstruct", lambda pipe, images: images)
+    monkeypatch.setattr(evaluate_emoji_scenes, "generate", lambda pipe, prompts, *others: [blank()] * len(prompts))
+    names = ("num_beams", "max_new_tokens")
+    options = Namespace(batch_size=50, seed=0, sheet=str(tmp_path / "sheet.png"), **dict.fromkeys(names, 1))
+    judge = Reads()
+    judge.read = lambda images: [seen(RED_BUS)] * len(images)
+    evaluate_emoji_scenes.evaluate_split(pipe, [judge], rows, options)
+    assert Image.open(options.sheet).size == size
+
+
+def test_a_judge_that_does_not_know_what_the_scenes_show_is_named():
+    judge = Reads()
+    evaluate_emoji_scenes.check_categories("mine", judge, ["bus", "cat"])
+    with pytest.raises(ValueError, match="mine does not know unicorn, yeti; leave it out"):
+        evaluate_emoji_scenes.check_categories("mine", judge, ["bus", "unicorn", "yeti"])
+
+
 def test_a_right_image_that_was_trained_on_is_counted_as_a_copy():
     bus, car, tree = [5, 6], [7, 8], [12, 13]
     trained_on = torch.tensor([bus, [0, 0], [1, 1], [2, 2], [3, 3], [4, 4], [9, 9], [10, 10], [11, 11]])

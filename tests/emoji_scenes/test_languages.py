@@ -303,7 +303,9 @@ def test_the_evaluation_reads_the_language_from_the_folder(german_folder, monkey
     settings = {"sampling": SamplingSettings(), "captioning": CaptionSettings()}
     pipe = Namespace(set_progress_bar_config=lambda disable: None, **settings)
     monkeypatch.setattr(evaluate_emoji_scenes.ITITPipeline, "from_pretrained", lambda name: pipe)
-    monkeypatch.setattr(evaluate_emoji_scenes, "open_judge", lambda folder: None)
+    monkeypatch.setattr(
+        evaluate_emoji_scenes, "open_judge", lambda folder: Namespace(config=Namespace(categories=CATEGORIES))
+    )
     evaluate_emoji_scenes.main(["--dataset", str(german_folder)])
     assert [language for language, _ in judged] == ["de", "de"]  # validation, heldout
     assert all(parse(text, language="de") for _, text in judged)

@@ -117,8 +117,9 @@ def evaluate_split(
         generated += generate(pipe, prompts[start : start + len(batch)], options.seed + start, options)
         captions_of_generated += pipe.caption(generated[start:], **caption_options)
     if options.sheet:
-        shown = generated[: min(len(generated), 100) // 10 * 10]
-        make_image_grid(shown, rows=len(shown) // 10, cols=10).save(options.sheet)
+        in_a_row = min(len(generated), 10)
+        shown = generated[: min(len(generated), 100) // in_a_row * in_a_row]
+        make_image_grid(shown, rows=len(shown) // in_a_row, cols=in_a_row).save(options.sheet)
     figures = {
         "caption": caption_accuracy(captions, scenes, language),
         "generated_then_captioned": caption_accuracy(captions_of_generated, scenes, language),
@@ -133,6 +134,20 @@ def evaluate_split(
         shares |= evaluate_copies(tokens_of(pipe, generated), right, trained_on)
     scenes_found = {"prompts": prompts, "generated_right": right, "captions": captions}
     return {"shares": shares, "sharpness": relative_sharpness(generated, images), "scenes": scenes_found}
+
+
+def check_categories(folder: str, judge: SceneJudge, categories: Sequence[str]):
+    """Before images are generated: a judge must know what the scenes show.
+
+    Raises:
+        ValueError: If there is a category that it does not know.
+    """
+    unknown = [category for category in categories if category not in judge.config.categories]
+    if unknown:
+        raise ValueError(
+            f"`--judges` must know the categories of the dataset, {folder} does not know {', '.join(unknown)}; "
+            "leave it out"
+        )
 
 
 def unlike(rows, others):
@@ -187,8 +202,11 @@ def main(arguments: list[str] | None = None) -> dict:
     pipe = ITITPipeline.from_pretrained(options.model)
     pipe.set_progress_bar_config(disable=True)
     settle_options(options, pipe)
+    config = load_config(options.dataset)
+    language = config.language
     judges = [open_judge(folder) for folder in options.judges]
-    language = load_config(options.dataset).language
+    for folder, judge in zip(options.judges, judges, strict=True):
+        check_categories(folder, judge, config.categories)
     trained_on = None
     if options.copies_of:
         rows = add_image_token_ids(load_rows(options.dataset, options.copies_of), pipe.processor)

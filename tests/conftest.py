@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import gc
 
+import diffusers
 import pytest
+import transformers
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -11,3 +13,12 @@ def quick_collection():
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def libraries_as_loud_as_before():
+    """What a script silences for its own process stays silent in it: tests that read progress share the process."""
+    loudness = [(library.logging, library.logging.get_verbosity()) for library in (transformers, diffusers)]
+    yield
+    for logging, level in loudness:
+        logging.set_verbosity(level)

@@ -32,9 +32,9 @@ def log(caplog):
     return caplog
 
 
-def test_a_checkpoint_holds_safetensors_and_json_alone(run):
+def test_a_checkpoint_holds_safetensors_json_and_the_chat_template_alone(run):
     names = [path.name for path in (run / "checkpoint-2").rglob("*") if path.is_file()]
-    assert {name.rpartition(".")[2] for name in names} <= {"safetensors", "json"}
+    assert {name.rpartition(".")[2] for name in names} <= {"safetensors", "json", "jinja"}
     assert {"optimizer.safetensors", "scheduler.safetensors", "ema.safetensors", "rng_state-0.safetensors"} <= set(
         names
     )

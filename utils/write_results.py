@@ -124,11 +124,17 @@ def image_tokenizer_table() -> str:
 
 def front_table() -> str:
     """What the README says: category and colour right, where no training had the pair of them."""
-    caption, generated = "captions, held out", "generated, held out"
+    caption = "captions, held out"
+    generated = "generated, held out"
+    costs = figures("costs")
+    seconds = costs["update_cpu_seconds"]
+    cost_of_pairs = "1 an update"
+    cost_of_cycles = f"{seconds['both cycles'] / seconds['pairs']:.1f} an update"
+    hours = sum(minutes for stage, minutes in costs["emoji-scenes-64_minutes"].items() if stage != "what") / 60
     rows = []
     for row, name, cost in (
-        (3, "1,000 pairs alone", "1 an update"),
-        (14, "the same, 20,000 images and 20,000 sentences, both cycles", "2.4 an update"),
+        (3, "1,000 pairs alone", cost_of_pairs),
+        (14, "the same, 20,000 images and 20,000 sentences, both cycles", cost_of_cycles),
     ):
         mine = [run["figures"] for run in figures("table2")["runs"] if run["row"] == row]
         cells = [spread([each[column] for each in mine], digits=2) for column in (caption, generated)]
@@ -137,12 +143,12 @@ def front_table() -> str:
         is_all = run["pairs"] == 80_000
         name = "80,000 pairs, no cycle" if is_all else f"{run['pairs']:,} of these pairs, the rest apart, both cycles"
         cells = [f"{run['figures'][column]:.2f}" for column in (caption, generated)]
-        rows.append([f"{name}; 1 seed", *cells, "1 an update" if is_all else "2.4 an update"])
+        rows.append([f"{name}; 1 seed", *cells, cost_of_pairs if is_all else cost_of_cycles])
     shares = figures("emoji-scenes-64")["results"]["heldout"]["shares"]
     judged = f"{shares['generated_both']:.2f}; by a second judge {shares['second_generated_both']:.2f}"
     cells = [f"{shares['caption_both']:.2f}", judged]
     name = "`emoji-scenes-64`: 4,000 pairs, 20,000 images and 20,000 sentences, both cycles; 1 seed"
-    rows.append([name, *cells, "3 hours of one core"])
+    rows.append([name, *cells, f"{hours:.0f} hours of one core"])
     return markdown(["trained on", "captions right", "images right", "cost"], rows)
 
 

@@ -22,3 +22,13 @@ def libraries_as_loud_as_before():
     yield
     for logging, level in loudness:
         logging.set_verbosity(level)
+
+
+@pytest.fixture(scope="session")
+def pipeline_folder(tmp_path_factory):
+    """A tiny pipeline, which no test writes into."""
+    from .testing_utils import tiny_pipeline
+
+    folder = tmp_path_factory.mktemp("pipeline")
+    tiny_pipeline().save_pretrained(folder)
+    return str(folder)

@@ -13,8 +13,8 @@ Images that `splits.is_validation` gives to validation are kept from it, and its
 import itertools
 import json
 import logging
-from argparse import ArgumentParser
-from collections.abc import Iterator
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -260,32 +260,62 @@ def evaluate(classifier: SceneJudge, styles: list[str], num_scenes: int) -> dict
     return figures
 
 
-def main(arguments: list[str] | None = None) -> dict:
-    """Train, measure, and write the weights and the figures."""
-    parser = ArgumentParser(description="Train the classifier of the emoji scenes.")
-    parser.add_argument("--output_dir", default="out/emoji-scenes-classifier", help="Folder to write.")
+def judge_parser(name: str, batch_size: int) -> ArgumentParser:
+    """What every training of a judge is asked for.
+
+    Args:
+        name (`str`): Of the folder that is written by default.
+        batch_size (`int`): Images of a step by default.
+
+    Returns:
+        `ArgumentParser`.
+    """
+    parser = ArgumentParser(description=f"Train {name}, a judge of generated images.")
+    parser.add_argument("--output_dir", default=f"out/{name}", help="Folder to write.")
     parser.add_argument("--styles", nargs="+", default=list(STYLES), help="Packaged styles, or folders of cut-outs.")
     parser.add_argument("--max_steps", type=int, default=3000, help="Steps.")
-    parser.add_argument("--batch_size", type=int, default=128, help="Images of a step.")
-    parser.add_argument("--learning_rate", type=float, default=4e-3, help="At its peak.")
+    parser.add_argument("--batch_size", type=int, default=batch_size, help="Images of a step.")
     parser.add_argument("--num_scenes", type=int, default=500, help="Validation scenes of each figure.")
     parser.add_argument("--seed", type=int, default=0, help="Of the weights, the scenes and their changes.")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def make_judge(judge_class: type, train: Callable, options: Namespace) -> dict:
+    """Train a judge of all categories that the styles have, measure it, and write the weights and the figures.
+
+    Args:
+        judge_class (`type`): [`SceneClassifier`] or another that takes `categories`.
+        train (`Callable`): Takes the judge, the `SceneConfig` of its world and the options.
+        options (`Namespace`): Of [`judge_parser`] and what the training adds.
+
+    Returns:
+        `dict`: As of `evaluate`.
+
+    Raises:
+        ValueError: If a batch cannot be cut into four.
+    """
     if options.batch_size < 4:  # of which a quarter each is changed in one way
         raise ValueError(f"`batch_size` must be at least 4, got {options.batch_size}")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.manual_seed(options.seed)
     categories = tuple(available_categories(options.styles))
-    classifier = SceneClassifier(categories=categories)
-    train(classifier, SceneConfig(styles=tuple(options.styles), categories=categories, max_objects=2), options)
-    classifier.save_pretrained(options.output_dir)
-    figures = evaluate(classifier, options.styles, options.num_scenes)
+    judge = judge_class(categories=categories)
+    train(judge, SceneConfig(styles=tuple(options.styles), categories=categories, max_objects=2), options)
+    judge.save_pretrained(options.output_dir)
+    figures = evaluate(judge, options.styles, options.num_scenes)
     for group, values in figures.items():
         logger.info(f"{group}: " + ", ".join(f"{name} {value:.3f}" for name, value in values.items()))
     settings = {name: value for name, value in vars(options).items() if name != "output_dir"}
     report = {"settings": settings, "torch": torch.__version__, "accuracy": figures}
     Path(options.output_dir, "accuracy.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return figures
+
+
+def main(arguments: list[str] | None = None) -> dict:
+    """Train, measure, and write the weights and the figures."""
+    parser = judge_parser("emoji-scenes-classifier", batch_size=128)
+    parser.add_argument("--learning_rate", type=float, default=4e-3, help="At its peak.")
+    return make_judge(SceneClassifier, train, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -4,18 +4,14 @@ r"""Train the second judge of generated images, a Transformer that reads a scene
 
     python utils/train_scene_transformer.py --output_dir out/emoji-scenes-transformer
 
-About forty minutes on one core. As the first judge (`train_scene_classifier.py`) it sees renders alone, of all
+About half an hour on one core. As the first judge (`train_scene_classifier.py`) it sees renders alone, of all
 categories, colours and styles, none from an image tokenizer and none that a model generated. What differs: another
 architecture, all categories of today's table, and images that are also zoomed and moved. The object tokens learn from
 the assignment of tokens to objects that costs least; each patch learns whose box it lies in, which makes it faster.
 """
 
 import itertools
-import json
-import logging
-from argparse import ArgumentParser
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,14 +19,11 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
-from itit_hf.emoji_scenes.art import STYLES, available_categories
 from itit_hf.emoji_scenes.scene_transformer import PATCH, ObjectReading, SceneTransformer
 from itit_hf.emoji_scenes.scenes import Scene, SceneConfig
 from itit_hf.emoji_scenes.seen_scenes import INPUT_SIZE, to_pixel_values
 from itit_hf.training.optimization import create_muon
-from train_scene_classifier import augment, evaluate, scenes_of
-
-logger = logging.getLogger(__name__)
+from train_scene_classifier import augment, judge_parser, make_judge, scenes_of
 
 _MOST_ZOOM = 0.2  # in logarithms: from 0.82 to 1.22
 _MOST_SHIFT = 0.1  # of the image's side
@@ -189,31 +182,10 @@ def train(judge: SceneTransformer, config: SceneConfig, options) -> None:
 
 def main(arguments: list[str] | None = None) -> dict:
     """Train, measure, and write the weights and the figures."""
-    parser = ArgumentParser(description="Train the second judge of the emoji scenes.")
-    parser.add_argument("--output_dir", default="out/emoji-scenes-transformer", help="Folder to write.")
-    parser.add_argument("--styles", nargs="+", default=list(STYLES), help="Packaged styles, or folders of cut-outs.")
-    parser.add_argument("--max_steps", type=int, default=3000, help="Steps.")
-    parser.add_argument("--batch_size", type=int, default=64, help="Images of a step.")
+    parser = judge_parser("emoji-scenes-transformer", batch_size=64)
     parser.add_argument("--learning_rate", type=float, default=2e-3, help="Of AdamW, at its peak.")
     parser.add_argument("--muon_learning_rate", type=float, default=1e-2, help="Of the blocks' matrices, at its peak.")
-    parser.add_argument("--num_scenes", type=int, default=500, help="Validation scenes of each figure.")
-    parser.add_argument("--seed", type=int, default=0, help="Of the weights, the scenes and their changes.")
-    options = parser.parse_args(arguments)
-    if options.batch_size < 4:  # of which a quarter each is changed in one way
-        raise ValueError(f"`batch_size` must be at least 4, got {options.batch_size}")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.manual_seed(options.seed)
-    categories = tuple(available_categories(options.styles))
-    judge = SceneTransformer(categories=categories)
-    train(judge, SceneConfig(styles=tuple(options.styles), categories=categories, max_objects=2), options)
-    judge.save_pretrained(options.output_dir)
-    figures = evaluate(judge, options.styles, options.num_scenes)
-    for group, values in figures.items():
-        logger.info(f"{group}: " + ", ".join(f"{name} {value:.3f}" for name, value in values.items()))
-    settings = {name: value for name, value in vars(options).items() if name != "output_dir"}
-    report = {"settings": settings, "torch": torch.__version__, "accuracy": figures}
-    Path(options.output_dir, "accuracy.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    return figures
+    return make_judge(SceneTransformer, train, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -2,14 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from ..testing_utils import tiny_pairs, tiny_pipeline
-
-
-@pytest.fixture(scope="package")
-def pipeline_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pipeline")
-    tiny_pipeline().save_pretrained(folder)
-    return str(folder)
+from ..testing_utils import tiny_pairs
 
 
 @pytest.fixture(scope="package")

@@ -5,9 +5,10 @@ from huggingface_hub import HfApi
 
 from itit_hf.commands import generate
 from itit_hf.commands.checkpoints import HUB_OWNER, PUBLISHED, load_pipeline, locate
+from itit_hf.models.image_processing_itit import has_image_processor, load_image_processor
 
 from ..hub_server import HubServer
-from ..testing_utils import ROOT
+from ..testing_utils import ROOT, tiny_pipeline
 
 NAME = "checkpoints/emoji-scenes-64"
 
@@ -43,6 +44,23 @@ def test_an_image_is_generated_in_an_empty_folder(hub, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     generate.main(["a red bus", "--num_inference_steps", "2"])
     assert (tmp_path / "out" / "images" / "00-a-red-bus.png").is_file()
+
+
+def test_an_image_processor_beside_an_image_tokenizer_is_read_from_the_hub_too(hub, tmp_path):
+    pipe = tiny_pipeline()
+    for name, parts in (("whole", ("image_tokenizer", "image_processor")), ("bare", ("image_tokenizer",))):
+        for part in parts:
+            getattr(pipe, part).save_pretrained(tmp_path / name)
+    padded = pipe.image_processor.with_size(16, 24, "pad")
+    padded.save_pretrained(tmp_path / "whole")
+    pipe.save_pretrained(tmp_path / "pipeline")
+    for name in ("whole", "bare"):
+        HfApi().create_repo(f"me/{name}")
+        HfApi().upload_folder(repo_id=f"me/{name}", folder_path=tmp_path / name)
+    found = {name: load_image_processor(str(tmp_path / "pipeline"), f"me/{name}") for name in ("whole", "bare")}
+    assert (found["whole"].aspect_ratio, found["whole"].output_size) == ("pad", (16, 24))
+    assert found["bare"].output_size == pipe.image_processor.output_size
+    assert not has_image_processor("me/nothing") and not has_image_processor("a b/c d")
 
 
 def test_where_neither_can_be_reached_the_argument_is_named(hub, tmp_path, monkeypatch):

@@ -92,6 +92,22 @@ def general_parts(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.parametrize(
+    ("beside", "more", "read"),
+    [(True, {}, False), (False, {"resolution": [16]}, False), (False, {}, True), (True, {"text_encoder": None}, True)],
+)
+def test_frozen_parts_are_asked_for_only_where_something_is_read_of_them(tmp_path, monkeypatch, beside, more, read):
+    pipe = tiny_pipeline()
+    pipe.image_tokenizer.save_pretrained(tmp_path / "art")
+    if beside:
+        pipe.image_processor.save_pretrained(tmp_path / "art")
+    asked = []
+    monkeypatch.setattr(train, "locate", lambda source, argument: asked.append(argument) or source)
+    parts = {"frozen_parts": "them", "text_encoder": "mine", "image_tokenizer": str(tmp_path / "art")}
+    train.locate_parts(train.ScriptArguments(**(parts | more)))
+    assert ("--frozen_parts" in asked) == read
+
+
 def test_one_command_leads_from_a_folder_of_images_to_a_pipeline(own_images, general_parts, tmp_path, capfd):
     out = tmp_path / "out"
     command = ["--paired_dataset", str(own_images), "--output_dir", str(out)]

@@ -15,16 +15,9 @@ from itit_hf import ITITForPreTraining, ITITPipeline, ITITTrainingArguments
 from itit_hf.commands import train as training
 from itit_hf.models.image_processing_itit import load_image_processor
 
-from ..testing_utils import ROOT, script, tiny_pairs, tiny_pipeline, tiny_text_encoder, tiny_tokenizer
+from ..testing_utils import ROOT, script, tiny_pairs, tiny_text_encoder, tiny_tokenizer
 
 COMMANDS = ROOT / "src" / "itit_hf" / "commands"
-
-
-@pytest.fixture(scope="module")
-def pipeline_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pipeline")
-    tiny_pipeline().save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from ..emoji_scenes.build import ensure_emoji_scenes
 from ..models.adaptation import replace_text_decoder
 from ..models.configuration_itit import ITITConfig, text_fields
 from ..models.image_loading_itit import ASPECT_RATIOS
-from ..models.image_processing_itit import load_image_processor
+from ..models.image_processing_itit import has_image_processor, load_image_processor
 from ..models.image_tokenization_itit import PatchVQModel
 from ..models.modeling_itit import ITITForPreTraining
 from ..models.processing_itit import ITITProcessor
@@ -163,11 +163,15 @@ def load_tokenizer(source: str, subfolder: str = ""):
 
 
 def locate_parts(args: ScriptArguments):
-    """Name what is on the Hub by its name there, where the folders of a checkout are not."""
-    for name in ("frozen_parts", "text_encoder", "image_tokenizer", "model_name_or_path"):
+    """Name what is on the Hub by its name there, where the folders of a checkout are not; frozen parts that nothing is
+    read of are left alone."""
+    for name in ("text_encoder", "image_tokenizer", "model_name_or_path"):
         source = getattr(args, name)
         if source is not None:
             setattr(args, name, locate(source, f"--{name}"))
+    has_both = args.text_encoder is not None and args.image_tokenizer is not None
+    if not has_both or not (args.resolution or has_image_processor(args.image_tokenizer)):
+        args.frozen_parts = locate(args.frozen_parts, "--frozen_parts")
 
 
 def load_frozen_parts(args: ScriptArguments):

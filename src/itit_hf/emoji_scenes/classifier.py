@@ -6,21 +6,18 @@ It answers in the terms of a scene (categories, colours, boxes, background, rela
 captions judges images too.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
-from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
 from .categories import CATEGORIES, COLOURS
 from .scenes import BACKGROUNDS
-from .seen_scenes import INPUT_SIZE, SeenObject, SeenScene, in_order, to_input
+from .seen_scenes import INPUT_SIZE, SceneReader, SeenObject, SeenScene, in_order
 
 CELL = 8  # pixels of the grid that categories, colours and boxes are read on
 POINT = 4  # pixels of the finer grid that centres are found on
@@ -68,7 +65,7 @@ class _Residual(nn.Module):
         return hidden_states + self.second(self.first(hidden_states))
 
 
-class SceneClassifier(ModelMixin, ConfigMixin):
+class SceneClassifier(SceneReader, ModelMixin, ConfigMixin):
     r"""Finds the objects of an image by their centres, and reads the category, colour and box of each.
 
     Trained on renders alone (`utils/train_scene_classifier.py`), whose answers are known.
@@ -139,28 +136,6 @@ class SceneClassifier(ModelMixin, ConfigMixin):
             boxes=boxes,
             background_logits=self.background_head(hidden_states.mean(dim=(2, 3))),
         )
-
-    @torch.no_grad()
-    def read(self, images: Sequence[Image.Image | np.ndarray], batch_size: int = 100) -> list[SeenScene]:
-        """Read what is in images. Puts the network into evaluation mode.
-
-        Args:
-            images (`Sequence` of `PIL.Image.Image`, or of `np.ndarray` of shape `(height, width, 3)` in uint8):
-                Square images of any size; they are read at 64 x 64 pixels.
-            batch_size (`int`, *optional*, defaults to 100): Images per pass.
-
-        Returns:
-            `list[SeenScene]`: One per image, its boxes in pixels of that image.
-
-        Raises:
-            ValueError: If an image is not square, or an array is not of that shape and type.
-        """
-        self.eval()
-        scenes = []
-        for start in range(0, len(images), batch_size):
-            pixel_values, sides = to_input(images[start : start + batch_size])
-            scenes += self._scenes(self(pixel_values.to(self.device)), sides)
-        return scenes
 
     def _scenes(self, reading: SceneReading, resolutions: list[int]) -> list[SeenScene]:
         peaks = F.max_pool2d(reading.centre_logits[:, None], _NEIGHBOURHOOD, 1, _NEIGHBOURHOOD // 2)[:, 0]

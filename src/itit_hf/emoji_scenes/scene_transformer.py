@@ -6,20 +6,17 @@ It shares nothing with [`SceneClassifier`] but what it answers: no convolution o
 centre here, two learned tokens look at the whole image and say each one object or none (Carion et al., 2020).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
-from PIL import Image
 from torch import nn
 
 from .categories import CATEGORIES, COLOURS
 from .scenes import BACKGROUNDS
-from .seen_scenes import INPUT_SIZE, SeenObject, SeenScene, in_order, to_input
+from .seen_scenes import INPUT_SIZE, SceneReader, SeenObject, SeenScene, in_order
 
 PATCH = 8  # pixels of a token: three convolutions of stride 2
 
@@ -46,7 +43,7 @@ class ObjectReading(BaseOutput):
     patch_logits: torch.Tensor
 
 
-class SceneTransformer(ModelMixin, ConfigMixin):
+class SceneTransformer(SceneReader, ModelMixin, ConfigMixin):
     r"""Reads the objects of an image with a Transformer over its patches and one token for each object.
 
     Trained on renders alone (`utils/train_scene_transformer.py`), whose answers are known.
@@ -129,28 +126,8 @@ class SceneTransformer(ModelMixin, ConfigMixin):
             patch_logits=self.patch_head(hidden_states[:, self.tokens.size(0) :]),
         )
 
-    @torch.no_grad()
-    def read(self, images: Sequence[Image.Image | np.ndarray], batch_size: int = 100) -> list[SeenScene]:
-        """Read what is in images. Puts the network into evaluation mode.
-
-        Args:
-            images (`Sequence` of `PIL.Image.Image`, or of `np.ndarray` of shape `(height, width, 3)` in uint8):
-                Square images of any size; they are read at 64 x 64 pixels.
-            batch_size (`int`, *optional*, defaults to 100): Images per pass.
-
-        Returns:
-            `list[SeenScene]`: One per image, its boxes in pixels of that image.
-
-        Raises:
-            ValueError: If an image is not square, or an array is not of that shape and type.
-        """
-        self.eval()
-        scenes = []
-        for start in range(0, len(images), batch_size):
-            pixel_values, sides = to_input(images[start : start + batch_size])
-            reading = self(pixel_values.to(self.device))
-            scenes += [self._scene(reading, n, side) for n, side in enumerate(sides)]
-        return scenes
+    def _scenes(self, reading: ObjectReading, resolutions: list[int]) -> list[SeenScene]:
+        return [self._scene(reading, number, side) for number, side in enumerate(resolutions)]
 
     def _scene(self, reading: ObjectReading, number: int, side: int) -> SeenScene:
         categories = reading.category_logits[number].argmax(dim=1).tolist()

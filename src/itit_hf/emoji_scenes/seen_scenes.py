@@ -4,6 +4,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,6 +93,35 @@ def to_input(images: Sequence[Image.Image | np.ndarray]) -> tuple[torch.Tensor, 
     squares = [_rgb(image) for image in images]
     pixels = np.stack([np.asarray(_resized(image)) for image in squares])
     return to_pixel_values(pixels), [image.width for image in squares]
+
+
+class SceneReader:
+    """What both judges have in common: a network whose answers become scenes.
+
+    Its `forward` takes pixels of shape `(batch_size, 3, 64, 64)` in [-1, 1], `_scenes` makes scenes of the answers.
+    """
+
+    @torch.no_grad()
+    def read(self: Any, images: Sequence[Image.Image | np.ndarray], batch_size: int = 100) -> list[SeenScene]:
+        """Read what is in images. Puts the network into evaluation mode.
+
+        Args:
+            images (`Sequence` of `PIL.Image.Image`, or of `np.ndarray` of shape `(height, width, 3)` in uint8):
+                Square images of any size; they are read at 64 x 64 pixels.
+            batch_size (`int`, *optional*, defaults to 100): Images per pass.
+
+        Returns:
+            `list[SeenScene]`: One per image, its boxes in pixels of that image.
+
+        Raises:
+            ValueError: If an image is not square, or an array is not of that shape and type.
+        """
+        self.eval()
+        scenes = []
+        for start in range(0, len(images), batch_size):
+            pixel_values, sides = to_input(images[start : start + batch_size])
+            scenes += self._scenes(self(pixel_values.to(self.device)), sides)
+        return scenes
 
 
 def _rgb(image: Image.Image | np.ndarray) -> Image.Image:

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The image processor: images to `pixel_values` and back."""
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +14,7 @@ from transformers.image_processing_base import (
 )
 from transformers.image_utils import PILImageResampling
 from transformers.processing_utils import ImagesKwargs, Unpack
+from transformers.utils import IMAGE_PROCESSOR_NAME, cached_file
 
 from .configuration_itit import ITITConfig
 from .image_loading_itit import ImageLimits, _check_aspect_ratio, list_images, load_image, resize_image
@@ -294,6 +294,22 @@ def height_and_width(resolution: Sequence[int], name: str = "resolution") -> tup
     return (resolution[0], resolution[-1]) if resolution else None
 
 
+def has_image_processor(image_tokenizer: str) -> bool:
+    """Whether an image processor lies beside an image tokenizer.
+
+    Args:
+        image_tokenizer (`str`): Folder or Hub id.
+
+    Returns:
+        `bool`: False too where there is no such image tokenizer, or the Hub cannot be asked: opening it says so.
+    """
+    try:
+        cached_file(image_tokenizer, IMAGE_PROCESSOR_NAME)
+    except OSError:
+        return False
+    return True
+
+
 def load_image_processor(
     frozen_parts: str,
     image_tokenizer: str | None = None,
@@ -317,7 +333,7 @@ def load_image_processor(
         ValueError: If `resolution` is more than two numbers, or one is below 1.
     """
     size = height_and_width(resolution)
-    if image_tokenizer and os.path.isfile(os.path.join(image_tokenizer, "preprocessor_config.json")):
+    if image_tokenizer and has_image_processor(image_tokenizer):
         found = ITITImageProcessorPil.from_pretrained(image_tokenizer)
     elif image_tokenizer and size is not None:
         found = ITITImageProcessorPil(size={"height": size[0], "width": size[1]})

@@ -1,6 +1,6 @@
 # Copyright 2026 The itit_hf authors.
 # SPDX-License-Identifier: Apache-2.0
-r"""Every table of docs/results.md, and that of README.md, from the committed JSON of the runs:
+r"""Every table of docs/results.md, and others that pages mark, from the committed JSON of the runs:
 
     python utils/write_results.py            # prints them
     python utils/write_results.py --write    # and puts them into the pages
@@ -19,7 +19,7 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "hugging_face.md")
 FIGURES = ROOT / "model_cards"
 TABLE = re.compile(r"(<!-- table: ([a-z_]+) -->\n)(.*?)(<!-- end of the table -->)", re.DOTALL)
 CYCLE_ROWS = {3: "pairs alone", 7: "and autoencoding", 10: "and half cycles", 14: "and full cycles"}
@@ -152,6 +152,25 @@ def front_table() -> str:
     return markdown(["trained on", "captions right", "images right", "cost"], rows)
 
 
+def quantization_table() -> str:
+    """`emoji-scenes-64` with quantized linear layers."""
+    names = {
+        "float32": "in float32",
+        "torchao_int8": "torchao, `Int8WeightOnlyConfig()`",
+        "torchao_int4": "torchao, `IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=PerAxis(0))`",
+        "bitsandbytes_int8": "bitsandbytes, `load_in_8bit=True`",
+        "bitsandbytes_int4": "bitsandbytes, `load_in_4bit=True`",
+    }
+    rows = []
+    for method, found in figures("quantization")["results"].items():
+        right = [f"{share:.3f}" for share in found["right"].values()]
+        reopened = "yes" if found["reopened_as_saved"] else "**no**"
+        cells = [f"{found['mebibytes']:.1f}", f"{found['tokens_as_float32']:.2f}", *right, reopened]
+        rows.append([names[method], *cells])
+    head = ["the model's linear layers", "MiB", "tokens as in float32", "right, first judge", "right, second judge"]
+    return markdown([*head, "reopened, tokens as before it was saved"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "front": front_table,
     "checkpoints": checkpoint_table,
@@ -159,6 +178,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "two_percent": two_percent_table,
     "samplers": sampler_table,
     "image_tokenizers": image_tokenizer_table,
+    "quantization": quantization_table,
 }
 
 
